@@ -1,0 +1,197 @@
+#include "io/reactor.h"
+
+#include <cassert>
+#include <cerrno>
+
+namespace cairn::io {
+namespace {
+
+thread_local Reactor* current_reactor = nullptr;
+
+}  // namespace
+
+Result<BackendKind> parse_backend_kind(std::string_view text) {
+  if (text == "auto") {
+    return BackendKind::kAuto;
+  }
+  if (text == "io_uring") {
+    return BackendKind::kIoUring;
+  }
+  if (text == "epoll") {
+    return BackendKind::kEpoll;
+  }
+  return fail(EINVAL, "Unknown I/O back end '{}': use auto, io_uring or epoll", text);
+}
+
+Result<std::unique_ptr<Reactor>> Reactor::create(BackendKind kind) {
+  if (kind != BackendKind::kEpoll) {
+    auto uring = make_uring_backend();
+    if (uring) {
+      return std::make_unique<Reactor>(std::move(*uring));
+    }
+    if (kind == BackendKind::kIoUring) {
+      return pass(uring);
+    }
+  }
+  auto epoll = make_epoll_backend();
+  if (!epoll) {
+    return pass(epoll);
+  }
+  return std::make_unique<Reactor>(std::move(*epoll));
+}
+
+Reactor::Reactor(std::unique_ptr<Backend> backend) : backend_(std::move(backend)) {
+  assert(current_reactor == nullptr);
+  current_reactor = this;
+}
+
+Reactor::~Reactor() {
+  assert(current_reactor == this);
+  assert(timers_.empty());
+  current_reactor = nullptr;
+}
+
+Reactor& Reactor::current() {
+  assert(current_reactor != nullptr);
+  return *current_reactor;
+}
+
+Reactor* Reactor::current_or_null() { return current_reactor; }
+
+void Reactor::run_once() {
+  run_remote();
+  run_timers();
+  run_ready();
+  if (!ready_.empty() || remote_.load(std::memory_order_relaxed) != nullptr) {
+    backend_->wait(Duration::zero());
+    return;
+  }
+  if (timers_.empty()) {
+    backend_->wait(std::nullopt);
+    return;
+  }
+  const Duration left = timers_.front()->deadline_ - now();
+  backend_->wait(std::max(left, Duration::zero()));
+}
+
+void Reactor::run_ready() {
+  for (int i = 0; i < kReadyBatch; ++i) {
+    Waiter* waiter = ready_.pop();
+    if (waiter == nullptr) {
+      return;
+    }
+    waiter->handle().resume();
+  }
+}
+
+void Reactor::post(RemoteWork& work) {
+  RemoteWork* head = remote_.load(std::memory_order_relaxed);
+  do {
+    work.next_remote_ = head;
+  } while (!remote_.compare_exchange_weak(head, &work, std::memory_order_release,
+                                          std::memory_order_relaxed));
+  // Only the first piece of work of a batch has to wake the reactor: it takes them all.
+  if (head == nullptr) {
+    backend_->wake();
+  }
+}
+
+bool Reactor::run_remote() {
+  if (remote_.load(std::memory_order_relaxed) == nullptr) {
+    return false;
+  }
+  RemoteWork* newest_first = remote_.exchange(nullptr, std::memory_order_acquire);
+  RemoteWork* oldest_first = nullptr;
+  while (newest_first != nullptr) {
+    RemoteWork* work = std::exchange(newest_first, newest_first->next_remote_);
+    work->next_remote_ = oldest_first;
+    oldest_first = work;
+  }
+  while (oldest_first != nullptr) {
+    RemoteWork* work = std::exchange(oldest_first, oldest_first->next_remote_);
+    work->run();
+  }
+  return true;
+}
+
+void Reactor::run_timers() {
+  if (timers_.empty()) {
+    return;
+  }
+  const TimePoint reached = now();
+  while (!timers_.empty() && timers_.front()->deadline_ <= reached) {
+    TimerEntry& timer = *timers_.front();
+    remove_timer(timer);
+    timer.on_expired();
+  }
+}
+
+bool Reactor::earlier(const TimerEntry& a, const TimerEntry& b) {
+  return a.deadline_ != b.deadline_ ? a.deadline_ < b.deadline_ : a.sequence_ < b.sequence_;
+}
+
+void Reactor::add_timer(TimerEntry& timer, TimePoint deadline) {
+  assert(timer.heap_index_ == SIZE_MAX);
+  timer.deadline_ = deadline;
+  timer.sequence_ = timer_sequence_++;
+  timer.heap_index_ = timers_.size();
+  timers_.push_back(&timer);
+  sift_up(timer.heap_index_);
+}
+
+void Reactor::remove_timer(TimerEntry& timer) {
+  const std::size_t index = timer.heap_index_;
+  if (index == SIZE_MAX) {
+    return;
+  }
+  timer.heap_index_ = SIZE_MAX;
+  TimerEntry* last = timers_.back();
+  timers_.pop_back();
+  if (last != &timer) {
+    timers_[index] = last;
+    last->heap_index_ = index;
+    sift_up(index);
+    sift_down(last->heap_index_);
+  }
+}
+
+void Reactor::sift_up(std::size_t index) {
+  while (index > 0) {
+    const std::size_t parent = (index - 1) / 2;
+    if (!earlier(*timers_[index], *timers_[parent])) {
+      return;
+    }
+    std::swap(timers_[index], timers_[parent]);
+    timers_[index]->heap_index_ = index;
+    timers_[parent]->heap_index_ = parent;
+    index = parent;
+  }
+}
+
+void Reactor::sift_down(std::size_t index) {
+  for (;;) {
+    std::size_t smallest = index;
+    for (std::size_t child = 2 * index + 1; child <= 2 * index + 2; ++child) {
+      if (child < timers_.size() && earlier(*timers_[child], *timers_[smallest])) {
+        smallest = child;
+      }
+    }
+    if (smallest == index) {
+      return;
+    }
+    std::swap(timers_[index], timers_[smallest]);
+    timers_[index]->heap_index_ = index;
+    timers_[smallest]->heap_index_ = smallest;
+    index = smallest;
+  }
+}
+
+void OperationAwaiter::await_suspend(std::coroutine_handle<> handle) {
+  operation_.waiter.bind(handle);
+  Reactor::current().submit(operation_);
+  arm(token_);
+}
+
+void OperationAwaiter::on_cancel() { operation_.waiter.reactor()->cancel(operation_); }
+
+}  // namespace cairn::io

@@ -1,0 +1,60 @@
+// Waiter: a suspended coroutine in a queue, and the queues it can be in.
+//
+// A Waiter lives in the awaiter object of the coroutine that waits, so queues allocate nothing. It
+// remembers the reactor it waits on; wake() puts it on that reactor's ready queue rather than
+// running it on the waker's stack, so that chains of wake-ups do not nest.
+#pragma once
+
+#include <coroutine>
+
+namespace cairn::io {
+
+class Reactor;
+
+class Waiter {
+ public:
+  Waiter() = default;
+  Waiter(const Waiter&) = delete;
+  Waiter& operator=(const Waiter&) = delete;
+
+  // Binds the waiter to a coroutine that suspends on the current reactor.
+  void bind(std::coroutine_handle<> handle);
+
+  // Schedules the coroutine on its reactor. Call on that reactor's thread.
+  void wake();
+
+  [[nodiscard]] std::coroutine_handle<> handle() const { return handle_; }
+  [[nodiscard]] Reactor* reactor() const { return reactor_; }
+
+ private:
+  friend class WaiterList;
+  std::coroutine_handle<> handle_;
+  Reactor* reactor_ = nullptr;
+  Waiter* next_ = nullptr;
+  Waiter* previous_ = nullptr;
+  bool linked_ = false;
+};
+
+// A first-in, first-out queue of waiters; owns none of them.
+class WaiterList {
+ public:
+  WaiterList() = default;
+  WaiterList(const WaiterList&) = delete;
+  WaiterList& operator=(const WaiterList&) = delete;
+
+  [[nodiscard]] bool empty() const { return head_ == nullptr; }
+  [[nodiscard]] Waiter* front() const { return head_; }
+  void push(Waiter& waiter);
+  // Removes the oldest waiter; null when there is none.
+  Waiter* pop();
+  // Removes `waiter` if it is in this list.
+  void remove(Waiter& waiter);
+  bool wake_one();
+  void wake_all();
+
+ private:
+  Waiter* head_ = nullptr;
+  Waiter* tail_ = nullptr;
+};
+
+}  // namespace cairn::io
