@@ -5,11 +5,10 @@
 namespace cairn {
 
 Error::Error(int code, std::string message, ErrorClass error_class)
-    : rep_(std::make_unique<Rep>(
-          Rep{.code = code > 0 ? code : EIO,
-              .error_class = error_class,
-              .message = std::move(message),
-              .hint = {}})) {}
+    : rep_(std::make_unique<Rep>(Rep{.code = code > 0 ? code : EIO,
+                                     .error_class = error_class,
+                                     .message = std::move(message),
+                                     .hint = {}})) {}
 
 Error::Error(const Error& other) : rep_(std::make_unique<Rep>(*other.rep_)) {}
 

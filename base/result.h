@@ -70,8 +70,8 @@ using Result = std::expected<T, Error>;
 template <typename... Args>
 [[nodiscard]] std::unexpected<Error> fail(int code, fmt::format_string<Args...> format,
                                           Args&&... args) {
-  return std::unexpected<Error>(
-      std::in_place, code, fmt::format(format, std::forward<Args>(args)...));
+  return std::unexpected<Error>(std::in_place, code,
+                                fmt::format(format, std::forward<Args>(args)...));
 }
 
 // "MESSAGE: strerror(code)".
