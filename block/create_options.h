@@ -1,0 +1,45 @@
+// Creation options as command lines give them ("-o cluster_size=64k,compat=1.1"): the table a
+// driver declares, and the values parsed against it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace cairn::block {
+
+struct CreateOptionInfo {
+  enum class Type : uint8_t { kString, kBool, kNumber, kSize };
+  std::string_view name;
+  Type type = Type::kString;
+  std::string_view help;  // our own words
+  // Shown in the "Formatting …" announcement when the user gave none; empty: not shown.
+  std::string_view default_value = {};
+};
+
+// Values that were checked against a driver's table. Sizes are bytes.
+class CreateOptions {
+ public:
+  explicit CreateOptions(std::span<const CreateOptionInfo> table) : table_(table) {}
+
+  // Checks `value` by the option's type; EINVAL with the field's message for an unknown name or a
+  // malformed value.
+  [[nodiscard]] Result<void> set(std::string_view name, std::string_view value);
+
+  [[nodiscard]] bool has(std::string_view name) const;
+  [[nodiscard]] std::optional<std::string> string(std::string_view name) const;
+  [[nodiscard]] std::optional<bool> boolean(std::string_view name) const;
+  [[nodiscard]] std::optional<uint64_t> number(std::string_view name) const;  // kNumber, kSize
+  [[nodiscard]] std::span<const CreateOptionInfo> table() const { return table_; }
+
+ private:
+  std::span<const CreateOptionInfo> table_;
+  std::map<std::string, std::string, std::less<>> values_;
+};
+
+}  // namespace cairn::block

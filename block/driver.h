@@ -1,0 +1,206 @@
+// Driver: what a node does with requests. One object per node, owned by it.
+//
+// There are two kinds. A TranslatingDriver (image formats) maps guest offsets to extents of its
+// children and never moves data. A RequestDriver (protocols and filters) carries requests out.
+//
+// What a driver may rely on, because the choke point (block/node.h) has checked it
+// - Offsets and lengths lie within length(); lengths are at least 1; nothing overflows.
+// - Requests obey limits(): aligned offset, length and memory, no longer than max_transfer.
+// - Nothing that writes arrives while the node is read-only; resize() and close() run alone.
+// - All calls come on the node's home reactor.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "block/check.h"
+#include "block/extent.h"
+#include "block/permissions.h"
+#include "io/iovector.h"
+#include "io/task.h"
+
+namespace cairn::schema {
+struct ImageInfoSpecific;
+}
+
+namespace cairn::block {
+
+class Edge;
+class Node;
+class RequestDriver;
+class TranslatingDriver;
+struct DriverInfo;
+
+// What a parent uses a child for; decides default permissions and which child is which.
+enum class ChildRole : uint8_t {
+  kData,      // guest data only (an external data file)
+  kMetadata,  // the format's tables only
+  kImage,     // both: the usual "file" of a format
+  kBacking,   // what holes read as
+  kFiltered,  // the node below a filter
+};
+
+struct Limits {
+  // Powers of two, in bytes. Requests are cut, widened and bounced above the driver to fit.
+  uint32_t request_alignment = 1;
+  uint32_t memory_alignment = 1;
+  uint64_t max_transfer = 0;           // 0: none
+  uint32_t zero_alignment = 1;         // write_zeroes() and discard() in multiples of this
+  uint32_t discard_alignment = 1;
+  uint64_t max_zeroes = 0;             // 0: none
+  uint64_t max_discard = 0;
+  bool native_fua = false;             // write() honours WriteFlags::fua itself
+};
+
+struct WriteFlags {
+  bool fua = false;        // durable before it is acknowledged
+  bool unchanged = false;  // the guest sees no change: needs only write-unchanged
+  bool compressed = false;
+};
+
+struct ZeroFlags {
+  bool fua = false;
+  bool may_unmap = false;    // space may be given back
+  bool no_fallback = false;  // fail with ENOTSUP rather than write zeroes out
+};
+
+enum class Preallocation : uint8_t { kOff, kMetadata, kFalloc, kFull };
+
+struct ResizeOptions {
+  Preallocation preallocation = Preallocation::kOff;
+  bool exact = true;             // false: a longer result is fine, too
+  bool zero_new_space = false;   // what is added must read as zeroes, even over a backing file
+};
+
+// What lies at a range of one node, leaving out what is below in the backing chain.
+struct BlockStatus {
+  uint64_t length = 0;      // bytes for which it holds
+  bool data = false;        // stored as data here
+  bool zero = false;        // known to read as zeroes
+  bool allocated = false;   // decided by this node; false: by what is behind it
+  bool compressed = false;
+  const Node* host = nullptr;  // with host_offset: where the bytes are; null when not known
+  uint64_t host_offset = 0;
+};
+
+class Driver {
+ public:
+  Driver() = default;
+  Driver(const Driver&) = delete;
+  Driver& operator=(const Driver&) = delete;
+  virtual ~Driver() = default;
+
+  [[nodiscard]] virtual TranslatingDriver* as_translating() { return nullptr; }
+  [[nodiscard]] virtual RequestDriver* as_request() { return nullptr; }
+
+  // Bytes the guest sees.
+  [[nodiscard]] virtual uint64_t length() const = 0;
+  [[nodiscard]] virtual Limits limits() const { return {}; }
+  // Clusters and such: the granularity of allocation that tools report; 0 when there is none.
+  [[nodiscard]] virtual uint32_t cluster_size() const { return 0; }
+
+  // Makes every acknowledged write durable: writes cached metadata in an order that survives a
+  // power cut and flushes the children. The default flushes all children.
+  [[nodiscard]] virtual io::Task<Result<void>> flush();
+
+  // Called once, with no request in flight, before the node goes away: writes out and releases.
+  // Errors are reported, and the node goes away all the same.
+  [[nodiscard]] virtual io::Task<Result<void>> close();
+
+  // Changes length(). Shrinking drops what lies beyond.
+  [[nodiscard]] virtual io::Task<Result<void>> resize(uint64_t length, ResizeOptions options);
+
+  // The permissions this node needs on a child, given what its own parents use and share.
+  // `writable` says whether the node may write at all. The default is right for formats whose
+  // `file` child holds an image, for backing children and for filters.
+  [[nodiscard]] virtual Permissions child_permissions(ChildRole role, Permissions parents,
+                                                      bool writable) const;
+
+  // A leaf takes what its parents need, for example by locking a file. Two steps, since a graph
+  // change may fail elsewhere: prepare() may fail and changes nothing others see except to reserve;
+  // then exactly one of commit() and abort().
+  [[nodiscard]] virtual Result<void> prepare_permissions(Permissions permissions);
+  virtual void commit_permissions() {}
+  virtual void abort_permissions() {}
+
+  // Consistency check of the image; ENOTSUP when the format has none.
+  [[nodiscard]] virtual io::Task<Result<CheckResult>> check(CheckOptions options);
+
+  // Format-specific part of `info`; null when there is none.
+  [[nodiscard]] virtual io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>>
+  specific_info();
+
+  // Bytes of host storage in use by what this node itself stores (not its children); negative when
+  // it can not be told. For leaves.
+  [[nodiscard]] virtual int64_t allocated_size() const { return -1; }
+
+  // The backing file as the image's header names it; empty when there is none.
+  [[nodiscard]] virtual std::string backing_filename() const { return {}; }
+  [[nodiscard]] virtual std::string backing_format() const { return {}; }
+
+ protected:
+  friend class Node;
+  // Set by the node before the driver is used.
+  Node* node_ = nullptr;
+};
+
+class TranslatingDriver : public Driver {
+ public:
+  [[nodiscard]] TranslatingDriver* as_translating() final { return this; }
+
+  // Writes that allocate, zero or discard are serialised in units of this many bytes (the cluster
+  // size): at any time one of begin_write()…end_write(), write_zeroes(), discard() per unit.
+  [[nodiscard]] virtual uint64_t allocation_unit() const = 0;
+
+  // The extent at `offset`, from cached metadata alone; false when the metadata has to be read.
+  // Runs for every request: no allocation, no suspension.
+  [[nodiscard]] virtual bool try_map(uint64_t offset, uint64_t length, Extent& extent) = 0;
+
+  // The same, reading metadata as needed. Adjacent extents that continue each other on the child
+  // should be merged, within reason.
+  [[nodiscard]] virtual io::Task<Result<Extent>> map(uint64_t offset, uint64_t length) = 0;
+
+  // Reserves space for a write to a range whose extent is not in place.
+  [[nodiscard]] virtual io::Task<Result<WritePlan>> begin_write(uint64_t offset, uint64_t length);
+
+  // The data is written (ok) or is not (the error): makes the mapping point to the new place, or
+  // gives the space back and leaves the image as it was. An error from here fails the request.
+  [[nodiscard]] virtual io::Task<Result<void>> end_write(WritePlan plan, uint64_t offset,
+                                                         bool written);
+
+  // Makes whole allocation units (but for the image's last, which may be short) read as zeroes by
+  // metadata alone. ENOTSUP: not possible for this image; the engine writes zeroes instead.
+  [[nodiscard]] virtual io::Task<Result<void>> write_zeroes(uint64_t offset, uint64_t length,
+                                                            ZeroFlags flags);
+
+  // Gives whole allocation units back. What they read as afterwards is the format's choice.
+  [[nodiscard]] virtual io::Task<Result<void>> discard(uint64_t offset, uint64_t length);
+
+  // No mapping that an acknowledged write relies on is still only in memory: FUA needs no more
+  // than FUA of the data.
+  [[nodiscard]] virtual bool metadata_durable() const { return true; }
+};
+
+class RequestDriver : public Driver {
+ public:
+  [[nodiscard]] RequestDriver* as_request() final { return this; }
+
+  // `data` is the memory to fill or to take from; it stays valid until the task is done.
+  [[nodiscard]] virtual io::Task<Result<void>> read(uint64_t offset, io::IoVector data) = 0;
+  [[nodiscard]] virtual io::Task<Result<void>> write(uint64_t offset, io::IoVector data,
+                                                     WriteFlags flags);
+  // ENOTSUP makes the choke point write zeroes out, unless flags forbid it.
+  [[nodiscard]] virtual io::Task<Result<void>> write_zeroes(uint64_t offset, uint64_t length,
+                                                            ZeroFlags flags);
+  // ENOTSUP counts as success: a discard is advice.
+  [[nodiscard]] virtual io::Task<Result<void>> discard(uint64_t offset, uint64_t length);
+
+  // The default says: data, at the same offset of this node.
+  [[nodiscard]] virtual io::Task<Result<BlockStatus>> status(uint64_t offset, uint64_t length);
+};
+
+}  // namespace cairn::block

@@ -1,0 +1,67 @@
+// The drivers this build has. Filled once at start by the program (tools/drivers.cc); the graph and
+// the tools look drivers up in it.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "block/driver.h"
+#include "io/task.h"
+
+namespace cairn::schema {
+struct BlockdevOptions;
+}
+
+namespace cairn::block {
+
+class CreateOptions;
+class Graph;
+class OpenContext;
+struct CreateOptionInfo;
+
+struct DriverInfo {
+  // As in `driver=` and in `info`: "qcow2".
+  std::string_view name;
+  enum class Kind : uint8_t { kProtocol, kFormat, kFilter };
+  Kind kind = Kind::kFormat;
+
+  // Opens the image that `options` describes (of this driver's branch) for the node of `context`:
+  // attaches children through the context, reads and validates headers.
+  io::Task<Result<std::unique_ptr<Driver>>> (*open)(OpenContext& context,
+                                                    const schema::BlockdevOptions& options) =
+      nullptr;
+
+  // How sure the driver is that an image that starts with `head` is its own, 0 to 100; null for
+  // protocols. `filename` may help formats without a magic number.
+  int (*probe)(std::span<const std::byte> head, std::string_view filename) = nullptr;
+
+  // What `create -o help` lists; empty and a null create: the format can not be created.
+  std::span<const CreateOptionInfo> create_options;
+  // Creates an image file. For formats this first creates the protocol file below with the same
+  // options' size. Removes what it made when it fails.
+  io::Task<Result<void>> (*create)(Graph& graph, std::string filename,
+                                   const CreateOptions& options) = nullptr;
+  bool supports_backing = false;
+};
+
+class DriverTable {
+ public:
+  void add(const DriverInfo& info) { drivers_.push_back(&info); }
+  // Null when there is no such driver.
+  [[nodiscard]] const DriverInfo* find(std::string_view name) const;
+  [[nodiscard]] std::span<const DriverInfo* const> all() const { return drivers_; }
+  // The format whose probe is the most sure of `head`; raw answers 1 to everything.
+  [[nodiscard]] const DriverInfo* probe(std::span<const std::byte> head,
+                                        std::string_view filename) const;
+
+ private:
+  std::vector<const DriverInfo*> drivers_;
+};
+
+}  // namespace cairn::block

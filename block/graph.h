@@ -1,0 +1,142 @@
+// Graph: owner of nodes and of every change to how they are connected.
+//
+// Changes are transactions: they are computed, checked against the permission model, then applied
+// or dropped as a whole, while requests from outside are drained. All on the graph's home reactor.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "block/driver_table.h"
+#include "block/node.h"
+#include "block/permissions.h"
+#include "io/mutex.h"
+#include "io/task.h"
+
+namespace cairn::schema {
+struct BlockdevOptions;
+struct BlockdevRef;
+}
+
+namespace cairn::block {
+
+// How an image is opened beyond what its options say.
+struct OpenFlags {
+  bool read_only = false;      // default for nodes whose options do not say
+  bool auto_read_only = false;
+  bool no_backing = false;     // do not open what the header names as backing file
+  bool no_io = false;          // only the metadata is wanted; data files need not be there
+  bool force_share = false;
+  bool check_only = false;     // open even what is marked corrupt or dirty; no repair at open
+  bool discard_unmap = false;
+  bool cache_direct = false;
+  bool no_flush = false;
+};
+
+// What may be opened because an image (not a user) names it.
+enum class ImplicitOpenPolicy : uint8_t {
+  kFollow,  // qemu-img's default: plain files and json: descriptions as recorded
+  kDeny,    // nothing: an image with a backing file fails to open, unless it is overridden
+};
+
+class Graph {
+ public:
+  explicit Graph(const DriverTable& drivers) : drivers_(drivers) {}
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+  // close_all() first.
+  ~Graph();
+
+  [[nodiscard]] const DriverTable& drivers() const { return drivers_; }
+  void set_implicit_open_policy(ImplicitOpenPolicy policy) { implicit_policy_ = policy; }
+  [[nodiscard]] ImplicitOpenPolicy implicit_open_policy() const { return implicit_policy_; }
+
+  // Opens a node and, recursively, its children. The node lives as long as somebody holds it (an
+  // edge or the caller); give it back with release().
+  [[nodiscard]] io::Task<Result<std::shared_ptr<Node>>> open(const schema::BlockdevOptions& options,
+                                                             OpenFlags flags = {});
+
+  // Opens what a command line or an image header names by a filename: a path, "PROTOCOL:…", or
+  // "json:{…}". An empty `format` is probed. `base_directory` is where relative paths start.
+  [[nodiscard]] io::Task<Result<std::shared_ptr<Node>>> open_filename(std::string filename,
+                                                                      std::string format,
+                                                                      OpenFlags flags = {});
+
+  // Gives a node back; closes it, and what only it held, when nobody else holds it. The error is
+  // that of a failed final write-out.
+  [[nodiscard]] io::Task<Result<void>> release(std::shared_ptr<Node> node);
+
+  // blockdev-add and blockdev-del: nodes that the monitor holds by name.
+  [[nodiscard]] io::Task<Result<void>> add_monitor_node(const schema::BlockdevOptions& options);
+  [[nodiscard]] io::Task<Result<void>> remove_monitor_node(std::string name);
+
+  // By node name; null when there is none.
+  [[nodiscard]] std::shared_ptr<Node> find(std::string_view name) const;
+  // All nodes, in the order they were made.
+  [[nodiscard]] const std::vector<Node*>& nodes() const { return nodes_; }
+  [[nodiscard]] const std::vector<std::shared_ptr<Node>>& monitor_nodes() const {
+    return monitor_nodes_;
+  }
+
+  // A root edge: how exports, jobs and tools use a node. `user` names the holder in messages
+  // ("export 'x'"). Fails with EPERM when the permissions conflict with other users of the node.
+  [[nodiscard]] io::Task<Result<std::unique_ptr<Edge>>> attach(std::shared_ptr<Node> node,
+                                                               std::string user,
+                                                               Permissions permissions);
+  [[nodiscard]] io::Task<Result<void>> set_permissions(Edge& root, Permissions permissions);
+  // Waits for the edge's requests, drops it, and releases its node.
+  [[nodiscard]] io::Task<Result<void>> detach(std::unique_ptr<Edge> root);
+
+  // Between begin and end no request from a root edge is in flight or starts.
+  [[nodiscard]] io::Task<void> drain_begin();
+  void drain_end();
+
+  // Closes every node, parents first, and reports the first error.
+  [[nodiscard]] io::Task<Result<void>> close_all();
+
+ private:
+  friend class OpenContext;
+  friend class Edge;
+  friend class Node;
+
+  const DriverTable& drivers_;
+  ImplicitOpenPolicy implicit_policy_ = ImplicitOpenPolicy::kFollow;
+  std::vector<Node*> nodes_;
+  std::vector<std::shared_ptr<Node>> monitor_nodes_;
+  io::AsyncMutex changes_;  // one change of the graph at a time
+  uint64_t generated_names_ = 0;
+};
+
+// What a driver's open() works with: attaching children and asking how the node is opened.
+class OpenContext {
+ public:
+  OpenContext(Graph& graph, Node& node, OpenFlags flags);
+
+  [[nodiscard]] Graph& graph() const { return graph_; }
+  [[nodiscard]] Node& node() const { return node_; }
+  [[nodiscard]] const OpenFlags& flags() const { return flags_; }
+  [[nodiscard]] bool writable() const;
+
+  // Opens (or finds, when `ref` is a name) the child `name` and attaches it. The edge lives as long
+  // as the node; when the open fails later, the graph drops it again.
+  [[nodiscard]] io::Task<Result<Edge*>> open_child(std::string name, const schema::BlockdevRef& ref,
+                                                   ChildRole role);
+
+  // Attaches a backing child that the image itself names, unless flags or policy forbid it (then
+  // null without error, or an error that says so). Relative names start at this image's directory.
+  [[nodiscard]] io::Task<Result<Edge*>> open_implicit_backing(std::string filename,
+                                                              std::string format);
+
+ private:
+  Graph& graph_;
+  Node& node_;
+  OpenFlags flags_;
+};
+
+}  // namespace cairn::block

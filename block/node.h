@@ -1,0 +1,175 @@
+// Node and Edge: the graph's vertices with their choke point, and the arrows between them.
+//
+// Every request to a node, from anywhere, enters through an Edge: a driver's edge to its child, or
+// a root edge that an export, a job or a tool holds. The choke point behind it checks range,
+// permission and flags, holds the request in flight (so that drain can wait for it) and pinned (so
+// that space it translated to is not reused), splits, aligns and serialises, marks what observes
+// the node, accounts, and sees to it that a failure has an errno.
+//
+// Ownership: nodes are shared (std::shared_ptr<Node>) by the edges that point to them and by the
+// graph's table of named nodes. A node owns its driver and the edges to its children. Edges stay
+// where they are in memory while they exist.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "block/driver.h"
+#include "block/epoch.h"
+#include "block/permissions.h"
+#include "block/statistics.h"
+#include "io/iovector.h"
+#include "io/range_lock.h"
+#include "io/task.h"
+#include "io/waiter.h"
+
+namespace cairn::block {
+
+class Graph;
+class Node;
+
+// Where a request has its answer from: status() along a chain.
+struct ChainStatus {
+  BlockStatus status;
+  // 0 for the node that was asked, 1 for its backing node, …
+  int depth = 0;
+};
+
+class Edge {
+ public:
+  // Edges are made by Graph. `parent` is null for a root edge.
+  Edge(std::string name, Node* parent, std::shared_ptr<Node> child, ChildRole role);
+  Edge(const Edge&) = delete;
+  Edge& operator=(const Edge&) = delete;
+  ~Edge();
+
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] Node& node() const { return *child_; }
+  [[nodiscard]] const std::shared_ptr<Node>& shared_node() const { return child_; }
+  [[nodiscard]] Node* parent() const { return parent_; }
+  [[nodiscard]] ChildRole role() const { return role_; }
+  [[nodiscard]] Permissions permissions() const { return permissions_; }
+  [[nodiscard]] uint64_t length() const;
+
+  // Requests. Offsets and lengths are in bytes and need no alignment; zero-length requests succeed.
+  // Beyond the end of the node: EIO ("beyond the end"), except reads through a backing edge, which
+  // see zeroes there. Memory behind `data` must stay valid until the task is done.
+  [[nodiscard]] io::Task<Result<void>> read(uint64_t offset, io::IoVector data);
+  [[nodiscard]] io::Task<Result<void>> write(uint64_t offset, io::IoVector data,
+                                             WriteFlags flags = {});
+  [[nodiscard]] io::Task<Result<void>> write_zeroes(uint64_t offset, uint64_t length,
+                                                    ZeroFlags flags = {});
+  [[nodiscard]] io::Task<Result<void>> discard(uint64_t offset, uint64_t length);
+  [[nodiscard]] io::Task<Result<void>> flush();
+  [[nodiscard]] io::Task<Result<void>> resize(uint64_t length, ResizeOptions options = {});
+
+  // Convenience for metadata: one buffer.
+  [[nodiscard]] io::Task<Result<void>> read(uint64_t offset, void* buffer, uint64_t length);
+  [[nodiscard]] io::Task<Result<void>> write(uint64_t offset, const void* buffer, uint64_t length,
+                                             WriteFlags flags = {});
+
+  // What this one node says of a range; never suspended writes, never data I/O.
+  [[nodiscard]] io::Task<Result<BlockStatus>> status(uint64_t offset, uint64_t length);
+  // The same along the backing chain: the layer that decides. `base`, when given, is the first
+  // node that is not looked at any more.
+  [[nodiscard]] io::Task<Result<ChainStatus>> chain_status(uint64_t offset, uint64_t length,
+                                                           const Node* base = nullptr);
+
+ private:
+  friend class Graph;
+  friend class Node;
+
+  std::string name_;
+  Node* parent_;
+  std::shared_ptr<Node> child_;
+  ChildRole role_;
+  Permissions permissions_;
+};
+
+// Options that every node has, whatever its driver.
+struct NodeOptions {
+  bool read_only = false;
+  bool auto_read_only = false;
+  bool discard_unmap = false;  // false: discards are accepted and ignored
+  enum class DetectZeroes : uint8_t { kOff, kOn, kUnmap };
+  DetectZeroes detect_zeroes = DetectZeroes::kOff;
+  bool force_share = false;
+  bool cache_direct = false;
+  bool no_flush = false;  // flush requests succeed without doing anything
+};
+
+class Node {
+ public:
+  Node(Graph& graph, std::string name, const DriverInfo& info, NodeOptions options);
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+  ~Node();
+
+  [[nodiscard]] Graph& graph() const { return graph_; }
+  // Given by the user or generated ("#block123").
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] const DriverInfo& info() const { return info_; }
+  [[nodiscard]] const NodeOptions& options() const { return options_; }
+  [[nodiscard]] bool read_only() const { return options_.read_only; }
+  [[nodiscard]] Driver& driver() const { return *driver_; }
+
+  // Bytes, a multiple of 512: a tail shorter than a sector reads as filled up with zeroes.
+  [[nodiscard]] uint64_t length() const;
+
+  // Children by edge name; null when there is none.
+  [[nodiscard]] Edge* child(std::string_view name) const;
+  [[nodiscard]] const std::vector<std::unique_ptr<Edge>>& children() const { return children_; }
+  // The node that holes read from: the "backing" child, or a filter's filtered child.
+  [[nodiscard]] Edge* backing() const { return backing_; }
+  [[nodiscard]] const std::vector<Edge*>& parents() const { return parents_; }
+
+  // The image as a user would name it: a plain filename or a "json:{…}" description.
+  [[nodiscard]] const std::string& filename() const { return filename_; }
+  void set_filename(std::string filename) { filename_ = std::move(filename); }
+
+  // Something looks at or limits single requests to this node (bitmap, threshold, filter rule, job):
+  // the engine must not pass it over.
+  [[nodiscard]] bool observed() const { return observers_ != 0; }
+
+  [[nodiscard]] EpochTracker& epochs() { return epochs_; }
+  [[nodiscard]] const Statistics& statistics() const { return statistics_; }
+  [[nodiscard]] uint64_t requests_in_flight() const { return in_flight_; }
+
+ private:
+  friend class Edge;
+  friend class Engine;
+  friend class Graph;
+  friend class RequestScope;
+
+  Graph& graph_;
+  std::string name_;
+  const DriverInfo& info_;
+  NodeOptions options_;
+  std::string filename_;
+  std::unique_ptr<Driver> driver_;
+  TranslatingDriver* translating_ = nullptr;
+  RequestDriver* request_ = nullptr;
+  Limits limits_;
+  std::vector<std::unique_ptr<Edge>> children_;
+  Edge* backing_ = nullptr;
+  std::vector<Edge*> parents_;
+
+  EpochTracker epochs_;
+  io::RangeLock allocations_;  // in allocation units: begin_write…end_write, zero, discard
+  io::RangeLock alignment_;    // read-modify-write of unaligned requests, in bytes
+  Statistics statistics_;
+  uint64_t in_flight_ = 0;
+  uint64_t writes_completed_ = 0;  // a flush is needed when it has moved since the last one
+  uint64_t writes_flushed_ = 0;
+  int observers_ = 0;
+  int drains_ = 0;
+  io::WaiterList drain_waiters_;     // root requests that wait for the end of a drain
+  io::WaiterList in_flight_waiters_;  // drains that wait for in_flight_ to reach 0
+};
+
+}  // namespace cairn::block
