@@ -4,7 +4,9 @@
 // children and never moves data. A RequestDriver (protocols and filters) carries requests out.
 //
 // What a driver may rely on, because the choke point (block/node.h) has checked it
-// - Offsets and lengths lie within length(); lengths are at least 1; nothing overflows.
+// - Offsets and lengths lie within length(), rounded up to 512 bytes and to the alignment in
+//   limits(); lengths are at least 1; nothing overflows. Writes may go beyond the end when the edge
+//   they come through uses the resize permission: the driver then grows.
 // - Requests obey limits(): aligned offset, length and memory, no longer than max_transfer.
 // - Nothing that writes arrives while the node is read-only; resize() and close() run alone.
 // - All calls come on the node's home reactor.

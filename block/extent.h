@@ -27,8 +27,13 @@ struct Extent {
   bool in_place = false;
   // `host_offset` is meaningful: always for kData, and for zero clusters that keep their space.
   bool host_valid = false;
-  // Block status should look at the child, too: what is data here may be a hole there.
-  bool status_from_child = false;
+  // What block status takes from the child of a data extent.
+  enum class ChildStatus : uint8_t {
+    kNothing,  // data is data
+    kZeroes,   // where the child is known to read as zeroes, this reads as zeroes, too
+    kAll,      // this node is a window: the child's answer is the answer
+  };
+  ChildStatus child_status = ChildStatus::kNothing;
 
   // kData without codec: the byte of `child` that holds the first byte asked for.
   // kData with codec: where the stored form of the unit starts.
