@@ -1,0 +1,159 @@
+// Exports: nodes that are served to somebody outside, and the registry of all of them.
+//
+// Every kind of export (NBD, …) is an ExportType that makes Exports. The registry does what is
+// common: it checks ids, finds the node, takes the permissions through a root edge, remembers who
+// is there, and tells when an export is gone.
+//
+// Invariants
+// - An id is in the registry from the moment add() has checked it until on_deleted has been called.
+// - An export holds its root edge until its clients are gone and what they asked for is answered.
+// - All of it on the graph's home reactor.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "block/graph.h"
+#include "block/node.h"
+#include "io/task.h"
+#include "io/task_group.h"
+
+namespace cairn::schema {
+struct BlockExportOptions;
+}
+
+namespace cairn::exports {
+
+// What every export is asked for, whatever its kind.
+struct ExportSettings {
+  std::string id;
+  std::string node_name;
+  bool writable = false;
+  // Every write is durable before it is acknowledged.
+  bool writethrough = false;
+};
+
+class Export {
+ public:
+  Export(std::string_view type, ExportSettings settings, std::unique_ptr<block::Edge> root);
+  Export(const Export&) = delete;
+  Export& operator=(const Export&) = delete;
+  virtual ~Export();
+
+  [[nodiscard]] const std::string& id() const { return settings_.id; }
+  // As in the schema's BlockExportType: "nbd".
+  [[nodiscard]] std::string_view type() const { return type_; }
+  [[nodiscard]] const std::string& node_name() const { return settings_.node_name; }
+  [[nodiscard]] bool writable() const { return settings_.writable; }
+  [[nodiscard]] bool writethrough() const { return settings_.writethrough; }
+  [[nodiscard]] bool shutting_down() const { return shutting_down_; }
+
+  // The edge through which all requests go. Not after close().
+  [[nodiscard]] block::Edge& root() const { return *root_; }
+  [[nodiscard]] block::Node& node() const { return root_->node(); }
+
+  // Clients are connected: a safe removal is refused.
+  [[nodiscard]] virtual bool in_use() const = 0;
+
+ protected:
+  friend class ExportRegistry;
+
+  // Takes the export away from clients to come, disconnects those that are there, and completes
+  // when every request they made is done. Called once.
+  [[nodiscard]] virtual io::Task<void> close() = 0;
+
+ private:
+  std::string_view type_;
+  ExportSettings settings_;
+  std::unique_ptr<block::Edge> root_;
+  bool shutting_down_ = false;
+};
+
+// One kind of export. Lives longer than the registry's exports.
+class ExportType {
+ public:
+  ExportType() = default;
+  ExportType(const ExportType&) = delete;
+  ExportType& operator=(const ExportType&) = delete;
+  virtual ~ExportType() = default;
+
+  [[nodiscard]] virtual std::string_view name() const = 0;
+
+  // What users of the node besides this export may do.
+  [[nodiscard]] virtual block::PermissionSet shared_permissions() const {
+    return block::PermissionSet::all();
+  }
+
+  // Checks this kind's own options and starts serving. `root` is taken only on success.
+  [[nodiscard]] virtual Result<std::unique_ptr<Export>> create(
+      const schema::BlockExportOptions& options, const ExportSettings& settings,
+      std::unique_ptr<block::Edge>& root) = 0;
+};
+
+enum class RemoveMode : uint8_t {
+  kSafe,  // refused when clients are connected
+  kHard,  // clients are disconnected
+};
+
+struct ExportInfo {
+  std::string id;
+  std::string_view type;
+  std::string node_name;
+  bool shutting_down = false;
+};
+
+class ExportRegistry {
+ public:
+  explicit ExportRegistry(block::Graph& graph);
+  ExportRegistry(const ExportRegistry&) = delete;
+  ExportRegistry& operator=(const ExportRegistry&) = delete;
+  // remove_all() first.
+  ~ExportRegistry();
+
+  // `type` outlives the registry.
+  void add_type(ExportType& type) { types_.push_back(&type); }
+
+  // Called with the id of every export that is gone, whoever asked for it: BLOCK_EXPORT_DELETED.
+  void set_on_deleted(std::function<void(const std::string& id)> callback) {
+    on_deleted_ = std::move(callback);
+  }
+
+  // block-export-add. Fails for a malformed or used id, an unknown node, a permission conflict, and
+  // for what the kind of export objects to; nothing is left behind then. `options` outlives the
+  // task.
+  [[nodiscard]] io::Task<Result<void>> add(const schema::BlockExportOptions& options);
+
+  // block-export-del: starts the removal and returns; on_deleted tells when the export is gone.
+  // Fails for an id that is not there, and in safe mode for an export that is in use.
+  [[nodiscard]] Result<void> remove(std::string_view id, RemoveMode mode);
+
+  // query-block-exports: the youngest first.
+  [[nodiscard]] std::vector<ExportInfo> query() const;
+
+  // Removes every export of `type`, or of all types when it is empty, and completes when they are
+  // gone and on_deleted has been called for each.
+  [[nodiscard]] io::Task<void> remove_all(std::string_view type = {});
+
+ private:
+  [[nodiscard]] Export* find(std::string_view id) const;
+  [[nodiscard]] bool id_in_use(std::string_view id) const;
+  void start_removal(Export& victim);
+  io::Task<void> remove_task(Export* victim);
+  io::Task<Result<void>> add_checked(const schema::BlockExportOptions& options, ExportType& type,
+                                     ExportSettings settings);
+
+  block::Graph& graph_;
+  std::vector<ExportType*> types_;
+  std::vector<std::unique_ptr<Export>> exports_;  // the youngest last
+  std::vector<std::string> ids_being_added_;
+  std::function<void(const std::string& id)> on_deleted_;
+  io::TaskGroup removals_;
+};
+
+}  // namespace cairn::exports

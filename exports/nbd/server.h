@@ -1,0 +1,60 @@
+// The NBD server: listens on one address and serves every export of type "nbd" to any number of
+// clients, by the public specification (NetworkBlockDevice/nbd, doc/proto.md).
+//
+// Invariants
+// - While it does not run there are no NBD exports and no connections.
+// - A connection belongs to the server from accept() until its last reply is sent or dropped.
+// - On the graph's home reactor only.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "exports/export.h"
+#include "io/socket.h"
+#include "io/task.h"
+
+namespace cairn::nbd {
+
+struct ServerOptions {
+  io::SocketAddress address;
+  // Clients at a time; more wait in the listen queue. 0: no limit.
+  uint32_t max_connections = 100;
+  // From accept() until the client has chosen an export. 0: no limit.
+  uint32_t handshake_max_seconds = 10;
+};
+
+class Server final : public exports::ExportType {
+ public:
+  // Both outlive the server; the caller adds the server to the registry's types.
+  explicit Server(exports::ExportRegistry& registry);
+  // stop() first.
+  ~Server() override;
+
+  // nbd-server-start: listens. Fails when it runs already or the address can not be listened on.
+  [[nodiscard]] io::Task<Result<void>> start(ServerOptions options);
+
+  // nbd-server-stop: stops listening, removes the exports, disconnects what is left. Fails when it
+  // does not run.
+  [[nodiscard]] io::Task<Result<void>> stop();
+
+  [[nodiscard]] bool running() const;
+
+  // ExportType
+  [[nodiscard]] std::string_view name() const override { return "nbd"; }
+  [[nodiscard]] block::PermissionSet shared_permissions() const override;
+  [[nodiscard]] Result<std::unique_ptr<exports::Export>> create(
+      const schema::BlockExportOptions& options, const exports::ExportSettings& settings,
+      std::unique_ptr<block::Edge>& root) override;
+
+ private:
+  struct State;  // server.cc
+
+  exports::ExportRegistry& registry_;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace cairn::nbd
