@@ -29,6 +29,7 @@ struct OperationRequest {
   static constexpr uint32_t kDataOnly = 1;
 
   Kind kind = Kind::kReadv;
+  bool poll_first = false;  // kReceive, kSend: the caller has just tried, it will have to wait
   int fd = -1;
   uint32_t flags = 0;
   uint32_t vector_count = 0;

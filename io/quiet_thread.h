@@ -1,0 +1,27 @@
+// Starting helper threads: they receive no signals, so that those reach the thread whose reactor
+// watches for them (io/signal.h), and they have small stacks and a name for debuggers.
+#pragma once
+
+#include <memory>
+#include <thread>
+#include <utility>
+
+#include <pthread.h>
+#include <signal.h>
+
+namespace cairn::io {
+
+// Starts a thread that runs `work` with every signal blocked. `name` has at most 15 characters.
+template <typename Work>
+[[nodiscard]] std::thread start_quiet_thread(const char* name, Work work) {
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  std::thread thread(std::move(work));
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  pthread_setname_np(thread.native_handle(), name);
+  return thread;
+}
+
+}  // namespace cairn::io
