@@ -31,7 +31,7 @@ class CancelHook {
   void disarm();
 
  protected:
-  ~CancelHook() { disarm(); }
+  virtual ~CancelHook() { disarm(); }
   virtual void on_cancel() = 0;
 
  private:

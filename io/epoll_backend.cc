@@ -4,7 +4,8 @@
 // Invariants
 // - An operation in flight is in exactly one place: the list of its descriptor (state kWaiting),
 //   FileThreads (kOnThread), or done_ (kDone), from where wait() completes it.
-// - Descriptors are registered for one event at a time (EPOLLONESHOT) and only armed while operations
+// - Descriptors are registered for one event at a time (EPOLLONESHOT) and only armed while
+// operations
 //   wait on them. So a descriptor that is closed and whose number is used again needs no notice.
 #include <poll.h>
 #include <sys/epoll.h>
@@ -130,8 +131,8 @@ class EpollBackend final : public Backend {
   // What is known about a descriptor number.
   struct Watch {
     OperationList waiting;
-    uint32_t armed = 0;        // the events asked of the kernel, 0 after one came
-    bool registered = false;   // as far as we know: it may have been closed since
+    uint32_t armed = 0;          // the events asked of the kernel, 0 after one came
+    bool registered = false;     // as far as we know: it may have been closed since
     bool blocks_writes = false;  // RWF_NOWAIT was refused: its writes go to threads at once
   };
 
@@ -258,8 +259,7 @@ class EpollBackend final : public Backend {
     }
     const timespec span = to_timespec(*timeout);
     if (has_pwait2_) {
-      const int count =
-          epoll_pwait2(epoll_fd_.get(), events.data(), events.size(), &span, nullptr);
+      const int count = epoll_pwait2(epoll_fd_.get(), events.data(), events.size(), &span, nullptr);
       if (count >= 0 || (errno != ENOSYS && errno != EPERM)) {
         return count;
       }
@@ -341,8 +341,7 @@ Result<std::unique_ptr<Backend>> make_epoll_backend() {
   }
   Fd wake_fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   epoll_event event{.events = EPOLLIN, .data = {.fd = wake_fd.get()}};
-  if (!wake_fd.valid() ||
-      epoll_ctl(epoll_fd.get(), EPOLL_CTL_ADD, wake_fd.get(), &event) != 0) {
+  if (!wake_fd.valid() || epoll_ctl(epoll_fd.get(), EPOLL_CTL_ADD, wake_fd.get(), &event) != 0) {
     return fail_errno(errno, "Could not create an event descriptor");
   }
   return std::make_unique<EpollBackend>(std::move(epoll_fd), std::move(wake_fd));

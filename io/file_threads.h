@@ -1,4 +1,5 @@
-// FileThreads: threads that run file operations which may wait for a device, for the epoll back end.
+// FileThreads: threads that run file operations which may wait for a device, for the epoll back
+// end.
 //
 // Threads start when work finds none idle, up to kMaximum, and stay until the pool is destroyed.
 // start(), cancel() and take_done() are called on the reactor's thread; the pool owns an operation

@@ -2,12 +2,12 @@
 // watches for them (io/signal.h), and they have small stacks and a name for debuggers.
 #pragma once
 
+#include <pthread.h>
+#include <signal.h>
+
 #include <memory>
 #include <thread>
 #include <utility>
-
-#include <pthread.h>
-#include <signal.h>
 
 namespace cairn::io {
 

@@ -1,7 +1,9 @@
 #include "io/reactor.h"
 
+#include <algorithm>
 #include <cassert>
 #include <cerrno>
+#include <thread>
 
 namespace cairn::io {
 namespace {
@@ -48,6 +50,10 @@ Reactor::Reactor(std::unique_ptr<Backend> backend) : backend_(std::move(backend)
 Reactor::~Reactor() {
   assert(current_reactor == this);
   assert(timers_.empty());
+  // A thread whose post() has been answered already may still be on its way out of it.
+  while (posters_.load(std::memory_order_acquire) != 0) {
+    std::this_thread::yield();
+  }
   current_reactor = nullptr;
 }
 
@@ -56,22 +62,26 @@ Reactor& Reactor::current() {
   return *current_reactor;
 }
 
-Reactor* Reactor::current_or_null() { return current_reactor; }
+Reactor* Reactor::current_or_null() {
+  return current_reactor;
+}
 
 void Reactor::run_once() {
+  // The kernel comes first, so that block_on() sees the end of its task before the next sleep.
+  backend_->wait(time_to_sleep());
   run_remote();
   run_timers();
   run_ready();
+}
+
+std::optional<Duration> Reactor::time_to_sleep() const {
   if (!ready_.empty() || remote_.load(std::memory_order_relaxed) != nullptr) {
-    backend_->wait(Duration::zero());
-    return;
+    return Duration::zero();
   }
   if (timers_.empty()) {
-    backend_->wait(std::nullopt);
-    return;
+    return std::nullopt;
   }
-  const Duration left = timers_.front()->deadline_ - now();
-  backend_->wait(std::max(left, Duration::zero()));
+  return std::max(timers_.front()->deadline_ - now(), Duration::zero());
 }
 
 void Reactor::run_ready() {
@@ -85,6 +95,7 @@ void Reactor::run_ready() {
 }
 
 void Reactor::post(RemoteWork& work) {
+  posters_.fetch_add(1, std::memory_order_relaxed);
   RemoteWork* head = remote_.load(std::memory_order_relaxed);
   do {
     work.next_remote_ = head;
@@ -94,6 +105,7 @@ void Reactor::post(RemoteWork& work) {
   if (head == nullptr) {
     backend_->wake();
   }
+  posters_.fetch_sub(1, std::memory_order_release);
 }
 
 bool Reactor::run_remote() {
@@ -192,6 +204,8 @@ void OperationAwaiter::await_suspend(std::coroutine_handle<> handle) {
   arm(token_);
 }
 
-void OperationAwaiter::on_cancel() { operation_.waiter.reactor()->cancel(operation_); }
+void OperationAwaiter::on_cancel() {
+  operation_.waiter.reactor()->cancel(operation_);
+}
 
 }  // namespace cairn::io

@@ -5,13 +5,14 @@
 // - At most one reactor is current on a thread, and a reactor is used on one thread only, but for
 //   post() and what is built on it.
 // - A coroutine that waits is resumed on the reactor it waited from.
-// - Ready coroutines run in the order they were made ready. Before the loop sleeps, and after every
+// - Ready coroutines run in the order they were made ready. When there are no more, and after every
 //   kReadyBatch of them, the kernel is polled, so that neither starves the other.
 #pragma once
 
 #include <atomic>
 #include <coroutine>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -55,7 +56,7 @@ class TimerEntry {
   virtual void on_expired() = 0;
 
  protected:
-  ~TimerEntry() = default;
+  virtual ~TimerEntry() = default;
 
  private:
   friend class Reactor;
@@ -91,7 +92,7 @@ class Reactor {
     return handle.promise().take();
   }
 
-  // One turn: runs what is ready, then asks the kernel, sleeping when nothing is ready.
+  // One turn: asks the kernel, sleeping when nothing is ready, then runs what is.
   void run_once();
 
   // Queues a coroutine that waits on this reactor. On its thread only.
@@ -121,6 +122,7 @@ class Reactor {
 
   static constexpr int kReadyBatch = 128;
 
+  [[nodiscard]] std::optional<Duration> time_to_sleep() const;
   void run_ready();
   bool run_remote();
   void run_timers();
@@ -132,6 +134,7 @@ class Reactor {
   WaiterList ready_;
   std::vector<TimerEntry*> timers_;  // a binary heap, the earliest first
   std::atomic<RemoteWork*> remote_{nullptr};
+  std::atomic<uint32_t> posters_{0};  // threads that are in post()
   uint64_t timer_sequence_ = 0;
   uint64_t operations_submitted_ = 0;
 };

@@ -1,10 +1,11 @@
 // The io_uring back end: submissions are batched and handed over when the reactor waits.
-#include <liburing.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <cerrno>
+
+#include <liburing.h>
 
 #include "io/backend.h"
 
@@ -26,10 +27,12 @@ class UringBackend final : public Backend {
 
   Result<void> init() {
     io_uring_params params{};
-    params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                   IORING_SETUP_SUBMIT_ALL;
+    params.flags =
+        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL;
     int rc = io_uring_queue_init_params(kEntries, &ring_, &params);
-    if (rc == -EINVAL) {  // kernels before 6.1
+    if (rc == 0) {
+      poll_first_flag_ = IORING_RECVSEND_POLL_FIRST;
+    } else if (rc == -EINVAL) {  // kernels before 6.1
       params = {};
       rc = io_uring_queue_init_params(kEntries, &ring_, &params);
     }
@@ -104,7 +107,7 @@ class UringBackend final : public Backend {
     return sqe;
   }
 
-  static void prepare(io_uring_sqe& sqe, const OperationRequest& request) {
+  void prepare(io_uring_sqe& sqe, const OperationRequest& request) const {
     using Kind = OperationRequest::Kind;
     switch (request.kind) {
       case Kind::kReadv:
@@ -116,9 +119,9 @@ class UringBackend final : public Backend {
                               request.offset, static_cast<int>(request.flags));
         break;
       case Kind::kFsync:
-        io_uring_prep_fsync(&sqe, request.fd,
-                            request.flags == OperationRequest::kDataOnly ? IORING_FSYNC_DATASYNC
-                                                                         : 0);
+        io_uring_prep_fsync(
+            &sqe, request.fd,
+            request.flags == OperationRequest::kDataOnly ? IORING_FSYNC_DATASYNC : 0);
         break;
       case Kind::kFallocate:
         // liburing 2.3 declares both numbers as off_t.
@@ -129,9 +132,11 @@ class UringBackend final : public Backend {
       case Kind::kReceive:
         io_uring_prep_recv(&sqe, request.fd, request.buffer, request.length,
                            static_cast<int>(request.flags));
+        sqe.ioprio = request.poll_first ? poll_first_flag_ : 0;
         break;
       case Kind::kSend:
         io_uring_prep_sendmsg(&sqe, request.fd, request.message, request.flags | MSG_NOSIGNAL);
+        sqe.ioprio = request.poll_first ? poll_first_flag_ : 0;
         break;
       case Kind::kPoll:
         io_uring_prep_poll_add(&sqe, request.fd, request.flags);
@@ -170,6 +175,7 @@ class UringBackend final : public Backend {
 
   io_uring ring_{};
   int wake_fd_ = -1;
+  uint16_t poll_first_flag_ = 0;  // 0 on kernels that do not know it
   uint64_t wake_count_ = 0;
 };
 
