@@ -8,9 +8,7 @@
 namespace cairn {
 namespace {
 
-Result<int> failing() {
-  return fail(ENOSPC, "{} is full", "disk");
-}
+Result<int> failing() { return fail(ENOSPC, "{} is full", "disk"); }
 
 TEST(ResultTest, AFailureAlwaysHasAnErrno) {
   EXPECT_EQ(Error(0, "nothing").code(), EIO);
