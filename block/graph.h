@@ -37,6 +37,7 @@ struct OpenFlags {
   bool discard_unmap = false;
   bool cache_direct = false;
   bool no_flush = false;
+  bool probed = false;  // nobody named the format: it was guessed from the image's content
 };
 
 // What may be opened because an image (not a user) names it.
