@@ -1,0 +1,250 @@
+#!/usr/bin/python3
+"""Builds and runs the test suites; the work behind scripts/test.
+
+A suite is a function that returns an Outcome. What it prints goes to build/test-logs/SUITE.log;
+the screen gets one line a suite, and the names of what failed.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+LOGS = ROOT / "build" / "test-logs"
+PYTHON = "/usr/bin/python3"  # Debian's, which has pytest and libnbd
+JOBS = str(os.cpu_count() or 2)
+
+# The builds. Between them they use both compilers that the project promises to support.
+GCC = {"CC": "ccache gcc", "CXX": "ccache g++"}
+CLANG = {"CC": "ccache clang-19", "CXX": "ccache clang++-19", "CXX_LD": "lld-19"}
+BUILDS = {
+    "build": (GCC, ["--buildtype=release"]),
+    # -O1: readable stack traces, and half the time that -O2 takes to compile.
+    "build-asan": (CLANG, ["-Doptimization=1", "-Ddebug=true", "-Dfuzz=true", "-Db_lundef=false",
+                           "-Db_sanitize=address,undefined"]),
+    "build-tsan": (CLANG, ["-Doptimization=1", "-Ddebug=true", "-Db_lundef=false",
+                           "-Db_sanitize=thread"]),
+}
+SANITIZER_OPTIONS = {
+    "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
+    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
+}
+
+
+@dataclasses.dataclass
+class Outcome:
+    passed: int = 0
+    skipped: int = 0
+    failures: list = dataclasses.field(default_factory=list)
+
+    def add(self, other):
+        self.passed += other.passed
+        self.skipped += other.skipped
+        self.failures += other.failures
+
+
+class Log:
+    """Runs the commands of one suite and keeps what they print."""
+
+    def __init__(self, suite):
+        LOGS.mkdir(parents=True, exist_ok=True)
+        self.path = LOGS / f"{suite}.log"
+        self.file = self.path.open("w", encoding="utf-8")
+
+    def run(self, command, **environment):
+        self.file.write(f"$ {' '.join(command)}\n")
+        self.file.flush()
+        done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=self.file,
+                              stderr=subprocess.STDOUT, check=False,
+                              env=dict(os.environ, **SANITIZER_OPTIONS, **environment))
+        self.file.flush()
+        return done.returncode
+
+    def text(self):
+        return self.path.read_text(encoding="utf-8", errors="replace")
+
+
+class BuildFailed(Exception):
+    """The suite can not run; the log says why."""
+
+
+def build(name, log):
+    """Configures once, then builds what changed."""
+    environment, options = BUILDS[name]
+    folder = ROOT / name
+    if not (folder / "build.ninja").exists():
+        if log.run(["meson", "setup", str(folder), *options], **environment) != 0:
+            raise BuildFailed(f"meson setup {name}")
+    if log.run(["ninja", "-C", str(folder), "-j", JOBS]) != 0:
+        raise BuildFailed(f"ninja -C {name}")
+
+
+def count_junit(path):
+    """The test cases of a JUnit file, as pytest and meson write them."""
+    outcome = Outcome()
+    for suite in ElementTree.parse(path).getroot().iter("testsuite"):
+        for case in suite.iter("testcase"):
+            if case.find("failure") is not None or case.find("error") is not None:
+                name = f"{suite.get('name')}.{case.get('name')}"
+                if suite.get("name") == "pytest":
+                    name = f"{case.get('classname')}::{case.get('name')}"
+                outcome.failures.append(name)
+            elif case.find("skipped") is not None or case.get("status") == "notrun":
+                outcome.skipped += 1
+            else:
+                outcome.passed += 1
+    return outcome
+
+
+def meson_suite(build_name, suite, log, **environment):
+    """Runs a meson suite. Test cases count where the program tells them, else the program."""
+    base = f"{suite}-log"
+    logs = ROOT / build_name / "meson-logs"
+    for ending in ("json", "junit.xml"):
+        (logs / f"{base}.{ending}").unlink(missing_ok=True)
+    log.run(["meson", "test", "-C", build_name, "--no-rebuild", "--suite", suite, "--logbase",
+             base, "--print-errorlogs", "--num-processes", JOBS], **environment)
+    results, junit = logs / f"{base}.json", logs / f"{base}.junit.xml"
+    if not results.exists():
+        return Outcome(failures=[f"meson test --suite {suite} in {build_name} ran nothing"])
+    outcome = count_junit(junit) if junit.exists() else Outcome()
+    told = " ".join(outcome.failures)
+    for line in results.read_text(encoding="utf-8").splitlines():
+        program = json.loads(line)
+        name = program["name"].split(" / ")[-1]
+        # A program that crashed or hung has told nothing, or only of the cases before.
+        if program["result"] not in ("OK", "SKIP", "EXPECTEDFAIL") and f".{name}." not in told:
+            outcome.failures.append(f"{name}: {program['result']}")
+    return outcome
+
+
+def pytest_suite(name, log, arguments, **environment):
+    report = LOGS / f"{name}.xml"
+    report.unlink(missing_ok=True)
+    log.run([PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml", str(report),
+             *arguments], **environment)
+    if not report.exists():
+        return Outcome(failures=[f"pytest {' '.join(arguments)} ran nothing"])
+    return count_junit(report)
+
+
+def counted_run(log, command):
+    """A program of ours that closes with 'N passed, N failed[, N skipped]'."""
+    before = len(log.text())
+    code = log.run(command)
+    text = log.text()[before:]
+    counts = re.findall(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", text, re.MULTILINE)
+    if not counts:
+        return Outcome(failures=[f"{command[0]} ended with {code} and told no count"])
+    passed, failed, skipped = (int(n or 0) for n in counts[-1])
+    names = re.findall(r"^(\S+): (?:FAIL|\d+ found)", text, re.MULTILINE)
+    names += ["(see the log)"] * (failed - len(names))
+    return Outcome(passed, skipped, names[:failed])
+
+
+def tidy(log):
+    build("build", log)
+    outcome = pytest_suite("tidy", log, ["tests/tidy"])
+    outcome.add(counted_run(log, ["tests/tidy/tidy"]))
+    return outcome
+
+
+def unit(log):
+    build("build", log)
+    return meson_suite("build", "unit", log)
+
+
+def sim(log):
+    build("build", log)
+    return meson_suite("build", "sim", log)
+
+
+def golden(log):
+    build("build", log)
+    outcome = Outcome()
+    for backend in ("io_uring", "epoll"):
+        os.environ["CAIRN_IO"] = backend
+        outcome.add(counted_run(log, ["tests/golden/run", "--tools", "build/tools"]))
+    del os.environ["CAIRN_IO"]
+    return outcome
+
+
+def e2e(log):
+    build("build", log)
+    return pytest_suite("e2e", log, ["tests/e2e"], CAIRN_TOOLS="build/tools")
+
+
+def sanitized(build_name, log):
+    """Unit tests, a short simulation and the short end-to-end tests, instrumented."""
+    build(build_name, log)
+    outcome = meson_suite(build_name, "unit", log)
+    outcome.add(meson_suite(build_name, "sim", log, CAIRN_SIM_SCALE="0.02"))
+    outcome.add(pytest_suite(build_name, log, ["tests/e2e", "-m", "not slow"],
+                             CAIRN_TOOLS=f"{build_name}/tools"))
+    return outcome
+
+
+def asan(log):
+    return sanitized("build-asan", log)
+
+
+def tsan(log):
+    return sanitized("build-tsan", log)
+
+
+def fuzz(log):
+    build("build-asan", log)
+    return meson_suite("build-asan", "fuzz", log)
+
+
+# In the order of a full run: what fails soonest and cheapest comes first.
+SUITES = [unit, tidy, golden, e2e, sim, asan, fuzz, tsan]
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="scripts/test", description=__doc__.splitlines()[0])
+    parser.add_argument("--list", action="store_true", help="name the suites and stop")
+    parser.add_argument("suites", nargs="*", metavar="suite", help="these alone")
+    args = parser.parse_args()
+    by_name = {s.__name__: s for s in SUITES}
+    if args.list:
+        print("\n".join(by_name))
+        return 0
+    for name in args.suites:
+        if name not in by_name:
+            parser.error(f"there is no suite {name}; there are {', '.join(by_name)}")
+
+    total = Outcome()
+    for name in args.suites or by_name:
+        begin = time.monotonic()
+        print(f"{name}: running", end="\r" if sys.stdout.isatty() else "\n", flush=True)
+        log = Log(name)
+        try:
+            outcome = by_name[name](log)
+        except BuildFailed as error:
+            outcome = Outcome(failures=[f"{error} failed"])
+            print("\n".join(log.text().splitlines()[-25:]))
+        if outcome.passed == 0 and not outcome.failures:
+            outcome.failures.append("no test was run")
+        skipped = f", {outcome.skipped} skipped" if outcome.skipped else ""
+        print(f"{name}: {outcome.passed} passed, {len(outcome.failures)} failed{skipped} "
+              f"({time.monotonic() - begin:.0f} s)")
+        for failure in outcome.failures:
+            print(f"  FAILED {failure}")
+        if outcome.failures:
+            print(f"  the log is {log.path.relative_to(ROOT)}")
+        total.add(outcome)
+    print(f"{total.passed} passed, {len(total.failures)} failed")
+    return 1 if total.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
