@@ -16,8 +16,8 @@ void Waiter::wake() {
 }
 
 void WaiterList::push(Waiter& waiter) {
-  assert(!waiter.linked_);
-  waiter.linked_ = true;
+  assert(waiter.list_ == nullptr);
+  waiter.list_ = this;
   waiter.next_ = nullptr;
   waiter.previous_ = tail_;
   (tail_ != nullptr ? tail_->next_ : head_) = &waiter;
@@ -32,13 +32,14 @@ Waiter* WaiterList::pop() {
   return first;
 }
 
-void WaiterList::remove(Waiter& waiter) {
-  if (!waiter.linked_) {
-    return;
+bool WaiterList::remove(Waiter& waiter) {
+  if (waiter.list_ != this) {
+    return false;
   }
   (waiter.previous_ != nullptr ? waiter.previous_->next_ : head_) = waiter.next_;
   (waiter.next_ != nullptr ? waiter.next_->previous_ : tail_) = waiter.previous_;
-  waiter.linked_ = false;
+  waiter.list_ = nullptr;
+  return true;
 }
 
 bool WaiterList::wake_one() {

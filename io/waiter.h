@@ -10,6 +10,7 @@
 namespace cairn::io {
 
 class Reactor;
+class WaiterList;
 
 class Waiter {
  public:
@@ -32,7 +33,7 @@ class Waiter {
   Reactor* reactor_ = nullptr;
   Waiter* next_ = nullptr;
   Waiter* previous_ = nullptr;
-  bool linked_ = false;
+  const WaiterList* list_ = nullptr;  // the list it is in, if any
 };
 
 // A first-in, first-out queue of waiters; owns none of them.
@@ -47,8 +48,8 @@ class WaiterList {
   void push(Waiter& waiter);
   // Removes the oldest waiter; null when there is none.
   Waiter* pop();
-  // Removes `waiter` if it is in this list.
-  void remove(Waiter& waiter);
+  // Removes `waiter` if it is in this list; says whether it was.
+  bool remove(Waiter& waiter);
   bool wake_one();
   void wake_all();
 
