@@ -1,0 +1,87 @@
+"""Fixtures of the end-to-end tests."""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+import support  # noqa: E402
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: too slow for an instrumented build")
+    for name in support.PEER_NAMES:
+        if name != "cairn-nbd" and not pathlib.Path(support.program(name) or "").exists():
+            raise pytest.UsageError(f"there is no {support.program(name)}; build first")
+
+
+@pytest.fixture(params=support.BACKENDS)
+def backend(request):
+    """Each I/O back end in turn."""
+    return request.param
+
+
+@pytest.fixture
+def folder():
+    """A free directory with a name short enough for a socket in it."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="cairn-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def daemons(folder, backend):
+    """Starts daemons in `folder`; kills at the end what the test has not stopped.
+
+    daemons(...) is Daemon(...), daemons.serving(...) is Daemon.serving(...)."""
+    started = []
+
+    def start(*arguments):
+        started.append(support.Daemon(folder, backend, *arguments))
+        return started[-1]
+
+    def serving(*arguments, **options):
+        started.append(support.Daemon.serving(folder, backend, *arguments, **options))
+        return started[-1]
+
+    start.serving = serving
+    yield start
+    for daemon in started:
+        if daemon.alive():
+            daemon.kill()
+
+
+FILES = 3000
+
+
+@pytest.fixture(scope="session")
+def file_tree():
+    """A directory of a few thousand files of many sizes, and one large file to be overwritten."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="cairn-tree-"))
+    for number in range(FILES):
+        below = path / f"dir{number % 50}"
+        below.mkdir(exist_ok=True)
+        # Sizes from nothing to 20 KiB, in no order, and contents that tell the files apart.
+        text = f"file {number}\n"
+        (below / f"file{number}").write_text(text * (number * 7919 % 2000))
+    with (path / "scratch").open("wb") as scratch:
+        for _ in range(32):
+            scratch.write(b"\xee" * (1 << 20))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def ext4(file_tree):
+    """A raw image of an ext4 file system that holds file_tree."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="cairn-ext4-"))
+    image = path / "ext4.raw"
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-b", "4096", "-d", str(file_tree), str(image),
+                    "128M"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    yield image
+    shutil.rmtree(path)
