@@ -2,9 +2,10 @@
 #include "schema/json.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <limits>
+
+#include <fmt/format.h>
 
 #include "schema/utf8.h"
 
@@ -113,18 +114,15 @@ class TextWriter {
 
  private:
   void write_number(const JsonValue& value) {
-    char buffer[40];
-    std::to_chars_result end{};
     if (const auto* small = value.as_int64()) {
-      end = std::to_chars(buffer, buffer + sizeof buffer, *small);
+      text_ += fmt::format("{}", *small);
     } else if (const auto* big = value.as_big_uint64()) {
-      end = std::to_chars(buffer, buffer + sizeof buffer, *big);
+      text_ += fmt::format("{}", *big);
     } else {
       const double number = value.to_double();
-      // JSON has no spelling for these; no input can produce them.
-      end = std::to_chars(buffer, buffer + sizeof buffer, std::isfinite(number) ? number : 0.0);
+      // JSON has no spelling for infinity; no input can produce it.
+      text_ += fmt::format("{:.17g}", std::isfinite(number) ? number : 0.0);
     }
-    text_.append(buffer, end.ptr);
   }
 
   void write_string(const std::string& string) {

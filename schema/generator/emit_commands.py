@@ -5,11 +5,16 @@ compile.
 """
 
 from .cpp_names import file_part, pascal, type_name
+from .model import Array
 from .writer import comment, header
 
 
 def _arguments(kind):
     return type_name(kind) if kind.members or kind.base or not kind.implicit else "NoArguments"
+
+
+def _innermost(kind):
+    return _innermost(kind.element) if isinstance(kind, Array) else kind
 
 
 def _command(command):
@@ -42,8 +47,9 @@ def commands_header(schema):
     out = header("schema.json", "Every command and event of the interface as a type.")
     out += "#pragma once\n\n#include <string_view>\n#include <vector>\n\n"
     out += '#include "schema/type_list.h"\n'
-    modules = sorted({c.module for c in schema.commands} | {e.module for e in schema.events}
-                     | {c.arguments.module for c in schema.commands})
+    used = [c.arguments for c in schema.commands] + [e.data for e in schema.events]
+    used += [_innermost(c.returns) for c in schema.commands if c.returns]
+    modules = sorted({kind.module for kind in used if kind.module})
     out += "".join(f'#include "schema/visit_{file_part(m)}.h"\n' for m in modules)
     out += '#include "schema/visit_containers.h"\n'
     out += "\nnamespace cairn::schema::commands {\n\n"

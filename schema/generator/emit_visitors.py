@@ -81,6 +81,7 @@ def _read_members(kind, name):
         steps.append(f"read_members(in, static_cast<{kind.base.name}&>(out))")
     for member in kind.members:
         how = "optional" if member.optional else "required"
+        how += "_size" if member.type.name == "size" else ""
         steps.append(f'in.{how}("{member.name}", out.{member_name(member.name)})')
     joined = " &&\n      ".join(steps)
     if not kind.tag:
