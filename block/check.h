@@ -17,8 +17,8 @@ struct CheckOptions {
 
 struct CheckResult {
   int64_t corruptions = 0;
-  int64_t leaks = 0;           // in clusters
-  int64_t check_errors = 0;    // parts that could not be checked
+  int64_t leaks = 0;         // in clusters
+  int64_t check_errors = 0;  // parts that could not be checked
   int64_t corruptions_fixed = 0;
   int64_t leaks_fixed = 0;
   std::optional<int64_t> image_end_offset;  // bytes

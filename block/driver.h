@@ -50,12 +50,12 @@ struct Limits {
   // Powers of two, in bytes. Requests are cut, widened and bounced above the driver to fit.
   uint32_t request_alignment = 1;
   uint32_t memory_alignment = 1;
-  uint64_t max_transfer = 0;           // 0: none
-  uint32_t zero_alignment = 1;         // write_zeroes() and discard() in multiples of this
+  uint64_t max_transfer = 0;    // 0: none
+  uint32_t zero_alignment = 1;  // write_zeroes() and discard() in multiples of this
   uint32_t discard_alignment = 1;
-  uint64_t max_zeroes = 0;             // 0: none
+  uint64_t max_zeroes = 0;  // 0: none
   uint64_t max_discard = 0;
-  bool native_fua = false;             // write() honours WriteFlags::fua itself
+  bool native_fua = false;  // write() honours WriteFlags::fua itself
 };
 
 struct WriteFlags {
@@ -74,16 +74,16 @@ enum class Preallocation : uint8_t { kOff, kMetadata, kFalloc, kFull };
 
 struct ResizeOptions {
   Preallocation preallocation = Preallocation::kOff;
-  bool exact = true;             // false: a longer result is fine, too
-  bool zero_new_space = false;   // what is added must read as zeroes, even over a backing file
+  bool exact = true;            // false: a longer result is fine, too
+  bool zero_new_space = false;  // what is added must read as zeroes, even over a backing file
 };
 
 // What lies at a range of one node, leaving out what is below in the backing chain.
 struct BlockStatus {
-  uint64_t length = 0;      // bytes for which it holds
-  bool data = false;        // stored as data here
-  bool zero = false;        // known to read as zeroes
-  bool allocated = false;   // decided by this node; false: by what is behind it
+  uint64_t length = 0;     // bytes for which it holds
+  bool data = false;       // stored as data here
+  bool zero = false;       // known to read as zeroes
+  bool allocated = false;  // decided by this node; false: by what is behind it
   bool compressed = false;
   const Node* host = nullptr;  // with host_offset: where the bytes are; null when not known
   uint64_t host_offset = 0;
@@ -204,5 +204,10 @@ class RequestDriver : public Driver {
   // The default says: data, at the same offset of this node.
   [[nodiscard]] virtual io::Task<Result<BlockStatus>> status(uint64_t offset, uint64_t length);
 };
+
+// What an edge of `role` uses and shares when a driver has no rules of its own, given what the
+// parents of its node use and share together. `writable`: the node may write to its image.
+[[nodiscard]] Permissions default_child_permissions(ChildRole role, Permissions parents,
+                                                    bool writable);
 
 }  // namespace cairn::block

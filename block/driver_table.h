@@ -33,9 +33,8 @@ struct DriverInfo {
 
   // Opens the image that `options` describes (of this driver's branch) for the node of `context`:
   // attaches children through the context, reads and validates headers.
-  io::Task<Result<std::unique_ptr<Driver>>> (*open)(OpenContext& context,
-                                                    const schema::BlockdevOptions& options) =
-      nullptr;
+  io::Task<Result<std::unique_ptr<Driver>>> (*open)(
+      OpenContext& context, const schema::BlockdevOptions& options) = nullptr;
 
   // How sure the driver is that an image that starts with `head` is its own, 0 to 100; null for
   // protocols. `filename` may help formats without a magic number.

@@ -16,28 +16,36 @@
 #include "block/driver_table.h"
 #include "block/node.h"
 #include "block/permissions.h"
-#include "io/mutex.h"
 #include "io/task.h"
+#include "io/waiter.h"
 
 namespace cairn::schema {
 struct BlockdevOptions;
 struct BlockdevRef;
-}
+}  // namespace cairn::schema
 
 namespace cairn::block {
 
+// The images on the way from the one that a user named to the one being opened, the nearest first:
+// each named the next one as its backing file. Lives on the stack of the open in progress.
+struct OpenTrail {
+  const OpenTrail* up = nullptr;
+  std::string filename;
+};
+
 // How an image is opened beyond what its options say.
 struct OpenFlags {
-  bool read_only = false;      // default for nodes whose options do not say
+  bool read_only = false;  // default for nodes whose options do not say
   bool auto_read_only = false;
-  bool no_backing = false;     // do not open what the header names as backing file
-  bool no_io = false;          // only the metadata is wanted; data files need not be there
+  bool no_backing = false;  // do not open what the header names as backing file
+  bool no_io = false;       // only the metadata is wanted; data files need not be there
   bool force_share = false;
-  bool check_only = false;     // open even what is marked corrupt or dirty; no repair at open
+  bool check_only = false;  // open even what is marked corrupt or dirty; no repair at open
   bool discard_unmap = false;
   bool cache_direct = false;
   bool no_flush = false;
   bool probed = false;  // nobody named the format: it was guessed from the image's content
+  const OpenTrail* trail = nullptr;
 };
 
 // What may be opened because an image (not a user) names it.
@@ -58,13 +66,13 @@ class Graph {
   void set_implicit_open_policy(ImplicitOpenPolicy policy) { implicit_policy_ = policy; }
   [[nodiscard]] ImplicitOpenPolicy implicit_open_policy() const { return implicit_policy_; }
 
-  // Opens a node and, recursively, its children. The node lives as long as somebody holds it (an
-  // edge or the caller); give it back with release().
+  // Opens a node and, recursively, its children. Nobody holds the node yet: attach() to it, or
+  // give it back with release().
   [[nodiscard]] io::Task<Result<std::shared_ptr<Node>>> open(const schema::BlockdevOptions& options,
                                                              OpenFlags flags = {});
 
   // Opens what a command line or an image header names by a filename: a path, "PROTOCOL:…", or
-  // "json:{…}". An empty `format` is probed. `base_directory` is where relative paths start.
+  // "json:{…}". An empty `format` is probed.
   [[nodiscard]] io::Task<Result<std::shared_ptr<Node>>> open_filename(std::string filename,
                                                                       std::string format,
                                                                       OpenFlags flags = {});
@@ -87,16 +95,18 @@ class Graph {
 
   // A root edge: how exports, jobs and tools use a node. `user` names the holder in messages
   // ("export 'x'"). Fails with EPERM when the permissions conflict with other users of the node.
-  [[nodiscard]] io::Task<Result<std::unique_ptr<Edge>>> attach(std::shared_ptr<Node> node,
-                                                               std::string user,
-                                                               Permissions permissions);
-  [[nodiscard]] io::Task<Result<void>> set_permissions(Edge& root, Permissions permissions);
+  [[nodiscard]] Result<std::unique_ptr<Edge>> attach(std::shared_ptr<Node> node, std::string user,
+                                                     Permissions permissions);
+  [[nodiscard]] Result<void> set_permissions(Edge& root, Permissions permissions);
   // Waits for the edge's requests, drops it, and releases its node.
   [[nodiscard]] io::Task<Result<void>> detach(std::unique_ptr<Edge> root);
 
   // Between begin and end no request from a root edge is in flight or starts.
   [[nodiscard]] io::Task<void> drain_begin();
   void drain_end();
+  [[nodiscard]] bool draining() const { return drains_ > 0; }
+  // Requests of root edges that wait for the end of the drain.
+  [[nodiscard]] io::WaiterList& drain_waiters() { return drain_waiters_; }
 
   // Closes every node, parents first, and reports the first error.
   [[nodiscard]] io::Task<Result<void>> close_all();
@@ -106,12 +116,31 @@ class Graph {
   friend class Edge;
   friend class Node;
 
+  struct Proposal;
+
+  // Computes the permissions of every edge anew, with `root` (may be null) as proposed, and applies
+  // them as a whole or not at all.
+  [[nodiscard]] Result<void> refresh_permissions(const Edge* root = nullptr,
+                                                 Permissions proposed = {});
+  [[nodiscard]] Result<void> propose(Node& node, Proposal& proposal) const;
+  // For changes that only take edges away, which can not fail.
+  void loosen_permissions();
+  [[nodiscard]] Result<Edge*> connect(Node& parent, std::string name, std::shared_ptr<Node> child,
+                                      ChildRole role);
+  // The format of what `file` holds.
+  [[nodiscard]] io::Task<Result<const DriverInfo*>> probe(std::shared_ptr<Node> file);
+  [[nodiscard]] bool held_by_monitor(const Node& node) const;
+  [[nodiscard]] std::string generate_name();
+  [[nodiscard]] Result<void> check_name(std::string_view name) const;
+  [[nodiscard]] io::Task<void> drop_children(Node& node, Result<void>& result);
+
   const DriverTable& drivers_;
   ImplicitOpenPolicy implicit_policy_ = ImplicitOpenPolicy::kFollow;
   std::vector<Node*> nodes_;
   std::vector<std::shared_ptr<Node>> monitor_nodes_;
-  io::AsyncMutex changes_;  // one change of the graph at a time
   uint64_t generated_names_ = 0;
+  int drains_ = 0;
+  io::WaiterList drain_waiters_;
 };
 
 // What a driver's open() works with: attaching children and asking how the node is opened.
@@ -123,6 +152,8 @@ class OpenContext {
   [[nodiscard]] Node& node() const { return node_; }
   [[nodiscard]] const OpenFlags& flags() const { return flags_; }
   [[nodiscard]] bool writable() const;
+  // For auto-read-only: the image can only be read, and that is good enough.
+  void set_read_only();
 
   // Opens (or finds, when `ref` is a name) the child `name` and attaches it. The edge lives as long
   // as the node; when the open fails later, the graph drops it again.
@@ -135,6 +166,8 @@ class OpenContext {
                                                               std::string format);
 
  private:
+  [[nodiscard]] OpenFlags child_flags(ChildRole role) const;
+
   Graph& graph_;
   Node& node_;
   OpenFlags flags_;

@@ -12,7 +12,6 @@
 #pragma once
 
 #include <cstdint>
-#include <list>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -42,8 +41,10 @@ struct ChainStatus {
 
 class Edge {
  public:
-  // Edges are made by Graph. `parent` is null for a root edge.
-  Edge(std::string name, Node* parent, std::shared_ptr<Node> child, ChildRole role);
+  // Edges are made by Graph. `parent` is null for a root edge, whose holder `user` describes in
+  // messages; empty: "an unnamed block device".
+  Edge(std::string name, Node* parent, std::shared_ptr<Node> child, ChildRole role,
+       std::string user);
   Edge(const Edge&) = delete;
   Edge& operator=(const Edge&) = delete;
   ~Edge();
@@ -55,6 +56,8 @@ class Edge {
   [[nodiscard]] ChildRole role() const { return role_; }
   [[nodiscard]] Permissions permissions() const { return permissions_; }
   [[nodiscard]] uint64_t length() const;
+  // "node 'q' (uses node 'f' as 'file' child)": for messages about conflicts.
+  [[nodiscard]] std::string describe() const;
 
   // Requests. Offsets and lengths are in bytes and need no alignment; zero-length requests succeed.
   // Beyond the end of the node: EIO ("beyond the end"), except reads through a backing edge, which
@@ -81,6 +84,7 @@ class Edge {
                                                            const Node* base = nullptr);
 
  private:
+  friend class Engine;
   friend class Graph;
   friend class Node;
 
@@ -88,6 +92,7 @@ class Edge {
   Node* parent_;
   std::shared_ptr<Node> child_;
   ChildRole role_;
+  std::string user_;
   Permissions permissions_;
 };
 
@@ -103,7 +108,7 @@ struct NodeOptions {
   bool no_flush = false;  // flush requests succeed without doing anything
 };
 
-class Node {
+class Node : public std::enable_shared_from_this<Node> {
  public:
   Node(Graph& graph, std::string name, const DriverInfo& info, NodeOptions options);
   Node(const Node&) = delete;
@@ -132,8 +137,8 @@ class Node {
   [[nodiscard]] const std::string& filename() const { return filename_; }
   void set_filename(std::string filename) { filename_ = std::move(filename); }
 
-  // Something looks at or limits single requests to this node (bitmap, threshold, filter rule, job):
-  // the engine must not pass it over.
+  // Something looks at or limits single requests to this node (bitmap, threshold, filter rule,
+  // job): the engine must not pass it over.
   [[nodiscard]] bool observed() const { return observers_ != 0; }
 
   [[nodiscard]] EpochTracker& epochs() { return epochs_; }
@@ -144,7 +149,10 @@ class Node {
   friend class Edge;
   friend class Engine;
   friend class Graph;
+  friend class OpenContext;
   friend class RequestScope;
+
+  void set_driver(std::unique_ptr<Driver> driver);
 
   Graph& graph_;
   std::string name_;
@@ -167,9 +175,8 @@ class Node {
   uint64_t writes_completed_ = 0;  // a flush is needed when it has moved since the last one
   uint64_t writes_flushed_ = 0;
   int observers_ = 0;
-  int drains_ = 0;
-  io::WaiterList drain_waiters_;     // root requests that wait for the end of a drain
-  io::WaiterList in_flight_waiters_;  // drains that wait for in_flight_ to reach 0
+  bool closing_ = false;
+  io::WaiterList in_flight_waiters_;  // who waits for in_flight_ to reach 0
 };
 
 }  // namespace cairn::block

@@ -4,9 +4,7 @@
 
 namespace cairn::io {
 
-bool CancelToken::cancelled() const {
-  return source_ != nullptr && source_->cancelled();
-}
+bool CancelToken::cancelled() const { return source_ != nullptr && source_->cancelled(); }
 
 void CancelHook::arm(CancelToken token) {
   assert(source_ == nullptr);
@@ -37,9 +35,7 @@ void CancelHook::disarm() {
   source_ = nullptr;
 }
 
-CancelSource::~CancelSource() {
-  assert(hooks_ == nullptr && "a token outlives its source");
-}
+CancelSource::~CancelSource() { assert(hooks_ == nullptr && "a token outlives its source"); }
 
 void CancelSource::cancel() {
   cancelled_ = true;

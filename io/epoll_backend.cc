@@ -185,18 +185,11 @@ class EpollBackend final : public Backend {
 
   // False when the socket has no data, or no room.
   bool try_socket_now(Operation& operation) {
-    const OperationRequest& request = operation.request;
-    const int flags = static_cast<int>(request.flags) | MSG_DONTWAIT;
-    ssize_t result = -1;
-    do {
-      result = request.kind == OperationRequest::Kind::kReceive
-                   ? recv(request.fd, request.buffer, request.length, flags)
-                   : sendmsg(request.fd, request.message, flags | MSG_NOSIGNAL);
-    } while (result < 0 && errno == EINTR);
-    if (result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+    const int64_t result = try_socket_operation(operation.request);
+    if (result == -EAGAIN) {
       return false;
     }
-    done(operation, result < 0 ? -errno : result);
+    done(operation, result);
     return true;
   }
 

@@ -1,6 +1,5 @@
 #include "io/file_threads.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <cassert>
@@ -10,38 +9,6 @@
 #include "io/quiet_thread.h"
 
 namespace cairn::io {
-
-int64_t run_file_operation(const OperationRequest& request) {
-  using Kind = OperationRequest::Kind;
-  const auto offset = static_cast<off_t>(request.offset);
-  const auto count = static_cast<int>(request.vector_count);
-  ssize_t result = -1;
-  do {
-    switch (request.kind) {
-      case Kind::kReadv:
-        result = preadv(request.fd, request.vectors, count, offset);
-        break;
-      case Kind::kWritev:
-        result = request.flags == 0 ? pwritev(request.fd, request.vectors, count, offset)
-                                    : pwritev2(request.fd, request.vectors, count, offset,
-                                               static_cast<int>(request.flags));
-        break;
-      case Kind::kFsync:
-        result = request.flags == OperationRequest::kDataOnly ? fdatasync(request.fd)
-                                                              : fsync(request.fd);
-        break;
-      case Kind::kFallocate:
-        result = fallocate(request.fd, static_cast<int>(request.flags), offset,
-                           static_cast<off_t>(request.length));
-        break;
-      case Kind::kReceive:
-      case Kind::kSend:
-      case Kind::kPoll:
-        return -EINVAL;
-    }
-  } while (result < 0 && errno == EINTR);
-  return result < 0 ? -errno : result;
-}
 
 void FileThreads::Queue::push(Operation& operation) {
   operation.next = nullptr;

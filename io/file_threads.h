@@ -61,8 +61,4 @@ class FileThreads {
   std::vector<std::thread> threads_;
 };
 
-// Runs a file operation (kReadv, kWritev, kFsync, kFallocate) on the calling thread, waiting for
-// the device if need be. Returns the Operation's result.
-[[nodiscard]] int64_t run_file_operation(const OperationRequest& request);
-
 }  // namespace cairn::io

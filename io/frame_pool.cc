@@ -98,8 +98,6 @@ void free_frame(void* frame, std::size_t size) noexcept {
   ++list.length;
 }
 
-FrameCounts frame_counts() noexcept {
-  return pool.counts;
-}
+FrameCounts frame_counts() noexcept { return pool.counts; }
 
 }  // namespace cairn::io

@@ -30,6 +30,7 @@ struct OperationRequest {
 
   Kind kind = Kind::kReadv;
   bool poll_first = false;  // kReceive, kSend: the caller has just tried, it will have to wait
+  bool in_memory = false;   // file operations: the file is in memory and never waits for a device
   int fd = -1;
   uint32_t flags = 0;
   uint32_t vector_count = 0;
@@ -52,15 +53,19 @@ struct Operation {
   uint32_t state = 0;
 };
 
-// `int64_t result = co_await OperationAwaiter(request)`: submits to the current reactor. With a
+// `int64_t result = co_await OperationAwaiter(request)`: does it on the current reactor. With a
 // token, cancelling it makes the kernel give the operation up; the result is then -ECANCELED,
 // unless it was done already.
-class OperationAwaiter final : private CancelHook {
+//
+// What can be done at once is done at the co_await, with one system call and without suspending:
+// sockets that are ready, files in memory. A reactor allows so many of these a turn, so that a busy
+// coroutine does not keep the others from running.
+class OperationAwaiter : private CancelHook {
  public:
   explicit OperationAwaiter(const OperationRequest& request, CancelToken token = {})
       : operation_(request), token_(token) {}
 
-  [[nodiscard]] bool await_ready() const { return false; }
+  [[nodiscard]] bool await_ready();
   void await_suspend(std::coroutine_handle<> handle);
   [[nodiscard]] int64_t await_resume() {
     disarm();
@@ -73,5 +78,12 @@ class OperationAwaiter final : private CancelHook {
   Operation operation_;
   CancelToken token_;
 };
+
+// The system call for a file operation (kReadv, kWritev, kFsync, kFallocate), which may wait for a
+// device. Returns what Operation::result says.
+[[nodiscard]] int64_t run_file_operation(const OperationRequest& request);
+
+// Tries kReceive or kSend without waiting; -EAGAIN when the socket has no data, or no room.
+[[nodiscard]] int64_t try_socket_operation(const OperationRequest& request);
 
 }  // namespace cairn::io

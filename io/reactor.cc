@@ -62,15 +62,14 @@ Reactor& Reactor::current() {
   return *current_reactor;
 }
 
-Reactor* Reactor::current_or_null() {
-  return current_reactor;
-}
+Reactor* Reactor::current_or_null() { return current_reactor; }
 
 void Reactor::run_once() {
   // The kernel comes first, so that block_on() sees the end of its task before the next sleep.
   backend_->wait(time_to_sleep());
   run_remote();
   run_timers();
+  inline_budget_ = kInlineBudget;
   run_ready();
 }
 
@@ -196,16 +195,6 @@ void Reactor::sift_down(std::size_t index) {
     timers_[smallest]->heap_index_ = smallest;
     index = smallest;
   }
-}
-
-void OperationAwaiter::await_suspend(std::coroutine_handle<> handle) {
-  operation_.waiter.bind(handle);
-  Reactor::current().submit(operation_);
-  arm(token_);
-}
-
-void OperationAwaiter::on_cancel() {
-  operation_.waiter.reactor()->cancel(operation_);
 }
 
 }  // namespace cairn::io

@@ -104,6 +104,9 @@ class Reactor {
   }
   void cancel(Operation& operation) { backend_->cancel(operation); }
 
+  // Whether an operation may be done at the co_await, without suspending; counts it.
+  [[nodiscard]] bool spend_inline() { return inline_budget_ > 0 && inline_budget_-- > 0; }
+
   // Hands `work` to this reactor from any thread; never blocks.
   void post(RemoteWork& work);
 
@@ -121,6 +124,8 @@ class Reactor {
   };
 
   static constexpr int kReadyBatch = 128;
+  // How many operations a turn may be done without suspending, by all coroutines together.
+  static constexpr int kInlineBudget = 256;
 
   [[nodiscard]] std::optional<Duration> time_to_sleep() const;
   void run_ready();
@@ -135,6 +140,7 @@ class Reactor {
   std::vector<TimerEntry*> timers_;  // a binary heap, the earliest first
   std::atomic<RemoteWork*> remote_{nullptr};
   std::atomic<uint32_t> posters_{0};  // threads that are in post()
+  int inline_budget_ = kInlineBudget;
   uint64_t timer_sequence_ = 0;
   uint64_t operations_submitted_ = 0;
 };

@@ -4,9 +4,7 @@
 
 namespace cairn::io {
 
-TaskGroup::~TaskGroup() {
-  assert(running_ == 0 && "a TaskGroup must be joined");
-}
+TaskGroup::~TaskGroup() { assert(running_ == 0 && "a TaskGroup must be joined"); }
 
 void TaskGroup::spawn(Task<void> task) {
   ++running_;

@@ -24,9 +24,7 @@ void SleepAwaiter::on_cancel() {
   waiter_.wake();
 }
 
-SleepAwaiter sleep_until(TimePoint deadline, CancelToken token) {
-  return {deadline, token};
-}
+SleepAwaiter sleep_until(TimePoint deadline, CancelToken token) { return {deadline, token}; }
 
 SleepAwaiter sleep_for(Duration duration, CancelToken token) {
   const TimePoint now = Reactor::current().now();

@@ -68,8 +68,6 @@ class YieldAwaiter {
  private:
   Waiter waiter_;
 };
-[[nodiscard]] inline YieldAwaiter yield_now() {
-  return {};
-}
+[[nodiscard]] inline YieldAwaiter yield_now() { return {}; }
 
 }  // namespace cairn::io

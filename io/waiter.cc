@@ -11,9 +11,7 @@ void Waiter::bind(std::coroutine_handle<> handle) {
   reactor_ = &Reactor::current();
 }
 
-void Waiter::wake() {
-  reactor_->schedule(*this);
-}
+void Waiter::wake() { reactor_->schedule(*this); }
 
 void WaiterList::push(Waiter& waiter) {
   assert(waiter.list_ == nullptr);

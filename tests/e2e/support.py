@@ -119,10 +119,10 @@ class Daemon:
         return daemon
 
     def wait_for(self, path):
-        """Waits until the daemon has made the Unix socket `path`."""
+        """Waits until the daemon listens on the Unix socket `path`."""
         def ready():
             assert self.process.poll() is None, f"the daemon ended: {self.output()}"
-            return path.exists()
+            return accepts(path)
         wait_until(ready, f"{path.name} of the daemon")
 
     def output(self):

@@ -3,15 +3,13 @@ is sound but for leaks."""
 
 import json
 import random
-import threading
-import time
 
 import pytest
 
 from support import qcow2, run
 from writer import SLOT, Writer
 
-SLOTS = 4096  # 16 MiB
+SLOTS = 32768  # 16 MiB
 
 
 def check_image(image):
@@ -23,15 +21,11 @@ def check_image(image):
 
 
 def kill_and_check(daemons, folder, image, writer, rounds, blockdev, seed):
-    delays = random.Random(seed)
+    limits = random.Random(seed)
     for turn in range(rounds):
         (folder / "nbd.sock").unlink(missing_ok=True)
         daemon = daemons.serving(blockdev)
-        thread = threading.Thread(target=writer.run, args=(daemon.uri(),))
-        thread.start()
-        time.sleep(delays.uniform(0.01, 0.15))
-        daemon.kill()
-        thread.join()
+        writer.run(daemon.uri(), limits.randrange(1, 400), daemon.kill)
         check_image(image)
         run("qemu-img", "convert", "-O", "raw", image, folder / "after.raw")
         bad = writer.check(folder / "after.raw")
@@ -44,15 +38,13 @@ def kill_and_check(daemons, folder, image, writer, rounds, blockdev, seed):
 def test_kill_under_load_twenty_times(folder, daemons, options):
     """A hundred times in all, on each back end. A new image every fifth time, as only a fresh one
     still allocates."""
-    flushes = 0
     for turn in range(4):
         image = folder / f"disk{turn}.qcow2"
         run("qemu-img", "create", "-q", "-f", "qcow2", "-o", options, image, SLOTS * SLOT)
         writer = Writer(SLOTS, seed=turn)
         kill_and_check(daemons, folder, image, writer, 5, qcow2(image), seed=turn)
-        flushes += writer.flushes
+        assert writer.flushes > 0, "the load hardly ran"
         image.unlink()
-    assert flushes > 20, "the load hardly ran"
 
 
 def test_kill_under_load_with_small_clusters_and_a_backing_file(folder, daemons):
@@ -72,10 +64,6 @@ def test_kill_under_load_with_lazy_refcounts(folder, daemons):
     for _ in range(3):
         (folder / "nbd.sock").unlink(missing_ok=True)
         daemon = daemons.serving(qcow2(image))
-        thread = threading.Thread(target=writer.run, args=(daemon.uri(),))
-        thread.start()
-        time.sleep(0.1)
-        daemon.kill()
-        thread.join()
+        writer.run(daemon.uri(), 200, daemon.kill)
         run("qemu-img", "convert", "-O", "raw", image, folder / "after.raw")
         assert not writer.check(folder / "after.raw")

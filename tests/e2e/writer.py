@@ -1,16 +1,16 @@
 """A client that writes at random and remembers what it may rely on.
 
-The model, a slot of 4 KiB at a time: `durable` is the value that a completed flush covers, `since`
-the values written after it (acknowledged or not). After a crash a slot must hold its durable value
-or one of those since; anything else is lost or foreign data. Writes in flight never overlap, so
-that the order of a slot's values is known.
+The model, a slot (a sector, the unit that a crash may tear at) at a time: `durable` is the value
+that a completed flush covers, `since` the values written after it (acknowledged or not). After a
+crash a slot must hold its durable value or one of those since; anything else is lost or foreign
+data. Writes in flight never overlap, so that the order of a slot's values is known.
 """
 
 import random
 
 import nbd
 
-SLOT = 4096
+SLOT = 512
 
 
 def contents(slot, value):
@@ -30,33 +30,35 @@ class Writer:
         self.last_value = 0
         self.flushes = 0
 
-    def run(self, uri, flush_every=20, depth=16):
-        """Writes until the server is gone."""
+    def run(self, uri, limit, kill, flush_every=20, depth=16):
+        """Writes until `limit` writes are acknowledged and more are in flight, then calls kill(),
+        which ends the server."""
         client = nbd.NBD()
         in_flight = {}
-        finished = 0
-        try:
-            client.connect_uri(uri)
-            while True:
-                while len(in_flight) < depth:
-                    self._start_write(client, in_flight)
-                client.poll(-1)
-                for cookie in [c for c in in_flight if client.aio_command_completed(c)]:
-                    slots, value, _ = in_flight.pop(cookie)
-                    self.acknowledged.update((slot, value) for slot in slots)
-                    finished += 1
-                if finished >= flush_every:
-                    finished = 0
-                    covered = dict(self.acknowledged)
-                    client.flush()
-                    self.made_durable(covered)
-        except nbd.Error:
-            return
+        finished = total = 0
+        client.connect_uri(uri)
+        while total < limit:
+            while len(in_flight) < depth:
+                self._start_write(client, in_flight)
+            client.poll(-1)
+            for cookie in [c for c in in_flight if client.aio_command_completed(c)]:
+                slots, value, _ = in_flight.pop(cookie)
+                self.acknowledged.update((slot, value) for slot in slots)
+                finished += 1
+                total += 1
+            if finished >= flush_every:
+                finished = 0
+                covered = dict(self.acknowledged)
+                client.flush()
+                self.made_durable(covered)
+        while len(in_flight) < depth:
+            self._start_write(client, in_flight)
+        kill()
 
     def _start_write(self, client, in_flight):
         busy = {slot for slots, _, _ in in_flight.values() for slot in slots}
         while True:
-            length = self.random.choice([1, 1, 1, 2, 5, 32])
+            length = self.random.choice([1, 8, 8, 16, 40, 128])
             first = self.random.randrange(self.slots - length)
             slots = range(first, first + length)
             if busy.isdisjoint(slots):

@@ -1,0 +1,257 @@
+// The choke point: what every request passes, whatever its node does with it.
+#include "block/engine.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/bytes.h"
+#include "block/graph.h"
+#include "block/request_scope.h"
+
+namespace cairn::block {
+namespace {
+
+// Offsets and sizes of requests stay below this, so that sums of a few of them can not overflow.
+constexpr uint64_t kLargestOffset = INT64_MAX - (uint64_t{1} << 30);
+
+class DrainAwaiter {
+ public:
+  explicit DrainAwaiter(io::WaiterList& waiters) : waiters_(waiters) {}
+  [[nodiscard]] bool await_ready() const { return false; }
+  void await_suspend(std::coroutine_handle<> handle) {
+    waiter_.bind(handle);
+    waiters_.push(waiter_);
+  }
+  void await_resume() const {}
+
+ private:
+  io::WaiterList& waiters_;
+  io::Waiter waiter_;
+};
+
+}  // namespace
+
+bool Engine::must_wait(const Edge& edge) {
+  return edge.parent_ == nullptr && edge.child_->graph_.draining();
+}
+
+io::Task<void> Engine::admitted(Node& node) {
+  while (node.graph_.draining()) {
+    co_await DrainAwaiter(node.graph_.drain_waiters());
+  }
+}
+
+Result<void> Engine::check_range(const Edge& edge, uint64_t offset, uint64_t length,
+                                 bool may_grow) {
+  const Node& node = *edge.child_;
+  if (length > kLargestOffset || offset > kLargestOffset - length) {
+    return fail(EIO, "Request of {} bytes at {} is out of bounds", length, offset);
+  }
+  if (offset + length <= node.length() ||
+      (may_grow && edge.permissions_.used.has(PermissionSet::kResize))) {
+    return {};
+  }
+  return fail(EIO, "Request of {} bytes at {} goes beyond the end of '{}' ({} bytes)", length,
+              offset, node.name(), node.length());
+}
+
+Result<void> Engine::check_writable(const Edge& edge, PermissionSet::Bit needed) {
+  const Node& node = *edge.child_;
+  if (node.options_.read_only) {
+    return fail(EACCES, "Block node '{}' is read-only", node.name());
+  }
+  const PermissionSet used = edge.permissions_.used;
+  if (!used.has(needed) && !used.has(PermissionSet::kWrite)) {
+    return fail(EPERM, "The user of block node '{}' did not ask to {} it", node.name(),
+                needed == PermissionSet::kResize ? "resize" : "write to");
+  }
+  return {};
+}
+
+void Engine::account_write(Node& node, uint64_t offset, uint64_t length) {
+  ++node.writes_completed_;
+  ++node.statistics_.write_operations;
+  node.statistics_.write_bytes += length;
+  node.statistics_.write_highest_offset =
+      std::max(node.statistics_.write_highest_offset, offset + length);
+}
+
+Engine::Outcome Engine::read(Edge& edge, uint64_t offset, io::IoVector data) {
+  if (must_wait(edge)) {
+    co_await admitted(*edge.child_);
+  }
+  const uint64_t length = data.size();
+  if (auto ok = check_range(edge, offset, length, false); !ok || length == 0) {
+    co_return ok;
+  }
+  Node& node = *edge.child_;
+  const RequestScope scope(node);
+  ++node.statistics_.read_operations;
+  node.statistics_.read_bytes += length;
+  if (node.translating_ == nullptr) {
+    if (fits(node, offset, data)) {
+      co_return co_await node.request_->read(offset, std::move(data));
+    }
+    co_return co_await read_leaf(node, offset, std::move(data));
+  }
+  // The usual case: one plain extent on a leaf, answered without another coroutine in between.
+  Extent extent;
+  if (node.translating_->try_map(offset, length, extent) && extent.length == length) {
+    if (extent.kind == Extent::Kind::kData && extent.codec == nullptr) {
+      Node& child = *extent.child->child_;
+      if (child.request_ != nullptr && fits(child, extent.host_offset, data) &&
+          extent.host_offset + length <= child.length()) {
+        const RequestScope child_scope(child);
+        ++child.statistics_.read_operations;
+        child.statistics_.read_bytes += length;
+        co_return co_await child.request_->read(extent.host_offset, std::move(data));
+      }
+    }
+    co_return co_await read_extent(node, extent, offset, std::move(data));
+  }
+  co_return co_await read_translated(node, offset, std::move(data));
+}
+
+Engine::Outcome Engine::write(Edge& edge, uint64_t offset, io::IoVector data, WriteFlags flags) {
+  if (must_wait(edge)) {
+    co_await admitted(*edge.child_);
+  }
+  const uint64_t length = data.size();
+  const auto needed = flags.unchanged ? PermissionSet::kWriteUnchanged : PermissionSet::kWrite;
+  if (auto ok = check_writable(edge, needed); !ok) {
+    co_return ok;
+  }
+  if (auto ok = check_range(edge, offset, length, true); !ok || length == 0) {
+    co_return ok;
+  }
+  if (flags.compressed) {
+    co_return fail(ENOTSUP, "Block node '{}' can not write compressed data", edge.child_->name());
+  }
+  Node& node = *edge.child_;
+  if (node.options_.detect_zeroes != NodeOptions::DetectZeroes::kOff && data.is_zero()) {
+    const ZeroFlags zero_flags{
+        .fua = flags.fua,
+        .may_unmap = node.options_.detect_zeroes == NodeOptions::DetectZeroes::kUnmap};
+    co_return co_await write_zeroes(edge, offset, length, zero_flags);
+  }
+  const RequestScope scope(node);
+  // Translating nodes see to it themselves: they know whether their metadata is durable.
+  const bool need_flush = flags.fua && node.translating_ == nullptr && !node.limits_.native_fua;
+  Result<void> result;
+  if (node.translating_ != nullptr) {
+    result = co_await write_translated(node, offset, std::move(data), flags);
+  } else {
+    WriteFlags leaf_flags = flags;
+    leaf_flags.fua = flags.fua && node.limits_.native_fua && !node.options_.no_flush;
+    result = co_await write_leaf(node, offset, std::move(data), leaf_flags);
+  }
+  account_write(node, offset, length);
+  if (result && need_flush) {
+    result = co_await flush_node(node);
+  }
+  co_return result;
+}
+
+Engine::Outcome Engine::write_zeroes(Edge& edge, uint64_t offset, uint64_t length,
+                                     ZeroFlags flags) {
+  if (must_wait(edge)) {
+    co_await admitted(*edge.child_);
+  }
+  if (auto ok = check_writable(edge, PermissionSet::kWrite); !ok) {
+    co_return ok;
+  }
+  if (auto ok = check_range(edge, offset, length, true); !ok || length == 0) {
+    co_return ok;
+  }
+  Node& node = *edge.child_;
+  flags.may_unmap = flags.may_unmap && node.options_.discard_unmap;
+  const RequestScope scope(node);
+  Result<void> result;
+  if (node.translating_ != nullptr) {
+    result = co_await zero_translated(node, offset, length, flags);
+  } else {
+    result = co_await zero_leaf(node, offset, length, flags);
+  }
+  account_write(node, offset, length);
+  if (result && flags.fua) {
+    result = co_await flush_node(node);
+  }
+  co_return result;
+}
+
+Engine::Outcome Engine::discard(Edge& edge, uint64_t offset, uint64_t length) {
+  if (must_wait(edge)) {
+    co_await admitted(*edge.child_);
+  }
+  if (auto ok = check_writable(edge, PermissionSet::kWrite); !ok) {
+    co_return ok;
+  }
+  if (auto ok = check_range(edge, offset, length, false); !ok || length == 0) {
+    co_return ok;
+  }
+  Node& node = *edge.child_;
+  if (!node.options_.discard_unmap) {
+    co_return Result<void>{};
+  }
+  const RequestScope scope(node);
+  Result<void> result;
+  if (node.translating_ != nullptr) {
+    result = co_await discard_translated(node, offset, length);
+  } else {
+    result = co_await discard_leaf(node, offset, length);
+  }
+  ++node.writes_completed_;
+  ++node.statistics_.unmap_operations;
+  node.statistics_.unmap_bytes += length;
+  co_return result;
+}
+
+Engine::Outcome Engine::flush(Edge& edge) {
+  if (must_wait(edge)) {
+    co_await admitted(*edge.child_);
+  }
+  const RequestScope scope(*edge.child_);
+  co_return co_await flush_node(*edge.child_);
+}
+
+Engine::Outcome Engine::flush_node(Node& node) {
+  ++node.statistics_.flush_operations;
+  if (node.options_.no_flush && node.request_ != nullptr) {
+    co_return Result<void>{};
+  }
+  const uint64_t covered = node.writes_completed_;
+  if (covered == node.writes_flushed_) {
+    co_return Result<void>{};
+  }
+  Result<void> result = co_await node.driver_->flush();
+  if (result) {
+    node.writes_flushed_ = std::max(node.writes_flushed_, covered);
+  }
+  co_return result;
+}
+
+Engine::Outcome Engine::resize(Edge& edge, uint64_t length, ResizeOptions options) {
+  Node& node = *edge.child_;
+  if (auto ok = check_writable(edge, PermissionSet::kResize); !ok) {
+    co_return ok;
+  }
+  if (!edge.permissions_.used.has(PermissionSet::kResize)) {
+    co_return fail(EPERM, "The user of block node '{}' did not ask to resize it", node.name());
+  }
+  if (length > kLargestOffset) {
+    co_return fail(EFBIG, "The new size of '{}' is too large", node.name());
+  }
+  Result<void> result;
+  if (edge.parent_ == nullptr) {
+    co_await node.graph_.drain_begin();
+    result = co_await node.driver_->resize(length, options);
+    node.graph_.drain_end();
+  } else {
+    result = co_await node.driver_->resize(length, options);
+  }
+  ++node.writes_completed_;
+  node.limits_ = node.driver_->limits();
+  co_return result;
+}
+
+}  // namespace cairn::block

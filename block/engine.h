@@ -1,0 +1,80 @@
+// Engine: carries requests out. Written once, for every format.
+//
+// Each entry takes the edge a request comes through, checks the request at the choke point of the
+// edge's node and then, by the kind of its driver, translates and moves the data, or hands the
+// request to the driver in a form that obeys the driver's limits.
+//
+//   engine_read.cc    reads: holes from backing nodes, zeroes, plain data, coded units
+//   engine_write.cc   writes: in place, or allocating with copy-on-write
+//   engine_zero.cc    zeroes and discards, whole units by metadata and ragged ends as data
+//   engine_status.cc  block status of one node and along a chain
+//   engine_leaf.cc    what protocols and filters need: alignment, splitting, emulation
+//   engine.cc         the choke point: checks, accounting, flush, resize
+#pragma once
+
+#include <cstdint>
+
+#include "base/result.h"
+#include "block/node.h"
+#include "io/buffer.h"
+#include "io/iovector.h"
+#include "io/task.h"
+
+namespace cairn::block {
+
+class Engine {
+ public:
+  using Outcome = io::Task<Result<void>>;
+
+  static Outcome read(Edge& edge, uint64_t offset, io::IoVector data);
+  static Outcome write(Edge& edge, uint64_t offset, io::IoVector data, WriteFlags flags);
+  static Outcome write_zeroes(Edge& edge, uint64_t offset, uint64_t length, ZeroFlags flags);
+  static Outcome discard(Edge& edge, uint64_t offset, uint64_t length);
+  static Outcome flush(Edge& edge);
+  static Outcome resize(Edge& edge, uint64_t length, ResizeOptions options);
+  static io::Task<Result<BlockStatus>> status(Node& node, uint64_t offset, uint64_t length);
+  static io::Task<Result<ChainStatus>> chain_status(Node& node, uint64_t offset, uint64_t length,
+                                                    const Node* base);
+
+  // Waits while a drain keeps requests of root edges out.
+  static io::Task<void> admitted(Node& node);
+
+ private:
+  // Choke point (engine.cc).
+  static Result<void> check_range(const Edge& edge, uint64_t offset, uint64_t length,
+                                  bool may_grow);
+  static Result<void> check_writable(const Edge& edge, PermissionSet::Bit needed);
+  static bool must_wait(const Edge& edge);
+  static void account_write(Node& node, uint64_t offset, uint64_t length);
+  static Outcome flush_node(Node& node);
+
+  // Translating nodes. The caller holds a RequestScope on `node`.
+  static Outcome read_translated(Node& node, uint64_t offset, io::IoVector data);
+  static Outcome read_extent(Node& node, Extent extent, uint64_t offset, io::IoVector data);
+  static Outcome read_hole(Node& node, uint64_t offset, io::IoVector data);
+  static Outcome read_coded(Extent extent, uint64_t offset, io::IoVector data);
+  static Outcome write_translated(Node& node, uint64_t offset, io::IoVector data, WriteFlags flags);
+  static Outcome write_allocating(Node& node, uint64_t offset, io::IoVector data);
+  static Outcome write_planned(Node& node, WritePlan plan, uint64_t offset, io::IoVector data);
+  static io::Task<Result<io::AlignedBuffer>> read_around(Node& node, const WritePlan& plan,
+                                                         uint64_t offset, uint64_t length,
+                                                         bool& zero);
+  static Outcome zero_translated(Node& node, uint64_t offset, uint64_t length, ZeroFlags flags);
+  static Outcome zero_units(Node& node, uint64_t offset, uint64_t length, ZeroFlags flags);
+  static Outcome zero_partial_unit(Node& node, uint64_t offset, uint64_t length, ZeroFlags flags);
+  static Outcome zero_by_writing(Node& node, uint64_t offset, uint64_t length);
+  static Outcome discard_translated(Node& node, uint64_t offset, uint64_t length);
+  static io::Task<Result<Extent>> map(Node& node, uint64_t offset, uint64_t length);
+  static io::Task<Result<bool>> reads_zero(Node& node, uint64_t offset, uint64_t length);
+
+  // Protocols and filters. The caller holds a RequestScope on `node`.
+  static bool fits(const Node& node, uint64_t offset, const io::IoVector& data);
+  static Outcome read_leaf(Node& node, uint64_t offset, io::IoVector data);
+  static Outcome write_leaf(Node& node, uint64_t offset, io::IoVector data, WriteFlags flags);
+  static Outcome write_leaf_unaligned(Node& node, uint64_t offset, io::IoVector data);
+  static Outcome zero_leaf(Node& node, uint64_t offset, uint64_t length, ZeroFlags flags);
+  static Outcome zero_leaf_by_writing(Node& node, uint64_t offset, uint64_t length);
+  static Outcome discard_leaf(Node& node, uint64_t offset, uint64_t length);
+};
+
+}  // namespace cairn::block

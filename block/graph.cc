@@ -1,0 +1,169 @@
+// The graph's books: names, holders, drain, and closing.
+#include "block/graph.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cctype>
+#include <cerrno>
+
+namespace cairn::block {
+namespace {
+
+constexpr std::size_t kLongestName = 31;
+
+class IdleAwaiter {
+ public:
+  explicit IdleAwaiter(io::WaiterList& waiters) : waiters_(waiters) {}
+  [[nodiscard]] bool await_ready() const { return false; }
+  void await_suspend(std::coroutine_handle<> handle) {
+    waiter_.bind(handle);
+    waiters_.push(waiter_);
+  }
+  void await_resume() const {}
+
+ private:
+  io::WaiterList& waiters_;
+  io::Waiter waiter_;
+};
+
+bool well_formed(std::string_view name) {
+  const auto is_letter = [](char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; };
+  const auto fits = [&](char c) {
+    return is_letter(c) || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
+  };
+  return !name.empty() && is_letter(name.front()) && std::ranges::all_of(name, fits);
+}
+
+}  // namespace
+
+Graph::~Graph() {
+  assert(monitor_nodes_.empty() && "close_all() first");
+  assert(nodes_.empty());
+}
+
+std::string Graph::generate_name() { return fmt::format("#block{:03}", generated_names_++); }
+
+Result<void> Graph::check_name(std::string_view name) const {
+  if (!well_formed(name)) {
+    return fail(EINVAL, "Invalid node-name: '{}'", name);
+  }
+  if (name.size() > kLongestName) {
+    return fail(EINVAL, "Node name too long");
+  }
+  if (find(name) != nullptr) {
+    return fail(EINVAL, "Duplicate nodes with node-name='{}'", name);
+  }
+  return {};
+}
+
+std::shared_ptr<Node> Graph::find(std::string_view name) const {
+  const auto found = std::ranges::find_if(
+      nodes_, [name](const Node* node) { return node->name() == name && !node->closing_; });
+  return found == nodes_.end() ? nullptr : (*found)->shared_from_this();
+}
+
+bool Graph::held_by_monitor(const Node& node) const {
+  return std::ranges::any_of(monitor_nodes_, [&](const auto& held) { return held.get() == &node; });
+}
+
+io::Task<Result<void>> Graph::add_monitor_node(const schema::BlockdevOptions& options) {
+  Result<std::shared_ptr<Node>> node = co_await open(options, OpenFlags{});
+  if (!node) {
+    co_return pass(node);
+  }
+  monitor_nodes_.push_back(std::move(*node));
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> Graph::remove_monitor_node(std::string name) {
+  const std::shared_ptr<Node> node = find(name);
+  if (node == nullptr) {
+    co_return fail(ENOENT, "Failed to find node with node-name='{}'", name);
+  }
+  if (!held_by_monitor(*node)) {
+    co_return fail(EPERM, "Node {} is not owned by the monitor", name);
+  }
+  if (!node->parents().empty()) {
+    co_return fail(EBUSY, "Node {} is in use", name);
+  }
+  std::erase(monitor_nodes_, node);
+  co_return co_await release(node);
+}
+
+io::Task<Result<void>> Graph::release(std::shared_ptr<Node> node) {
+  if (!node->parents().empty() || held_by_monitor(*node)) {
+    co_return Result<void>{};
+  }
+  if (std::exchange(node->closing_, true)) {
+    co_return Result<void>{};
+  }
+  while (node->in_flight_ != 0) {
+    co_await IdleAwaiter(node->in_flight_waiters_);
+  }
+  Result<void> result;
+  if (node->driver_ != nullptr) {
+    result = co_await node->driver_->close();
+  }
+  co_await drop_children(*node, result);
+  std::erase(nodes_, node.get());
+  co_return result;
+}
+
+io::Task<void> Graph::drop_children(Node& node, Result<void>& result) {
+  node.backing_ = nullptr;
+  while (!node.children_.empty()) {
+    std::shared_ptr<Node> child = node.children_.back()->child_;
+    node.children_.pop_back();
+    loosen_permissions();
+    Result<void> released = co_await release(std::move(child));
+    if (!released && result) {
+      result = std::move(released);
+    }
+  }
+}
+
+io::Task<Result<void>> Graph::detach(std::unique_ptr<Edge> root) {
+  std::shared_ptr<Node> node = root->child_;
+  root.reset();
+  loosen_permissions();
+  co_return co_await release(std::move(node));
+}
+
+io::Task<void> Graph::drain_begin() {
+  ++drains_;
+  for (;;) {
+    const auto busy =
+        std::ranges::find_if(nodes_, [](const Node* node) { return node->in_flight_ != 0; });
+    if (busy == nodes_.end()) {
+      co_return;
+    }
+    const std::shared_ptr<Node> node = (*busy)->shared_from_this();
+    co_await IdleAwaiter(node->in_flight_waiters_);
+  }
+}
+
+void Graph::drain_end() {
+  assert(drains_ > 0);
+  if (--drains_ == 0) {
+    drain_waiters_.wake_all();
+  }
+}
+
+io::Task<Result<void>> Graph::close_all() {
+  Result<void> result;
+  while (!monitor_nodes_.empty()) {
+    // The youngest nodes first: they may use older ones.
+    const auto idle = std::find_if(monitor_nodes_.rbegin(), monitor_nodes_.rend(),
+                                   [](const auto& node) { return node->parents().empty(); });
+    assert(idle != monitor_nodes_.rend() && "a node is still in use at the end");
+    std::shared_ptr<Node> node = *idle;
+    std::erase(monitor_nodes_, node);
+    Result<void> released = co_await release(std::move(node));
+    if (!released && result) {
+      result = std::move(released);
+    }
+  }
+  co_return result;
+}
+
+}  // namespace cairn::block

@@ -1,0 +1,303 @@
+// Opening: from options to nodes, from filenames to options, and what images name themselves.
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+#include <filesystem>
+
+#include "block/filename.h"
+#include "block/graph.h"
+#include "io/buffer.h"
+#include "schema/types_block_options.h"
+
+namespace cairn::block {
+namespace {
+
+// Chains longer than this are taken for an attack: opening them nests.
+constexpr int kLongestChain = 500;
+// Bytes at the start of an image that formats are recognised by.
+constexpr uint64_t kProbeLength = 2048;
+
+NodeOptions node_options(const schema::BlockdevOptions& options, const OpenFlags& flags) {
+  using DetectZeroes = NodeOptions::DetectZeroes;
+  NodeOptions result{.read_only = options.read_only.value_or(flags.read_only),
+                     .auto_read_only = options.auto_read_only.value_or(flags.auto_read_only),
+                     .discard_unmap = flags.discard_unmap,
+                     .force_share = options.force_share.value_or(flags.force_share),
+                     .cache_direct = flags.cache_direct,
+                     .no_flush = flags.no_flush};
+  if (options.discard) {
+    result.discard_unmap = *options.discard == schema::BlockdevDiscardOptions::kUnmap;
+  }
+  switch (options.detect_zeroes.value_or(schema::BlockdevDetectZeroesOptions::kOff)) {
+    case schema::BlockdevDetectZeroesOptions::kOff:
+      result.detect_zeroes = DetectZeroes::kOff;
+      break;
+    case schema::BlockdevDetectZeroesOptions::kOn:
+      result.detect_zeroes = DetectZeroes::kOn;
+      break;
+    case schema::BlockdevDetectZeroesOptions::kUnmap:
+      result.detect_zeroes = DetectZeroes::kUnmap;
+      break;
+  }
+  if (options.cache) {
+    result.cache_direct = options.cache->direct.value_or(flags.cache_direct);
+    result.no_flush = options.cache->no_flush.value_or(flags.no_flush);
+  }
+  return result;
+}
+
+Result<void> check_options(const NodeOptions& options) {
+  if (options.force_share && !options.read_only) {
+    return fail(EINVAL, "force-share=on can only be used with read-only images");
+  }
+  if (options.detect_zeroes == NodeOptions::DetectZeroes::kUnmap && !options.discard_unmap) {
+    return fail(EINVAL,
+                "setting detect-zeroes to unmap is not allowed without setting discard operation "
+                "to unmap");
+  }
+  return {};
+}
+
+// The branch of a format that needs nothing but its file.
+schema::BlockdevOptions::Branch format_branch(schema::BlockdevDriver driver,
+                                              schema::BlockdevRef file) {
+  if (driver == schema::BlockdevDriver::kQcow2) {
+    schema::BlockdevOptionsQcow2 branch;
+    branch.file = std::move(file);
+    return branch;
+  }
+  schema::BlockdevOptionsRaw branch;
+  branch.file = std::move(file);
+  return branch;
+}
+
+// The device and inode of every image on the way to the one being opened.
+bool loops(const OpenFlags& flags, const std::string& path) {
+  struct stat target{};
+  if (stat(path.c_str(), &target) != 0) {
+    return false;  // the open will say why
+  }
+  for (const OpenTrail* step = flags.trail; step != nullptr; step = step->up) {
+    struct stat seen{};
+    if (stat(step->filename.c_str(), &seen) == 0 && seen.st_dev == target.st_dev &&
+        seen.st_ino == target.st_ino) {
+      return true;
+    }
+  }
+  return false;
+}
+
+int depth_of(const OpenFlags& flags) {
+  int depth = 0;
+  for (const OpenTrail* step = flags.trail; step != nullptr; step = step->up) {
+    ++depth;
+  }
+  return depth;
+}
+
+}  // namespace
+
+io::Task<Result<std::shared_ptr<Node>>> Graph::open(const schema::BlockdevOptions& options,
+                                                    OpenFlags flags) {
+  if (options.node_name) {
+    if (auto ok = check_name(*options.node_name); !ok) {
+      co_return pass(ok);
+    }
+  }
+  const std::string_view driver_name = schema::to_string(options.driver);
+  const DriverInfo* info = drivers_.find(driver_name);
+  if (info == nullptr) {
+    co_return fail(ENOENT, "Unknown driver '{}'", driver_name);
+  }
+  const NodeOptions common = node_options(options, flags);
+  if (auto ok = check_options(common); !ok) {
+    co_return pass(ok);
+  }
+  if (options.active && !*options.active) {
+    co_return fail(ENOTSUP, "Inactive block nodes are not supported");
+  }
+  auto node = std::make_shared<Node>(
+      *this, options.node_name ? *options.node_name : generate_name(), *info, common);
+  nodes_.push_back(node.get());
+  OpenContext context(*this, *node, flags);
+  Result<std::unique_ptr<Driver>> driver = co_await info->open(context, options);
+  Result<void> result;
+  if (driver) {
+    node->set_driver(std::move(*driver));
+    result = refresh_permissions();
+  } else {
+    result = pass(driver);
+  }
+  if (!result) {
+    node->closing_ = true;
+    Result<void> ignored;  // the first failure is the one to tell
+    co_await drop_children(*node, ignored);
+    std::erase(nodes_, node.get());
+    co_return pass(result);
+  }
+  if (node->filename().empty()) {
+    const Edge* file = node->child("file");
+    node->set_filename(file != nullptr ? file->node().filename() : std::string());
+  }
+  co_return node;
+}
+
+io::Task<Result<std::shared_ptr<Node>>> Graph::open_filename(std::string filename,
+                                                             std::string format, OpenFlags flags) {
+  Result<schema::BlockdevOptions> protocol = parse_filename(filename);
+  if (!protocol) {
+    co_return pass(protocol);
+  }
+  const DriverInfo* info = nullptr;
+  if (!format.empty()) {
+    info = drivers_.find(format);
+    if (info == nullptr) {
+      co_return fail(ENOENT, "Unknown driver '{}'", format);
+    }
+  }
+  const bool complete = is_json_filename(filename);
+  if (complete && drivers_.find(schema::to_string(protocol->driver)) != nullptr &&
+      drivers_.find(schema::to_string(protocol->driver))->kind != DriverInfo::Kind::kProtocol) {
+    co_return co_await open(*protocol, flags);  // "json:" may describe a format, too
+  }
+  OpenFlags protocol_flags = flags;
+  if (info == nullptr || info->kind == DriverInfo::Kind::kFormat) {
+    protocol_flags.discard_unmap = true;
+  }
+  Result<std::shared_ptr<Node>> file = co_await open(*protocol, protocol_flags);
+  if (!file || (info != nullptr && info->kind == DriverInfo::Kind::kProtocol)) {
+    co_return file;
+  }
+  if (info == nullptr) {
+    flags.probed = true;
+    const Result<const DriverInfo*> probed = co_await probe(*file);
+    if (!probed) {
+      Result<void> ignored = co_await release(*file);
+      co_return std::unexpected(probed.error());
+    }
+    info = *probed;
+  }
+  schema::BlockdevOptions options;
+  const auto driver = schema::from_string<schema::BlockdevDriver>(info->name);
+  assert(driver && "a driver that the schema does not name");
+  options.driver = *driver;
+  schema::BlockdevRef reference;
+  reference.value = (*file)->name();
+  options.branch = format_branch(*driver, std::move(reference));
+  Result<std::shared_ptr<Node>> node = co_await open(options, flags);
+  if (!node) {
+    Result<void> ignored = co_await release(*file);
+  }
+  co_return node;
+}
+
+io::Task<Result<const DriverInfo*>> Graph::probe(std::shared_ptr<Node> file) {
+  Result<std::unique_ptr<Edge>> edge =
+      attach(file, "", {.used = PermissionSet::kConsistentRead, .shared = PermissionSet::all()});
+  if (!edge) {
+    co_return pass(edge);
+  }
+  auto head = io::AlignedBuffer::allocate(kProbeLength);
+  if (!head) {
+    co_return pass(head);
+  }
+  const uint64_t length = std::min(kProbeLength, file->length());
+  Result<void> read = co_await (*edge)->read(0, head->data(), length);
+  const DriverInfo* found =
+      read ? drivers_.probe({head->data(), length}, file->filename()) : nullptr;
+  edge->reset();  // not detach(): the node has no other holder yet, and stays
+  loosen_permissions();
+  if (!read) {
+    co_return pass(read, "Could not read image for determining its format: ");
+  }
+  if (found == nullptr) {
+    co_return fail(ENOENT, "Could not determine image format: No compatible driver found");
+  }
+  co_return found;
+}
+
+OpenContext::OpenContext(Graph& graph, Node& node, OpenFlags flags)
+    : graph_(graph), node_(node), flags_(flags) {}
+
+bool OpenContext::writable() const { return !node_.read_only(); }
+
+void OpenContext::set_read_only() { node_.options_.read_only = true; }
+
+OpenFlags OpenContext::child_flags(ChildRole role) const {
+  const NodeOptions& mine = node_.options();
+  OpenFlags flags{.read_only = mine.read_only || role == ChildRole::kBacking,
+                  .auto_read_only = mine.auto_read_only,
+                  .no_io = flags_.no_io,
+                  .force_share = mine.force_share,
+                  .check_only = flags_.check_only,
+                  // Formats decide themselves what they discard.
+                  .discard_unmap = role != ChildRole::kBacking,
+                  .cache_direct = mine.cache_direct,
+                  .no_flush = mine.no_flush,
+                  .trail = flags_.trail};
+  return flags;
+}
+
+io::Task<Result<Edge*>> OpenContext::open_child(std::string name, const schema::BlockdevRef& ref,
+                                                ChildRole role) {
+  std::shared_ptr<Node> child;
+  if (const auto* existing = std::get_if<std::string>(&ref.value)) {
+    child = graph_.find(*existing);
+    if (child == nullptr) {
+      co_return fail(ENOENT, "Cannot find device='' nor node-name='{}'", *existing);
+    }
+  } else {
+    const auto& options = *std::get<schema::Box<schema::BlockdevOptions>>(ref.value);
+    Result<std::shared_ptr<Node>> opened = co_await graph_.open(options, child_flags(role));
+    if (!opened) {
+      co_return pass(opened);
+    }
+    child = std::move(*opened);
+  }
+  Result<Edge*> edge = graph_.connect(node_, std::move(name), child, role);
+  if (!edge) {
+    Result<void> ignored = co_await graph_.release(child);
+  }
+  co_return edge;
+}
+
+io::Task<Result<Edge*>> OpenContext::open_implicit_backing(std::string filename,
+                                                           std::string format) {
+  if (flags_.no_backing) {
+    co_return nullptr;
+  }
+  if (graph_.implicit_open_policy() == ImplicitOpenPolicy::kDeny) {
+    co_return fail(EPERM, "Image '{}' names a backing file ('{}'), and opening it is not allowed",
+                   node_.filename(), filename);
+  }
+  const Edge* file = node_.child("file");
+  const std::string overlay = file != nullptr ? file->node().filename() : std::string();
+  const std::string path = resolve_relative(overlay, filename);
+  const OpenTrail here{.up = flags_.trail, .filename = overlay};
+  OpenFlags flags = child_flags(ChildRole::kBacking);
+  flags.trail = &here;
+  if (loops(flags, path)) {
+    co_return fail(ELOOP, "Backing file '{}' creates an infinite loop.", path);
+  }
+  if (depth_of(flags) > kLongestChain) {
+    co_return fail(ELOOP, "The backing chain of '{}' is longer than {} images", overlay,
+                   kLongestChain);
+  }
+  Result<std::shared_ptr<Node>> opened =
+      co_await graph_.open_filename(path, std::move(format), flags);
+  if (!opened) {
+    co_return pass(opened, "Could not open backing file: ");
+  }
+  Result<Edge*> edge = graph_.connect(node_, "backing", *opened, ChildRole::kBacking);
+  if (!edge) {
+    Result<void> ignored = co_await graph_.release(*opened);
+    co_return pass(edge, "Could not open backing file: ");
+  }
+  co_return edge;
+}
+
+}  // namespace cairn::block

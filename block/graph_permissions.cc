@@ -1,0 +1,149 @@
+// Permissions of the whole graph: computed from the roots down, checked, applied as one.
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+#include <unordered_map>
+
+#include "block/graph.h"
+
+namespace cairn::block {
+
+// The permissions that a change would give every edge, and the leaves that agreed so far.
+struct Graph::Proposal {
+  std::unordered_map<const Edge*, Permissions> edges;
+  std::vector<Driver*> prepared;
+};
+
+namespace {
+
+// Every node after all of its parents.
+std::vector<Node*> parents_first(const std::vector<Node*>& nodes) {
+  std::unordered_map<const Node*, std::size_t> missing_parents;
+  std::vector<Node*> order;
+  order.reserve(nodes.size());
+  for (Node* node : nodes) {
+    const auto inner = std::ranges::count_if(
+        node->parents(), [](const Edge* edge) { return edge->parent() != nullptr; });
+    missing_parents[node] = static_cast<std::size_t>(inner);
+    if (inner == 0) {
+      order.push_back(node);
+    }
+  }
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    for (const auto& edge : order[i]->children()) {
+      if (--missing_parents[&edge->node()] == 0) {
+        order.push_back(&edge->node());
+      }
+    }
+  }
+  return order;
+}
+
+}  // namespace
+
+Result<void> Graph::propose(Node& node, Proposal& proposal) const {
+  Permissions together{.used = PermissionSet::none(), .shared = PermissionSet::all()};
+  for (const Edge* edge : node.parents()) {
+    const Permissions mine = proposal.edges.at(edge);
+    for (const Edge* other : node.parents()) {
+      const PermissionSet refused = proposal.edges.at(other).used.without(mine.shared);
+      if (other != edge && !refused.empty()) {
+        return fail(EPERM,
+                    "Permission conflict on node '{}': permissions '{}' are both required by {} "
+                    "and unshared by {}.",
+                    node.name(), refused.to_string(), other->describe(), edge->describe());
+      }
+    }
+    together.used |= mine.used;
+    together.shared &= mine.shared;
+  }
+  const bool changes =
+      together.used.has(PermissionSet::kWrite) || together.used.has(PermissionSet::kWriteUnchanged);
+  if (changes && node.read_only() && !node.options().auto_read_only) {
+    return fail(EPERM, "Block node is read-only");
+  }
+  for (const auto& edge : node.children()) {
+    const bool writable = !node.read_only();
+    proposal.edges[edge.get()] =
+        node.driver_ != nullptr ? node.driver_->child_permissions(edge->role(), together, writable)
+                                : default_child_permissions(edge->role(), together, writable);
+  }
+  if (node.driver_ != nullptr) {
+    if (auto ok = node.driver_->prepare_permissions(together); !ok) {
+      return ok;
+    }
+    proposal.prepared.push_back(node.driver_.get());
+  }
+  return {};
+}
+
+Result<void> Graph::refresh_permissions(const Edge* root, Permissions proposed) {
+  Proposal proposal;
+  for (const Node* node : nodes_) {
+    for (const Edge* edge : node->parents()) {
+      if (edge->parent() == nullptr) {
+        proposal.edges[edge] = edge == root ? proposed : edge->permissions();
+      }
+    }
+  }
+  Result<void> result;
+  for (Node* node : parents_first(nodes_)) {
+    result = propose(*node, proposal);
+    if (!result) {
+      break;
+    }
+  }
+  if (!result) {
+    for (auto driver = proposal.prepared.rbegin(); driver != proposal.prepared.rend(); ++driver) {
+      (*driver)->abort_permissions();
+    }
+    return result;
+  }
+  for (Driver* driver : proposal.prepared) {
+    driver->commit_permissions();
+  }
+  for (Node* node : nodes_) {
+    for (Edge* edge : node->parents_) {
+      edge->permissions_ = proposal.edges.at(edge);
+    }
+  }
+  return {};
+}
+
+void Graph::loosen_permissions() {
+  // Fewer edges need fewer permissions. Should a leaf fail to give one up, it keeps it.
+  [[maybe_unused]] const Result<void> result = refresh_permissions();
+}
+
+Result<std::unique_ptr<Edge>> Graph::attach(std::shared_ptr<Node> node, std::string user,
+                                            Permissions permissions) {
+  auto edge = std::make_unique<Edge>("root", nullptr, std::move(node), ChildRole::kFiltered,
+                                     std::move(user));
+  if (auto ok = refresh_permissions(edge.get(), permissions); !ok) {
+    return pass(ok);
+  }
+  return edge;
+}
+
+Result<void> Graph::set_permissions(Edge& root, Permissions permissions) {
+  assert(root.parent() == nullptr);
+  return refresh_permissions(&root, permissions);
+}
+
+Result<Edge*> Graph::connect(Node& parent, std::string name, std::shared_ptr<Node> child,
+                             ChildRole role) {
+  parent.children_.push_back(
+      std::make_unique<Edge>(std::move(name), &parent, std::move(child), role, std::string()));
+  Edge* edge = parent.children_.back().get();
+  if (auto ok = refresh_permissions(); !ok) {
+    parent.children_.pop_back();
+    return pass(ok);
+  }
+  if (role == ChildRole::kBacking || role == ChildRole::kFiltered) {
+    // A window (raw) filters without holes; only a chain's backing node answers for them.
+    parent.backing_ = role == ChildRole::kBacking ? edge : parent.backing_;
+  }
+  return edge;
+}
+
+}  // namespace cairn::block

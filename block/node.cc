@@ -1,0 +1,98 @@
+#include "block/node.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "base/bytes.h"
+#include "block/engine.h"
+
+namespace cairn::block {
+
+Edge::Edge(std::string name, Node* parent, std::shared_ptr<Node> child, ChildRole role,
+           std::string user)
+    : name_(std::move(name)),
+      parent_(parent),
+      child_(std::move(child)),
+      role_(role),
+      user_(std::move(user)) {
+  child_->parents_.push_back(this);
+}
+
+Edge::~Edge() { std::erase(child_->parents_, this); }
+
+uint64_t Edge::length() const { return child_->length(); }
+
+std::string Edge::describe() const {
+  std::string user = user_.empty() ? "an unnamed block device" : user_;
+  if (parent_ != nullptr) {
+    user = fmt::format("node '{}'", parent_->name());
+  }
+  return fmt::format("{} (uses node '{}' as '{}' child)", user, child_->name(), name_);
+}
+
+io::Task<Result<void>> Edge::read(uint64_t offset, io::IoVector data) {
+  return Engine::read(*this, offset, std::move(data));
+}
+
+io::Task<Result<void>> Edge::write(uint64_t offset, io::IoVector data, WriteFlags flags) {
+  return Engine::write(*this, offset, std::move(data), flags);
+}
+
+io::Task<Result<void>> Edge::write_zeroes(uint64_t offset, uint64_t length, ZeroFlags flags) {
+  return Engine::write_zeroes(*this, offset, length, flags);
+}
+
+io::Task<Result<void>> Edge::discard(uint64_t offset, uint64_t length) {
+  return Engine::discard(*this, offset, length);
+}
+
+io::Task<Result<void>> Edge::flush() { return Engine::flush(*this); }
+
+io::Task<Result<void>> Edge::resize(uint64_t length, ResizeOptions options) {
+  return Engine::resize(*this, length, options);
+}
+
+io::Task<Result<void>> Edge::read(uint64_t offset, void* buffer, uint64_t length) {
+  return Engine::read(*this, offset, io::IoVector(buffer, length));
+}
+
+io::Task<Result<void>> Edge::write(uint64_t offset, const void* buffer, uint64_t length,
+                                   WriteFlags flags) {
+  // iovec has no const form; a write only reads the memory.
+  return Engine::write(*this, offset, io::IoVector(const_cast<void*>(buffer), length), flags);
+}
+
+io::Task<Result<BlockStatus>> Edge::status(uint64_t offset, uint64_t length) {
+  return Engine::status(*child_, offset, length);
+}
+
+io::Task<Result<ChainStatus>> Edge::chain_status(uint64_t offset, uint64_t length,
+                                                 const Node* base) {
+  return Engine::chain_status(*child_, offset, length, base);
+}
+
+Node::Node(Graph& graph, std::string name, const DriverInfo& info, NodeOptions options)
+    : graph_(graph), name_(std::move(name)), info_(info), options_(options) {}
+
+Node::~Node() {
+  assert(in_flight_ == 0 && "a request outlives its node");
+  assert(parents_.empty());
+}
+
+void Node::set_driver(std::unique_ptr<Driver> driver) {
+  driver_ = std::move(driver);
+  driver_->node_ = this;
+  translating_ = driver_->as_translating();
+  request_ = driver_->as_request();
+  limits_ = driver_->limits();
+}
+
+uint64_t Node::length() const { return align_up(driver_->length(), 512); }
+
+Edge* Node::child(std::string_view name) const {
+  const auto found =
+      std::ranges::find_if(children_, [name](const auto& edge) { return edge->name() == name; });
+  return found == children_.end() ? nullptr : found->get();
+}
+
+}  // namespace cairn::block

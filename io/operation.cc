@@ -1,0 +1,86 @@
+#include "io/operation.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "io/reactor.h"
+
+namespace cairn::io {
+
+int64_t run_file_operation(const OperationRequest& request) {
+  using Kind = OperationRequest::Kind;
+  const auto offset = static_cast<off_t>(request.offset);
+  const auto count = static_cast<int>(request.vector_count);
+  ssize_t result = -1;
+  do {
+    switch (request.kind) {
+      case Kind::kReadv:
+        result = preadv(request.fd, request.vectors, count, offset);
+        break;
+      case Kind::kWritev:
+        result = request.flags == 0 ? pwritev(request.fd, request.vectors, count, offset)
+                                    : pwritev2(request.fd, request.vectors, count, offset,
+                                               static_cast<int>(request.flags));
+        break;
+      case Kind::kFsync:
+        result = request.flags == OperationRequest::kDataOnly ? fdatasync(request.fd)
+                                                              : fsync(request.fd);
+        break;
+      case Kind::kFallocate:
+        result = fallocate(request.fd, static_cast<int>(request.flags), offset,
+                           static_cast<off_t>(request.length));
+        break;
+      case Kind::kReceive:
+      case Kind::kSend:
+      case Kind::kPoll:
+        return -EINVAL;
+    }
+  } while (result < 0 && errno == EINTR);
+  return result < 0 ? -errno : result;
+}
+
+int64_t try_socket_operation(const OperationRequest& request) {
+  const int flags = static_cast<int>(request.flags) | MSG_DONTWAIT;
+  ssize_t result = -1;
+  do {
+    result = request.kind == OperationRequest::Kind::kReceive
+                 ? recv(request.fd, request.buffer, request.length, flags)
+                 : sendmsg(request.fd, request.message, flags | MSG_NOSIGNAL);
+  } while (result < 0 && errno == EINTR);
+  return result < 0 ? -errno : result;
+}
+
+bool OperationAwaiter::await_ready() {
+  using Kind = OperationRequest::Kind;
+  OperationRequest& request = operation_.request;
+  const bool on_socket = request.kind == Kind::kReceive || request.kind == Kind::kSend;
+  if ((!on_socket && !request.in_memory) || token_.cancelled() ||
+      !Reactor::current().spend_inline()) {
+    return false;
+  }
+  if (request.in_memory) {
+    operation_.result = run_file_operation(request);
+    return true;
+  }
+  operation_.result = try_socket_operation(request);
+  request.poll_first = operation_.result == -EAGAIN;
+  return !request.poll_first;
+}
+
+void OperationAwaiter::await_suspend(std::coroutine_handle<> handle) {
+  operation_.waiter.bind(handle);
+  if (operation_.request.in_memory) {
+    // The turn's budget is spent: do it all the same, but let others run before the caller goes on.
+    operation_.result = run_file_operation(operation_.request);
+    operation_.waiter.wake();
+    return;
+  }
+  Reactor::current().submit(operation_);
+  arm(token_);
+}
+
+void OperationAwaiter::on_cancel() { operation_.waiter.reactor()->cancel(operation_); }
+
+}  // namespace cairn::io

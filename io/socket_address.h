@@ -1,0 +1,48 @@
+// Socket addresses as people write them and as the kernel takes them, and the way between.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "io/task.h"
+
+namespace cairn::io {
+
+struct SocketAddress {
+  enum class Kind : uint8_t { kUnix, kInet };
+  enum class Family : uint8_t { kAny, kIpv4, kIpv6 };
+
+  Kind kind = Kind::kUnix;
+  std::string path;       // kUnix
+  bool abstract = false;  // kUnix: the name is in Linux's abstract namespace
+  std::string host;       // kInet: a name or a numeric address; empty is every local address
+  std::string port;       // kInet: a number or a service; "0" listens on any that is free
+  Family family = Family::kAny;
+
+  [[nodiscard]] static SocketAddress unix_path(std::string path);
+  [[nodiscard]] static SocketAddress inet(std::string host, std::string port,
+                                          Family family = Family::kAny);
+
+  // "unix:PATH" or "HOST:PORT" ("[HOST]:PORT" for a numeric IPv6 address).
+  [[nodiscard]] std::string to_string() const;
+};
+
+// A kernel socket address, as one of those that a SocketAddress resolves to.
+struct ResolvedAddress {
+  sockaddr_storage storage{};
+  socklen_t length = 0;
+
+  [[nodiscard]] int family() const { return storage.ss_family; }
+  [[nodiscard]] SocketAddress to_address() const;
+};
+
+// Looks names up on a thread of the worker pool. At least one address on success. `passive`: for
+// listening.
+[[nodiscard]] Task<Result<std::vector<ResolvedAddress>>> resolve(SocketAddress address,
+                                                                 bool passive);
+
+}  // namespace cairn::io

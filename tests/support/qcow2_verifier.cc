@@ -1,0 +1,343 @@
+#include "tests/support/qcow2_verifier.h"
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+
+#include <fmt/format.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include "base/bytes.h"
+
+namespace cairn::testing {
+namespace {
+
+constexpr uint64_t kOffsetMask = 0x00fffffffffffe00U;
+constexpr uint64_t kCopied = uint64_t{1} << 63;
+constexpr uint64_t kCompressed = uint64_t{1} << 62;
+constexpr uint64_t kAllZeroes = 1;
+constexpr uint64_t kDirty = 1;
+constexpr uint64_t kUnderstoodIncompatible = kDirty | 8;  // dirty, compression type
+
+}  // namespace
+
+template <typename T>
+T Qcow2Verifier::field(uint64_t offset) const {
+  std::byte raw[sizeof(T)];
+  image_.read(offset, raw);
+  return load_be<T>(raw);
+}
+
+template <typename... Args>
+void Qcow2Verifier::corrupt(const Args&... parts) {
+  std::string line;
+  ((line += fmt::format("{}", parts)), ...);
+  report_.corruptions.push_back(std::move(line));
+}
+
+const char* Qcow2Verifier::name_of(Use use) {
+  switch (use) {
+    case Use::kHeader:
+      return "header";
+    case Use::kL1:
+      return "L1 table";
+    case Use::kL2:
+      return "L2 table";
+    case Use::kRefcountTable:
+      return "refcount table";
+    case Use::kRefcountBlock:
+      return "refcount block";
+    case Use::kSnapshots:
+      return "snapshot table";
+    case Use::kData:
+      return "data";
+    case Use::kCompressed:
+      return "compressed data";
+  }
+  return "?";
+}
+
+bool Qcow2Verifier::read_header() {
+  version_ = static_cast<int>(field<uint32_t>(4));
+  if (field<uint32_t>(0) != 0x514649fb || (version_ != 2 && version_ != 3)) {
+    corrupt("the header is not that of a qcow2 image");
+    return false;
+  }
+  cluster_bits_ = field<uint32_t>(20);
+  l1_entries_ = field<uint32_t>(36);
+  l1_offset_ = field<uint64_t>(40);
+  refcount_table_offset_ = field<uint64_t>(48);
+  refcount_table_clusters_ = field<uint32_t>(56);
+  snapshots_ = field<uint32_t>(60);
+  snapshots_offset_ = field<uint64_t>(64);
+  if (version_ == 3) {
+    incompatible_ = field<uint64_t>(72);
+    refcount_order_ = field<uint32_t>(96);
+    compression_ = field<uint32_t>(100) > 104 ? field<uint8_t>(104) : 0;
+  }
+  if (cluster_bits_ < 9 || cluster_bits_ > 21 || refcount_order_ > 6) {
+    corrupt("cluster size or refcount width out of range");
+    return false;
+  }
+  if ((incompatible_ & ~kUnderstoodIncompatible) != 0) {
+    corrupt("incompatible features ", incompatible_, " that nothing here should set");
+    return false;
+  }
+  cluster_size_ = uint64_t{1} << cluster_bits_;
+  size_ = field<uint64_t>(24);
+  report_.dirty = (incompatible_ & kDirty) != 0;
+  for (const uint64_t offset : {l1_offset_, refcount_table_offset_, snapshots_offset_}) {
+    if (offset % cluster_size_ != 0) {
+      corrupt("a table in the header is not aligned to clusters");
+      return false;
+    }
+  }
+  return true;
+}
+
+// Compressed clusters share host clusters with each other; snapshots share tables and data.
+bool Qcow2Verifier::may_share(Use use) const {
+  return use == Use::kCompressed || (snapshots_ > 0 && (use == Use::kData || use == Use::kL2));
+}
+
+void Qcow2Verifier::refer(uint64_t offset, uint64_t length, Use use, const std::string& where) {
+  if (length == 0) {
+    return;
+  }
+  if (use != Use::kData && use != Use::kCompressed && offset >= image_.size()) {
+    corrupt(where, ": ", name_of(use), " at ", offset, " lies beyond the end of the file");
+  }
+  for (uint64_t cluster = offset >> cluster_bits_;
+       cluster <= (offset + length - 1) >> cluster_bits_; ++cluster) {
+    auto [it, added] = references_.try_emplace(cluster);
+    if (added) {
+      it->second.use = use;
+    } else if (it->second.use != use || !may_share(use)) {
+      corrupt(where, ": cluster ", cluster, " is ", name_of(use), " and ", name_of(it->second.use));
+    }
+    ++it->second.count;
+  }
+}
+
+void Qcow2Verifier::walk_refcounts() {
+  const uint64_t entries = (refcount_table_clusters_ << cluster_bits_) / 8;
+  const uint64_t per_block = (cluster_size_ * 8) >> refcount_order_;
+  const unsigned bits = 1U << refcount_order_;
+  refer(refcount_table_offset_, entries * 8, Use::kRefcountTable, "header");
+  for (uint64_t i = 0; i < entries; ++i) {
+    const auto block = field<uint64_t>(refcount_table_offset_ + i * 8);
+    if (block == 0) {
+      continue;
+    }
+    const std::string where = fmt::format("refcount table entry {}", i);
+    if (block % cluster_size_ != 0) {
+      corrupt(where, ": block at ", block, " is not aligned");
+      continue;
+    }
+    refer(block, cluster_size_, Use::kRefcountBlock, where);
+    const std::vector<std::byte> raw = image_.read(block, cluster_size_);
+    for (uint64_t k = 0; k < per_block; ++k) {
+      uint64_t value = 0;
+      if (bits >= 8) {
+        for (unsigned byte = 0; byte < bits / 8; ++byte) {
+          value = value << 8 | std::to_integer<uint64_t>(raw[k * (bits / 8) + byte]);
+        }
+      } else {  // Narrow ones start at the least significant bits of a byte.
+        value = std::to_integer<uint64_t>(raw[k * bits / 8]) >> (k * bits % 8) & ((1U << bits) - 1);
+      }
+      if (value != 0) {
+        refcounts_[i * per_block + k] = value;
+      }
+    }
+  }
+}
+
+uint64_t Qcow2Verifier::refcount(uint64_t cluster) const {
+  const auto it = refcounts_.find(cluster);
+  return it == refcounts_.end() ? 0 : it->second;
+}
+
+void Qcow2Verifier::check_copied(uint64_t offset, bool copied, const std::string& where) {
+  if (!report_.dirty && copied != (refcount(offset >> cluster_bits_) == 1)) {
+    corrupt(where, ": COPIED is ", copied, " but the refcount of ", offset, " is ",
+            refcount(offset >> cluster_bits_));
+  }
+}
+
+void Qcow2Verifier::walk_l1(uint64_t offset, uint64_t entries, bool active,
+                            const std::string& where) {
+  refer(offset, entries * 8, Use::kL1, where);
+  for (uint64_t i = 0; i < entries; ++i) {
+    const auto entry = field<uint64_t>(offset + i * 8);
+    const uint64_t table = entry & kOffsetMask;
+    if (table == 0) {
+      continue;
+    }
+    const std::string place = fmt::format("{} entry {}", where, i);
+    if (table % cluster_size_ != 0) {
+      corrupt(place, ": L2 table at ", table, " is not aligned");
+      continue;
+    }
+    refer(table, cluster_size_, Use::kL2, place);
+    if (active) {
+      check_copied(table, (entry & kCopied) != 0, place);
+    }
+    walk_l2(table, active, place);
+  }
+}
+
+void Qcow2Verifier::walk_l2(uint64_t offset, bool active, const std::string& where) {
+  const std::vector<std::byte> raw = image_.read(offset, cluster_size_);
+  for (uint64_t i = 0; i < cluster_size_ / 8; ++i) {
+    const auto entry = load_be<uint64_t>(raw.data() + i * 8);
+    if (entry != 0) {
+      check_data_entry(entry, active, fmt::format("{} L2 entry {}", where, i));
+    }
+  }
+}
+
+void Qcow2Verifier::check_data_entry(uint64_t entry, bool active, const std::string& where) {
+  if ((entry & kCompressed) != 0) {
+    const unsigned offset_bits = 62 - (cluster_bits_ - 8);
+    const uint64_t offset = entry & ((uint64_t{1} << offset_bits) - 1);
+    const uint64_t sectors = ((entry & ~(kCompressed | kCopied)) >> offset_bits) + 1;
+    if ((entry & kCopied) != 0) {
+      corrupt(where, ": COPIED is set on a compressed cluster");
+    }
+    refer(offset, sectors * 512 - offset % 512, Use::kCompressed, where);
+    return;
+  }
+  const uint64_t offset = entry & kOffsetMask;
+  if ((entry & ~(kOffsetMask | kCopied | kAllZeroes)) != 0 ||
+      ((entry & kAllZeroes) != 0 && version_ < 3)) {
+    corrupt(where, ": reserved bits are set");
+  }
+  if (offset == 0) {
+    return;
+  }
+  if (offset % cluster_size_ != 0) {
+    corrupt(where, ": data at ", offset, " is not aligned");
+    return;
+  }
+  refer(offset, cluster_size_, Use::kData, where);
+  if (active) {
+    check_copied(offset, (entry & kCopied) != 0, where);
+  }
+}
+
+void Qcow2Verifier::walk_snapshots() {
+  uint64_t offset = snapshots_offset_;
+  for (uint64_t i = 0; i < snapshots_; ++i) {
+    const auto l1_offset = field<uint64_t>(offset);
+    const auto l1_entries = field<uint32_t>(offset + 8);
+    const uint64_t length = 40 + field<uint32_t>(offset + 36) + field<uint16_t>(offset + 12) +
+                            field<uint16_t>(offset + 14);
+    walk_l1(l1_offset, l1_entries, false, fmt::format("snapshot {}", i));
+    offset += align_up(length, 8);
+  }
+  refer(snapshots_offset_, offset - snapshots_offset_, Use::kSnapshots, "header");
+}
+
+void Qcow2Verifier::compare() {
+  for (const auto& [cluster, references] : references_) {
+    const uint64_t count = refcount(cluster);
+    if (count < references.count) {
+      corrupt("cluster ", cluster, " (", name_of(references.use), ") has refcount ", count, " but ",
+              references.count, " references");
+    } else if (count > references.count) {
+      ++report_.leaks;
+    }
+  }
+  for (const auto& [cluster, count] : refcounts_) {
+    report_.leaks += references_.contains(cluster) ? 0 : 1;
+  }
+}
+
+Qcow2Verifier::Report Qcow2Verifier::verify() {
+  report_ = {};
+  references_.clear();
+  refcounts_.clear();
+  size_ = 0;
+  if (!read_header()) {
+    return report_;
+  }
+  refer(0, cluster_size_, Use::kHeader, "header");
+  walk_refcounts();
+  walk_l1(l1_offset_, l1_entries_, true, "L1");
+  walk_snapshots();
+  if (!report_.dirty) {
+    compare();
+  }
+  const uint64_t per_table = cluster_size_ / 8 * cluster_size_;
+  if (div_round_up(size_, per_table) > l1_entries_) {
+    corrupt("the L1 table is too short for ", size_, " bytes");
+  }
+  return report_;
+}
+
+Result<void> Qcow2Verifier::inflate(uint64_t entry, std::span<std::byte> cluster) const {
+  const unsigned offset_bits = 62 - (cluster_bits_ - 8);
+  const uint64_t offset = entry & ((uint64_t{1} << offset_bits) - 1);
+  const uint64_t sectors = ((entry & ~(kCompressed | kCopied)) >> offset_bits) + 1;
+  const std::vector<std::byte> stored = image_.read(offset, sectors * 512 - offset % 512);
+  if (compression_ == 1) {
+    ZSTD_inBuffer in{stored.data(), stored.size(), 0};
+    ZSTD_outBuffer out{cluster.data(), cluster.size(), 0};
+    ZSTD_DCtx* context = ZSTD_createDCtx();
+    std::size_t left = 1;
+    while (left != 0 && ZSTD_isError(left) == 0 && out.pos < out.size && in.pos < in.size) {
+      left = ZSTD_decompressStream(context, &out, &in);
+    }
+    ZSTD_freeDCtx(context);
+    return out.pos == out.size ? Result<void>() : fail(EIO, "zstd data is damaged");
+  }
+  z_stream stream{};
+  if (inflateInit2(&stream, -15) != Z_OK) {
+    return fail(ENOMEM, "no memory for zlib");
+  }
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(stored.data()));
+  stream.avail_in = static_cast<uInt>(stored.size());
+  stream.next_out = reinterpret_cast<Bytef*>(cluster.data());
+  stream.avail_out = static_cast<uInt>(cluster.size());
+  const int status = ::inflate(&stream, Z_FINISH);
+  const bool whole = stream.avail_out == 0 && (status == Z_STREAM_END || status == Z_BUF_ERROR);
+  inflateEnd(&stream);
+  return whole ? Result<void>() : fail(EIO, "deflate data is damaged");
+}
+
+Result<void> Qcow2Verifier::read(uint64_t offset, std::span<std::byte> out,
+                                 const BackingReader& backing) const {
+  std::vector<std::byte> unit(cluster_size_);
+  while (!out.empty()) {
+    const uint64_t index = offset >> cluster_bits_;
+    const uint64_t within = offset & (cluster_size_ - 1);
+    const auto part = out.first(std::min<uint64_t>(cluster_size_ - within, out.size()));
+    const uint64_t per_table = cluster_size_ / 8;
+    const uint64_t table = index / per_table < l1_entries_
+                               ? field<uint64_t>(l1_offset_ + index / per_table * 8) & kOffsetMask
+                               : 0;
+    const uint64_t entry = table == 0 ? 0 : field<uint64_t>(table + index % per_table * 8);
+    if ((entry & kCompressed) != 0) {
+      auto inflated = inflate(entry, unit);
+      if (!inflated) {
+        return pass(inflated);
+      }
+      std::memcpy(part.data(), unit.data() + within, part.size());
+    } else if ((entry & kAllZeroes) != 0 && version_ >= 3) {
+      std::ranges::fill(part, std::byte{0});
+    } else if ((entry & kOffsetMask) != 0) {
+      image_.read((entry & kOffsetMask) + within, part);
+    } else if (backing) {
+      backing(offset, part);
+    } else {
+      std::ranges::fill(part, std::byte{0});
+    }
+    offset += part.size();
+    out = out.subspan(part.size());
+  }
+  return {};
+}
+
+}  // namespace cairn::testing

@@ -1,0 +1,98 @@
+// Qcow2Verifier: a second opinion on a qcow2 image.
+//
+// Reads the raw bytes by the public specification (docs/interop/qcow2.rst) and shares no code with
+// formats/qcow2, so that a mistake there can not hide itself. It knows what the tests make:
+// versions 2 and 3, any cluster size and refcount width, snapshots, both compression types; no
+// extended L2 entries, no external data file, no bitmaps (each is a finding).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "tests/support/sparse_bytes.h"
+
+namespace cairn::testing {
+
+class Qcow2Verifier {
+ public:
+  // `image` must outlive the verifier.
+  explicit Qcow2Verifier(const SparseBytes& image) : image_(image) {}
+
+  struct Report {
+    std::vector<std::string> corruptions;
+    uint64_t leaks = 0;  // clusters whose refcount is too high
+    bool dirty = false;  // refcounts are not to be trusted and were not looked at
+  };
+  // Checks structures, references against refcounts, overlaps and the COPIED flags.
+  [[nodiscard]] Report verify();
+
+  // Guest bytes; 0 before verify() or when the header is unusable.
+  [[nodiscard]] uint64_t guest_size() const { return size_; }
+
+  // Reads what the parent image holds at an offset of the guest.
+  using BackingReader = std::function<void(uint64_t offset, std::span<std::byte> out)>;
+  // Guest content by the tables alone, after verify(); EIO for a piece that can not be decoded. An
+  // empty `backing` stands for zeroes.
+  [[nodiscard]] Result<void> read(uint64_t offset, std::span<std::byte> out,
+                                  const BackingReader& backing) const;
+
+ private:
+  enum class Use : uint8_t {
+    kHeader,
+    kL1,
+    kL2,
+    kRefcountTable,
+    kRefcountBlock,
+    kSnapshots,
+    kData,
+    kCompressed,
+  };
+  struct References {
+    uint64_t count = 0;
+    Use use = Use::kData;
+  };
+
+  static const char* name_of(Use use);
+  [[nodiscard]] bool may_share(Use use) const;
+  bool read_header();
+  void refer(uint64_t offset, uint64_t length, Use use, const std::string& where);
+  void walk_refcounts();
+  void walk_l1(uint64_t offset, uint64_t entries, bool active, const std::string& where);
+  void walk_l2(uint64_t offset, bool active, const std::string& where);
+  void check_data_entry(uint64_t entry, bool active, const std::string& where);
+  void walk_snapshots();
+  void compare();
+  void check_copied(uint64_t offset, bool copied, const std::string& where);
+  [[nodiscard]] uint64_t refcount(uint64_t cluster) const;
+  [[nodiscard]] Result<void> inflate(uint64_t entry, std::span<std::byte> cluster) const;
+
+  template <typename T>
+  [[nodiscard]] T field(uint64_t offset) const;
+  template <typename... Args>
+  void corrupt(const Args&... parts);
+
+  const SparseBytes& image_;
+  Report report_;
+  int version_ = 0;
+  unsigned cluster_bits_ = 0;
+  uint64_t cluster_size_ = 0;
+  uint64_t size_ = 0;
+  uint64_t l1_entries_ = 0;
+  uint64_t l1_offset_ = 0;
+  uint64_t refcount_table_offset_ = 0;
+  uint64_t refcount_table_clusters_ = 0;
+  uint64_t snapshots_ = 0;
+  uint64_t snapshots_offset_ = 0;
+  uint64_t incompatible_ = 0;
+  unsigned refcount_order_ = 4;
+  uint8_t compression_ = 0;
+  std::map<uint64_t, References> references_;  // by cluster index
+  std::map<uint64_t, uint64_t> refcounts_;     // those that are not 0
+};
+
+}  // namespace cairn::testing
