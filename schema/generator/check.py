@@ -29,6 +29,7 @@ class Checker:
         self.defines = set(defines)
         self.schema = Schema(dict(parsed.includes), {}, [], [])
         self.arrays = {}
+        self.operations = set()  # ('command' or 'event', name)
 
     def run(self):
         live = [e for e in self.parsed.expressions if self.wanted(e.body, e.place)]
@@ -56,11 +57,11 @@ class Checker:
         name, place = e.name, e.place
         if e.meta in ("command", "event"):
             pattern = _NAME if e.meta == "command" else _EVENT_NAME
-            others = self.schema.commands if e.meta == "command" else self.schema.events
             if not pattern.fullmatch(name):
-                raise SchemaError(place, f"'{name}' is no name for a {e.meta}")
-            if any(other.name == name for other in others):
+                raise SchemaError(place, f"'{name}' is no name for {e.meta}s")
+            if (e.meta, name) in self.operations:
                 raise SchemaError(place, f"'{name}' is defined twice")
+            self.operations.add((e.meta, name))
             return
         if not _TYPE_NAME.fullmatch(name):
             raise SchemaError(place, f"'{name}' is no name for a type: it must be in CamelCase")
