@@ -1,0 +1,102 @@
+"""The NBD servers that bench/run compares, and what is measured on one: speed, CPU, memory, start."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cairnd(tools, io=None):
+    def command(image, form, path):
+        return [str(tools / "cairnd"), *([f"--io={io}"] if io else []), *_nodes(image, form, path)]
+    return command
+
+
+def storage_daemon(image, form, path):
+    return [shutil.which("qemu-storage-daemon"), *_nodes(image, form, path)]
+
+
+def nbdkit(image, form, path):
+    assert form == "raw"
+    return [shutil.which("nbdkit"), "--foreground", "--exit-with-parent", "--unix", str(path),
+            "file", str(image)]
+
+
+def _nodes(image, form, path):
+    node = {"driver": form, "node-name": "disk", "file": {"driver": "file", "filename": str(image)}}
+    return ["--blockdev", json.dumps(node), "--nbd-server", f"addr.type=unix,addr.path={path}",
+            "--export", "type=nbd,id=e,node-name=disk,name=,writable=on"]
+
+
+class Server:
+    """A server process with one export; from exec until it greets a client took `start_seconds`."""
+
+    def __init__(self, make_command, image, form, folder):
+        self.path = folder / "nbd.sock"
+        self.path.unlink(missing_ok=True)
+        self.log = (folder / "server.log").open("w+", encoding="utf-8")
+        command = make_command(image, form, self.path)
+        begin = time.perf_counter()
+        self.process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL,
+                                        stdout=self.log, stderr=self.log)
+        while not self._greets():
+            if self.process.poll() is not None or time.perf_counter() - begin > 30:
+                self.log.seek(0)
+                raise RuntimeError(f"{command[0]} does not serve: {self.log.read()}")
+            time.sleep(0.0002)
+        self.start_seconds = time.perf_counter() - begin
+
+    def _greets(self):
+        """A connection alone proves little: the kernel makes it before the server is ready."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            try:
+                client.connect(str(self.path))
+                return client.recv(8) == b"NBDMAGIC"
+            except OSError:
+                return False
+
+    def cpu_seconds(self):
+        """User and system time of all its threads, the kernel's workers for it among them."""
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def resident_bytes(self):
+        for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        raise RuntimeError("no VmRSS")
+
+    def load(self, workload, seconds):
+        """Runs fio on the export; returns the measurements of one run."""
+        before = self.cpu_seconds()
+        job = dict(name="bench", ioengine="nbd", uri=f"nbd+unix:///?socket={self.path}",
+                   time_based=1, runtime=seconds, randrepeat=0, norandommap=1, **workload)
+        done = subprocess.run(["fio", "--output-format=json",
+                               *(f"--{k}={v}" for k, v in job.items())],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              check=False, cwd=self.path.parent)
+        if done.returncode != 0:
+            raise RuntimeError(f"fio: {done.stderr}{done.stdout[-2000:]}")
+        cpu = self.cpu_seconds() - before
+        text = done.stdout[done.stdout.index("{"):]
+        job = json.loads(text)["jobs"][0]
+        side = job["read"] if job["read"]["total_ios"] else job["write"]
+        return {"iops": side["iops"], "bandwidth": side["bw_bytes"],
+                "latency": side["clat_ns"]["mean"] / 1000,
+                "cpu": cpu / side["total_ios"] * 1e6}
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
