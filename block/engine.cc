@@ -68,6 +68,18 @@ Result<void> Engine::check_writable(const Edge& edge, PermissionSet::Bit needed)
   return {};
 }
 
+// The leaf that a request for exactly this plain extent can go to as it is; null when there is more
+// to do.
+Node* Engine::plain_leaf(const Extent& extent, const io::IoVector& data) {
+  if (extent.kind != Extent::Kind::kData || extent.codec != nullptr) {
+    return nullptr;
+  }
+  Node& child = *extent.child->child_;
+  const bool direct = child.request_ != nullptr && fits(child, extent.host_offset, data) &&
+                      extent.host_offset + extent.length <= child.length();
+  return direct ? &child : nullptr;
+}
+
 void Engine::account_write(Node& node, uint64_t offset, uint64_t length) {
   ++node.writes_completed_;
   ++node.statistics_.write_operations;
@@ -97,15 +109,11 @@ Engine::Outcome Engine::read(Edge& edge, uint64_t offset, io::IoVector data) {
   // The usual case: one plain extent on a leaf, answered without another coroutine in between.
   Extent extent;
   if (node.translating_->try_map(offset, length, extent) && extent.length == length) {
-    if (extent.kind == Extent::Kind::kData && extent.codec == nullptr) {
-      Node& child = *extent.child->child_;
-      if (child.request_ != nullptr && fits(child, extent.host_offset, data) &&
-          extent.host_offset + length <= child.length()) {
-        const RequestScope child_scope(child);
-        ++child.statistics_.read_operations;
-        child.statistics_.read_bytes += length;
-        co_return co_await child.request_->read(extent.host_offset, std::move(data));
-      }
+    if (Node* leaf = plain_leaf(extent, data)) {
+      const RequestScope leaf_scope(*leaf);
+      ++leaf->statistics_.read_operations;
+      leaf->statistics_.read_bytes += length;
+      co_return co_await leaf->request_->read(extent.host_offset, std::move(data));
     }
     co_return co_await read_extent(node, extent, offset, std::move(data));
   }
@@ -135,18 +143,30 @@ Engine::Outcome Engine::write(Edge& edge, uint64_t offset, io::IoVector data, Wr
     co_return co_await write_zeroes(edge, offset, length, zero_flags);
   }
   const RequestScope scope(node);
-  // Translating nodes see to it themselves: they know whether their metadata is durable.
-  const bool need_flush = flags.fua && node.translating_ == nullptr && !node.limits_.native_fua;
   Result<void> result;
-  if (node.translating_ != nullptr) {
-    result = co_await write_translated(node, offset, std::move(data), flags);
-  } else {
+  if (node.translating_ == nullptr) {
     WriteFlags leaf_flags = flags;
     leaf_flags.fua = flags.fua && node.limits_.native_fua && !node.options_.no_flush;
     result = co_await write_leaf(node, offset, std::move(data), leaf_flags);
+  } else {
+    Extent extent;
+    Node* leaf = nullptr;
+    if (!flags.fua && node.translating_->try_map(offset, length, extent) &&
+        extent.length == length && extent.in_place &&
+        check_writable(*extent.child, PermissionSet::kWrite)) {
+      leaf = plain_leaf(extent, data);
+    }
+    if (leaf != nullptr && leaf->limits_.request_alignment == 1) {
+      const RequestScope leaf_scope(*leaf);
+      result = co_await leaf->request_->write(extent.host_offset, std::move(data), WriteFlags{});
+      account_write(*leaf, extent.host_offset, length);
+    } else {
+      result = co_await write_translated(node, offset, std::move(data), flags);
+    }
   }
   account_write(node, offset, length);
-  if (result && need_flush) {
+  // Translating nodes see to it themselves: they know whether their metadata is durable.
+  if (result && flags.fua && node.translating_ == nullptr && !node.limits_.native_fua) {
     result = co_await flush_node(node);
   }
   co_return result;

@@ -45,6 +45,7 @@ class Engine {
                                   bool may_grow);
   static Result<void> check_writable(const Edge& edge, PermissionSet::Bit needed);
   static bool must_wait(const Edge& edge);
+  static Node* plain_leaf(const Extent& extent, const io::IoVector& data);
   static void account_write(Node& node, uint64_t offset, uint64_t length);
   static Outcome flush_node(Node& node);
 
