@@ -4,12 +4,34 @@
 
 #include <cerrno>
 
-#include "schema/types_block_options.h"
+#include "schema/json_stream.h"
+#include "schema/visit_block_options.h"
 
 namespace cairn::block {
 namespace {
 
 constexpr std::string_view kJson = "json:";
+
+// Descriptions are written by programs with typed values, and by people with everything quoted.
+Result<schema::BlockdevOptions> parse_description(std::string_view text) {
+  const Result<schema::JsonValue> value = schema::parse_json(text);
+  if (!value) {
+    return fail(EINVAL, "Could not parse the JSON options: {}", value.error().message());
+  }
+  if (!value->is_object()) {
+    return fail(EINVAL, "Invalid JSON object given");
+  }
+  schema::BlockdevOptions options;
+  schema::Reading typed{.form = schema::InputForm::kJson, .error = {}};
+  if (schema::read(schema::Input(typed, *value), options)) {
+    return options;
+  }
+  schema::Reading quoted{.form = schema::InputForm::kKeyval, .error = {}};
+  if (schema::read(schema::Input(quoted, *value), options)) {
+    return options;
+  }
+  return std::unexpected(std::move(*typed.error));
+}
 
 }  // namespace
 
@@ -25,7 +47,7 @@ std::string_view protocol_prefix(std::string_view filename) {
 
 Result<schema::BlockdevOptions> parse_filename(std::string_view filename) {
   if (is_json_filename(filename)) {
-    return fail(ENOTSUP, "Image descriptions in JSON are not supported yet: '{}'", filename);
+    return parse_description(filename.substr(kJson.size()));
   }
   const std::string_view protocol = protocol_prefix(filename);
   std::string path(filename);
