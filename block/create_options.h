@@ -28,13 +28,16 @@ class CreateOptions {
   explicit CreateOptions(std::span<const CreateOptionInfo> table) : table_(table) {}
 
   // Checks `value` by the option's type; EINVAL with the field's message for an unknown name or a
-  // malformed value.
+  // malformed value. Of several values for one name the last counts.
   [[nodiscard]] Result<void> set(std::string_view name, std::string_view value);
 
   [[nodiscard]] bool has(std::string_view name) const;
   [[nodiscard]] std::optional<std::string> string(std::string_view name) const;
   [[nodiscard]] std::optional<bool> boolean(std::string_view name) const;
   [[nodiscard]] std::optional<uint64_t> number(std::string_view name) const;  // kNumber, kSize
+  // "cluster_size=65536 size=1048576": what was set and what has a default to show, in the order of
+  // the table. A comma in a value is doubled.
+  [[nodiscard]] std::string to_text() const;
   [[nodiscard]] std::span<const CreateOptionInfo> table() const { return table_; }
 
  private:

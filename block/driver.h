@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -139,6 +140,12 @@ class Driver {
   // Bytes of host storage in use by what this node itself stores (not its children); negative when
   // it can not be told. For leaves.
   [[nodiscard]] virtual int64_t allocated_size() const { return -1; }
+
+  // For `info`: whether the image was not closed in order and has to be repaired before it is
+  // written to. Nothing for drivers that store nothing.
+  [[nodiscard]] virtual std::optional<bool> dirty() const { return false; }
+  // Where, beyond the guest's disk, a machine's state would be saved; 0 when it can not be.
+  [[nodiscard]] virtual uint64_t vm_state_offset() const { return 0; }
 
   // The backing file as the image's header names it; empty when there is none.
   [[nodiscard]] virtual std::string backing_filename() const { return {}; }
