@@ -12,7 +12,9 @@
 //   engine.cc         the choke point: checks, accounting, flush, resize
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "base/result.h"
 #include "block/node.h"
@@ -53,7 +55,8 @@ class Engine {
   static Outcome read_translated(Node& node, uint64_t offset, io::IoVector data);
   static Outcome read_extent(Node& node, Extent extent, uint64_t offset, io::IoVector data);
   static Outcome read_hole(Node& node, uint64_t offset, io::IoVector data);
-  static Outcome read_coded(Extent extent, uint64_t offset, io::IoVector data);
+  static Outcome read_coded(Node& node, Extent extent, uint64_t offset, io::IoVector data);
+  static Outcome decode_unit(Extent extent, std::span<std::byte> unit);
   static Outcome write_translated(Node& node, uint64_t offset, io::IoVector data, WriteFlags flags);
   static Outcome write_allocating(Node& node, uint64_t offset, io::IoVector data);
   static Outcome write_planned(Node& node, WritePlan plan, uint64_t offset, io::IoVector data);

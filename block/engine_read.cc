@@ -55,7 +55,7 @@ Engine::Outcome Engine::read_extent(Node& node, Extent extent, uint64_t offset, 
       break;
   }
   if (extent.codec != nullptr) {
-    co_return co_await read_coded(extent, offset, std::move(data));
+    co_return co_await read_coded(node, extent, offset, std::move(data));
   }
   co_return co_await read(*extent.child, extent.host_offset, std::move(data));
 }
@@ -76,22 +76,55 @@ Engine::Outcome Engine::read_hole(Node& node, uint64_t offset, io::IoVector data
   co_return co_await read(*node.backing_, offset, std::move(piece));
 }
 
-// Decodes whole units, and hands out the part that was asked for.
-Engine::Outcome Engine::read_coded(Extent extent, uint64_t offset, io::IoVector data) {
-  auto stored = io::AlignedBuffer::allocate(extent.stored_length);
-  auto unit = io::AlignedBuffer::allocate(extent.unit_length);
-  if (!stored || !unit) {
-    co_return fail(ENOMEM, "Out of memory for a compressed cluster of {} bytes",
-                   extent.unit_length);
+// Decodes a whole unit, and hands out the part that was asked for. Between the translation and the
+// unit's entry into the cache nothing suspends, so that a change of the mapping finds it there.
+Engine::Outcome Engine::read_coded(Node& node, Extent extent, uint64_t offset, io::IoVector data) {
+  const uint64_t begin = offset - extent.unit_offset;
+  const uint64_t length = data.size();
+  if (length == extent.unit_length && data.segments().size() == 1) {
+    // Everything is wanted: no need to keep it, nor to copy it.
+    const iovec whole = data.segments().front();
+    const std::span target(static_cast<std::byte*>(whole.iov_base), whole.iov_len);
+    co_return co_await decode_unit(extent, target);
   }
+  std::shared_ptr<Unit> unit = node.units_.find(extent.host_offset, extent.stored_length);
+  if (unit == nullptr) {
+    auto bytes = io::AlignedBuffer::allocate(extent.unit_length);
+    if (!bytes) {
+      co_return pass(bytes);
+    }
+    unit = std::make_shared<Unit>();
+    unit->host_offset = extent.host_offset;
+    unit->stored_length = extent.stored_length;
+    unit->bytes = std::move(*bytes);
+    node.units_.insert(unit);
+    unit->outcome = co_await decode_unit(extent, unit->bytes.span());
+    unit->decoded.set();
+    if (!unit->outcome) {
+      node.units_.remove(*unit);
+    }
+  } else {
+    co_await unit->decoded.wait();
+  }
+  if (unit->outcome) {
+    data.copy_from(0, unit->bytes.span().subspan(begin, length));
+  }
+  co_return unit->outcome;
+}
+
+Engine::Outcome Engine::decode_unit(Extent extent, std::span<std::byte> unit) {
   // The stored form may be said to go on beyond the end of the file; what is missing is zeroes.
   const uint64_t child_length = extent.child->child_->length();
   if (extent.host_offset >= child_length) {
     co_return fail(EIO, "Compressed data at {} lies beyond the end of '{}'", extent.host_offset,
                    extent.child->child_->filename());
   }
+  auto stored = io::AlignedBuffer::allocate(extent.stored_length);
+  if (!stored) {
+    co_return pass(stored);
+  }
   const uint64_t present = std::min(extent.stored_length, child_length - extent.host_offset);
-  std::fill(stored->data() + present, stored->data() + extent.stored_length, std::byte{0});
+  std::ranges::fill(stored->span().subspan(present), std::byte{0});
   io::IoVector piece(stored->data(), present);
   Result<void> result = co_await read(*extent.child, extent.host_offset, std::move(piece));
   if (!result) {
@@ -99,19 +132,13 @@ Engine::Outcome Engine::read_coded(Extent extent, uint64_t offset, io::IoVector 
   }
   const CodecPosition position{.guest_offset = extent.unit_offset,
                                .host_offset = extent.host_offset};
-  const auto from = std::span<const std::byte>(stored->data(), extent.stored_length);
-  const auto to = std::span<std::byte>(unit->data(), extent.unit_length);
-  if (extent.unit_length >= kDecodeElsewhere) {
-    const Codec* codec = extent.codec;
-    auto decode = [codec, position, from, to] { return codec->decode(position, from, to); };
-    result = co_await io::WorkerPool::shared().run(decode);
-  } else {
-    result = extent.codec->decode(position, from, to);
+  const std::span<const std::byte> from = stored->span();
+  if (extent.unit_length < kDecodeElsewhere) {
+    co_return extent.codec->decode(position, from, unit);
   }
-  if (result) {
-    data.copy_from(0, to.subspan(offset - extent.unit_offset, data.size()));
-  }
-  co_return result;
+  const Codec* codec = extent.codec;
+  auto decode = [codec, position, from, unit] { return codec->decode(position, from, unit); };
+  co_return co_await io::WorkerPool::shared().run(decode);
 }
 
 }  // namespace cairn::block

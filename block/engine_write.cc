@@ -147,6 +147,7 @@ Engine::Outcome Engine::write_planned(Node& node, WritePlan plan, uint64_t offse
     co_return result;
   }
   Result<void> settled = co_await node.translating_->end_write(plan, offset, result.has_value());
+  node.units_.clear();
   // The first failure is the one that tells the cause.
   co_return result ? settled : result;
 }

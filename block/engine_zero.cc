@@ -88,6 +88,7 @@ Engine::Outcome Engine::zero_units(Node& node, uint64_t offset, uint64_t length,
     const uint64_t unit = node.translating_->allocation_unit();
     const auto lock = co_await node.allocations_.lock_exclusive(offset, align_up(length, unit));
     result = co_await node.translating_->write_zeroes(offset, length, flags);
+    node.units_.clear();
   }
   if (result || result.error().code() != ENOTSUP || flags.no_fallback) {
     co_return result;
@@ -123,6 +124,7 @@ Engine::Outcome Engine::zero_partial_unit(Node& node, uint64_t offset, uint64_t 
     if (still && *still && still_after && *still_after) {
       Result<void> result =
           co_await node.translating_->write_zeroes(unit_begin, unit_end - unit_begin, flags);
+      node.units_.clear();
       if (result || result.error().code() != ENOTSUP) {
         co_return result;
       }
@@ -159,6 +161,7 @@ Engine::Outcome Engine::discard_translated(Node& node, uint64_t offset, uint64_t
   const auto lock =
       co_await node.allocations_.lock_exclusive(whole.begin, align_up(whole_length, unit));
   Result<void> result = co_await node.translating_->discard(whole.begin, whole_length);
+  node.units_.clear();
   if (!result && result.error().code() == ENOTSUP) {
     co_return Result<void>{};
   }

@@ -22,6 +22,7 @@
 #include "block/epoch.h"
 #include "block/permissions.h"
 #include "block/statistics.h"
+#include "block/unit_cache.h"
 #include "io/iovector.h"
 #include "io/range_lock.h"
 #include "io/task.h"
@@ -170,6 +171,7 @@ class Node : public std::enable_shared_from_this<Node> {
   EpochTracker epochs_;
   io::RangeLock allocations_;  // in allocation units: begin_write…end_write, zero, discard
   io::RangeLock alignment_;    // read-modify-write of unaligned requests, in bytes
+  UnitCache units_;
   Statistics statistics_;
   uint64_t in_flight_ = 0;
   uint64_t writes_completed_ = 0;  // a flush is needed when it has moved since the last one
