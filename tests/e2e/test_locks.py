@@ -61,7 +61,7 @@ def test_readers_share(folder, daemons, image):
 
 
 def test_the_lock_follows_the_users_of_a_node(folder, daemons):
-    """A node that nobody uses lets others write; an export that writes takes the lock, and its
+    """A file node that nobody uses lets others write; a qcow2 node on it takes the lock, and its
     deletion gives it back."""
     path = folder / "disk.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", path, "1M")
@@ -69,13 +69,12 @@ def test_the_lock_follows_the_users_of_a_node(folder, daemons):
                      "--monitor", "chardev=c")
     daemon.wait_for(folder / "qmp.sock")
     monitor = Qmp(folder / "qmp.sock")
-    monitor("nbd-server-start", addr={"type": "unix", "data": {"path": str(daemon.socket)}})
-    monitor("blockdev-add", node_name="d", **qcow2(path))
+    monitor("blockdev-add", driver="file", node_name="f", filename=str(path))
     io("-f", "qcow2", "-c", "write 0 512", path)
     run("qemu-io", "-f", "qcow2", "-c", "write 0 512", path)
-    monitor("block-export-add", type="nbd", id="e", node_name="d", writable=True)
+    monitor("blockdev-add", driver="qcow2", node_name="q", file="f")
     assert LOCKED in run("qemu-io", "-f", "qcow2", "-c", "write 0 512", path, code=1).err
-    monitor("block-export-del", id="e")
+    monitor("blockdev-del", node_name="q")
     run("qemu-io", "-f", "qcow2", "-c", "write 0 512", path)
     monitor.close()
     daemon.stop()
