@@ -344,7 +344,7 @@ Result<void> check_supported(const Header& header) {
   return {};
 }
 
-Result<std::vector<std::byte>> serialize_header(const Header& header) {
+std::vector<std::byte> serialize_fields(const Header& header) {
   uint32_t length = kHeaderLengthV2;
   if (header.version >= 3) {
     const bool long_form = header.has_compression_field || !header.unknown_fields.empty() ||
@@ -376,6 +376,11 @@ Result<std::vector<std::byte>> serialize_header(const Header& header) {
                 bytes.begin() + kHeaderLengthKnown);
     }
   }
+  return bytes;
+}
+
+Result<std::vector<std::byte>> serialize_header(const Header& header) {
+  std::vector<std::byte> bytes = serialize_fields(header);
   for (const HeaderExtension& extension : header.extensions) {
     const std::size_t at = bytes.size();
     bytes.resize(at + 8 + align_up(extension.data.size(), 8));

@@ -92,6 +92,10 @@ struct Header {
 // entries, encryption.
 [[nodiscard]] Result<void> check_supported(const Header& header);
 
+// The header proper (section "Header" and the additional fields) without extensions; the fields
+// that say where the backing file's name lies are zero.
+[[nodiscard]] std::vector<std::byte> serialize_fields(const Header& header);
+
 // The bytes of the header, its extensions and the backing file name, without trailing zeroes up to
 // the cluster's end. EINVAL when they do not fit into a cluster.
 [[nodiscard]] Result<std::vector<std::byte>> serialize_header(const Header& header);

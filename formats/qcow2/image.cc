@@ -1,0 +1,142 @@
+#include "formats/qcow2/image.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+
+#include "base/bytes.h"
+#include "block/node.h"
+#include "formats/qcow2/page_cache.h"
+
+namespace cairn::qcow2 {
+
+std::string c_hex(uint64_t value) { return value == 0 ? "0" : fmt::format("{:#x}", value); }
+
+namespace {
+
+// Header fields that change while an image is open, from the size to the autoclear features.
+constexpr uint32_t kFieldsBegin = header_offset::kSize;
+constexpr uint32_t kFieldsEnd = header_offset::kAutoclear + 8;
+
+}  // namespace
+
+Image::Image(block::Edge& file, block::Node& node, Header header, bool writable)
+    : file_(file),
+      node_(node),
+      header_(std::move(header)),
+      geometry_(header_.geometry()),
+      cluster_size_(geometry_.cluster_size()),
+      writable_(writable),
+      metadata_(header_.cluster_bits) {}
+
+io::Task<Result<void>> Image::prepare_write() {
+  if (broken_) {
+    co_return fail(EIO, "qcow2: '{}' takes no more writes after an error in its metadata",
+                   node_.name());
+  }
+  if (prepared_) {
+    co_return Result<void>{};
+  }
+  if (header_.autoclear_features != 0) {
+    std::function<void(Header&)> clear = [](Header& header) { header.autoclear_features = 0; };
+    Result<void> cleared = co_await update_header(std::move(clear));
+    if (!cleared) {
+      co_return cleared;
+    }
+  }
+  prepared_ = writable_;
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> Image::write_sector(const Header& header) {
+  std::array<std::byte, kHeaderSector> sector{};
+  Result<void> read = co_await read_metadata(file_, 0, sector);
+  if (!read) {
+    co_return read;
+  }
+  const std::vector<std::byte> bytes = serialize_fields(header);
+  // Only the fields: extensions and names stay byte for byte as they were found.
+  const uint32_t end = header.version == 2 ? kHeaderLengthV2 : kFieldsEnd;
+  std::copy(bytes.begin() + kFieldsBegin, bytes.begin() + end, sector.begin() + kFieldsBegin);
+  Result<void> written = co_await file_.write(0, sector.data(), sector.size());
+  if (!written) {
+    co_return written;
+  }
+  co_return co_await file_.flush();
+}
+
+io::Task<Result<void>> Image::update_header(std::function<void(Header&)> change) {
+  const auto lock = co_await header_mutex_.lock();
+  Header changed = header_;
+  change(changed);
+  Result<void> written = co_await write_sector(changed);
+  if (written) {
+    header_ = std::move(changed);
+    co_return written;
+  }
+  Result<void> restored = co_await write_sector(header_);
+  if (!restored) {
+    broken_ = true;
+  }
+  co_return pass(written, "Could not update the qcow2 header: ");
+}
+
+io::Task<Error> Image::overlap(uint64_t host_offset) {
+  const std::string what = describe_ ? describe_(host_offset) : "metadata";
+  std::string message =
+      fmt::format("Preventing invalid write on metadata (overlaps with {})", what);
+  co_return co_await corrupt(std::move(message));
+}
+
+Error Image::damaged(std::string message) {
+  if (!reported_) {
+    reported_ = true;
+    fmt::print(stderr,
+               "qcow2: Image is corrupt: {}; further non-fatal corruption events will be "
+               "suppressed\n",
+               message);
+  }
+  return {EIO, "Input/output error"};
+}
+
+io::Task<Error> Image::corrupt(std::string message) {
+  if (!writable_) {
+    co_return damaged(std::move(message));
+  }
+  if (!broken_) {
+    broken_ = true;
+    fmt::print(stderr,
+               "qcow2: Marking image as corrupt: {}; further corruption events will be "
+               "suppressed\n",
+               message);
+    // Version 2 has no such mark. When it can not be written, refusing writes is all there is.
+    if (header_.version >= 3) {
+      std::function<void(Header&)> mark = [](Header& header) {
+        header.incompatible_features |= kIncompatibleCorrupt;
+      };
+      const Result<void> marked = co_await update_header(std::move(mark));
+      static_cast<void>(marked);
+    }
+  }
+  co_return Error(EIO, "Input/output error");
+}
+
+io::Task<Result<Header>> read_header(block::Edge& file) {
+  std::array<std::byte, kHeaderLengthKnown> head{};
+  Result<void> read = co_await read_metadata(file, 0, head);
+  if (!read) {
+    co_return pass(read, "Could not read qcow2 header: ");
+  }
+  const Result<uint64_t> length = header_area_length(head);
+  if (!length) {
+    co_return std::unexpected(length.error());
+  }
+  std::vector<std::byte> cluster(*length);
+  read = co_await read_metadata(file, 0, cluster);
+  if (!read) {
+    co_return pass(read, "Could not read qcow2 header: ");
+  }
+  co_return parse_header(cluster);
+}
+
+}  // namespace cairn::qcow2

@@ -1,0 +1,97 @@
+// Image: what all parts of an open qcow2 image share: the file it lies in, its header, and what is
+// to be done when it turns out to be damaged.
+//
+// Invariant: the header changes on disk one sector at a time (all fields that change while an image
+// is open lie in the first 512 bytes), so a power cut leaves the old header or the new one.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "formats/qcow2/header.h"
+#include "formats/qcow2/metadata_map.h"
+#include "io/mutex.h"
+#include "io/task.h"
+
+namespace cairn::block {
+class Edge;
+class Node;
+}  // namespace cairn::block
+
+namespace cairn::qcow2 {
+
+// As C's "%#x": zero is "0".
+[[nodiscard]] std::string c_hex(uint64_t value);
+
+class Image {
+ public:
+  static constexpr uint32_t kHeaderSector = 512;
+
+  // `file` must outlive the image. `node` is the node of the image itself, for messages.
+  Image(block::Edge& file, block::Node& node, Header header, bool writable);
+
+  [[nodiscard]] block::Edge& file() const { return file_; }
+  [[nodiscard]] block::Node& node() const { return node_; }
+  [[nodiscard]] const Header& header() const { return header_; }
+  [[nodiscard]] const Geometry& geometry() const { return geometry_; }
+  [[nodiscard]] uint64_t cluster_size() const { return cluster_size_; }
+  [[nodiscard]] bool open_for_writing() const { return writable_; }
+  // Writes may go straight to where the mapping says: the image is open for writing, nothing
+  // forbids it, and prepare_write() has been done.
+  [[nodiscard]] bool writable() const { return prepared_ && !broken_; }
+  [[nodiscard]] MetadataMap& metadata() { return metadata_; }
+  [[nodiscard]] const MetadataMap& metadata() const { return metadata_; }
+  void set_overlap_checks(const OverlapChecks& checks) { checks_ = checks; }
+  [[nodiscard]] const OverlapChecks& overlap_checks() const { return checks_; }
+
+  // Changes header fields, here and on disk, and makes that durable. When it fails, the old header
+  // is put back; when even that fails the image takes no more writes, because it is not known
+  // which of the two a reader would find.
+  [[nodiscard]] io::Task<Result<void>> update_header(std::function<void(Header&)> change);
+
+  // The image contradicts itself. Tells the user, once; a writable image is marked corrupt and
+  // takes no more writes. Returns the EIO to fail the request with.
+  [[nodiscard]] io::Task<Error> corrupt(std::string message);
+  // The same where a request could be refused without doubt about the rest: nothing is marked.
+  [[nodiscard]] Error damaged(std::string message);
+
+  // A write is about to hit the metadata at `host_offset`: as corrupt().
+  [[nodiscard]] io::Task<Error> overlap(uint64_t host_offset);
+  // Says what lies at an offset that metadata() contains: "active L2 table".
+  void set_describer(std::function<std::string(uint64_t)> describe) {
+    describe_ = std::move(describe);
+  }
+
+  // Before anything is written: fails when an earlier error forbids it, and clears autoclear
+  // feature bits that this implementation does not keep true (section "Header",
+  // autoclear_features).
+  [[nodiscard]] io::Task<Result<void>> prepare_write();
+
+ private:
+  [[nodiscard]] io::Task<Result<void>> write_sector(const Header& header);
+
+  block::Edge& file_;
+  block::Node& node_;
+  Header header_;
+  Geometry geometry_;
+  uint64_t cluster_size_;
+  bool writable_;
+  bool prepared_ = false;
+  bool broken_ = false;
+  bool reported_ = false;
+  std::function<std::string(uint64_t)> describe_;
+  OverlapChecks checks_;
+  MetadataMap metadata_;
+  io::AsyncMutex header_mutex_;
+};
+
+// Reads and parses the header of an image file. Errors as parse_header().
+[[nodiscard]] io::Task<Result<Header>> read_header(block::Edge& file);
+
+}  // namespace cairn::qcow2
