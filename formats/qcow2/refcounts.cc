@@ -1,0 +1,294 @@
+#include "formats/qcow2/refcounts.h"
+
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+#include "base/bytes.h"
+#include "block/node.h"
+
+namespace cairn::qcow2 {
+
+uint64_t load_refcount(const std::byte* bytes, uint32_t order, uint64_t index) {
+  switch (order) {
+    case 3:
+      return load_be<uint8_t>(bytes + index);
+    case 4:
+      return load_be<uint16_t>(bytes + 2 * index);
+    case 5:
+      return load_be<uint32_t>(bytes + 4 * index);
+    case 6:
+      return load_be<uint64_t>(bytes + 8 * index);
+    default: {
+      // Narrower than a byte: the lowest bits of a byte come first.
+      const uint64_t bit = index << order;
+      const auto byte = static_cast<uint64_t>(bytes[bit / 8]);
+      return (byte >> (bit % 8)) & ((uint64_t{1} << (1u << order)) - 1);
+    }
+  }
+}
+
+void store_refcount(std::byte* bytes, uint32_t order, uint64_t index, uint64_t value) {
+  switch (order) {
+    case 3:
+      store_be(bytes + index, static_cast<uint8_t>(value));
+      return;
+    case 4:
+      store_be(bytes + 2 * index, static_cast<uint16_t>(value));
+      return;
+    case 5:
+      store_be(bytes + 4 * index, static_cast<uint32_t>(value));
+      return;
+    case 6:
+      store_be(bytes + 8 * index, value);
+      return;
+    default: {
+      const uint64_t bit = index << order;
+      const uint64_t mask = (uint64_t{1} << (1u << order)) - 1;
+      const auto byte = static_cast<uint64_t>(bytes[bit / 8]);
+      bytes[bit / 8] =
+          static_cast<std::byte>((byte & ~(mask << (bit % 8))) | ((value & mask) << (bit % 8)));
+    }
+  }
+}
+
+Refcounts::Refcounts(Image& image, io::AsyncMutex& writeout, uint64_t cache_bytes)
+    : image_(image),
+      writeout_(writeout),
+      geometry_(image.geometry()),
+      pages_(image.file(), *this, geometry_.cluster_size(), cache_bytes),
+      block_entries_(geometry_.refcount_block_entries()),
+      page_entries_(uint64_t{pages_.page_size()} * 8 >> geometry_.refcount_order),
+      table_offset_(image.header().refcount_table_offset) {}
+
+Refcounts::~Refcounts() = default;
+
+io::Task<Result<void>> Refcounts::load() {
+  const uint64_t entries =
+      image_.header().refcount_table_clusters * geometry_.cluster_size() / kRefcountTableEntryBytes;
+  std::vector<std::byte> raw(entries * kRefcountTableEntryBytes);
+  Result<void> read = co_await read_metadata(image_.file(), table_offset_, raw);
+  if (!read) {
+    co_return pass(read, "Could not read the refcount table: ");
+  }
+  table_.resize(entries);
+  for (uint64_t i = 0; i < entries; ++i) {
+    table_[i] =
+        load_be<uint64_t>(raw.data() + i * kRefcountTableEntryBytes) & kRefcountTableOffsetMask;
+    const bool plausible = table_[i] != 0 && table_[i] < INT64_MAX - block_entries_;
+    if (plausible && image_.overlap_checks().refcount_block) {
+      image_.metadata().add(table_[i], geometry_.cluster_size());
+    }
+  }
+  pages_.set_table_count(entries);
+  note_file_end(image_.file().length());
+  co_return Result<void>{};
+}
+
+void Refcounts::note_file_end(uint64_t offset) {
+  high_water_ = std::max(high_water_, align_up(offset, geometry_.cluster_size()));
+}
+
+// The page that holds a cluster's count. The block must exist.
+io::Task<Result<PagePin>> Refcounts::page_of(uint64_t cluster) {
+  const uint64_t block = block_of(cluster);
+  const uint64_t offset = table_[block];
+  if (!is_aligned(offset, geometry_.cluster_size()) || offset > INT64_MAX - block_entries_) {
+    std::string message = fmt::format("Refblock offset {} unaligned (reftable index: {})",
+                                      c_hex(offset), c_hex(block));
+    co_return std::unexpected(co_await image_.corrupt(std::move(message)));
+  }
+  const auto index = static_cast<uint32_t>(cluster % block_entries_ / page_entries_);
+  co_return co_await pages_.get(block, index);
+}
+
+void Refcounts::set(Page& page, uint64_t cluster, uint64_t value) {
+  const uint64_t index = in_page(cluster);
+  store_refcount(page.data(), geometry_.refcount_order, index, value);
+  const uint32_t width = std::max(1u, geometry_.refcount_bits() / 8);
+  pages_.mark_dirty(page, static_cast<uint32_t>((index << geometry_.refcount_order) / 8), width);
+}
+
+io::Task<Result<uint64_t>> Refcounts::get(uint64_t cluster) {
+  const uint64_t block = block_of(cluster);
+  if (block >= table_.size() || table_[block] == 0) {
+    co_return uint64_t{0};
+  }
+  Result<PagePin> page = co_await page_of(cluster);
+  if (!page) {
+    co_return pass(page);
+  }
+  co_return load_refcount((*page)->data(), geometry_.refcount_order, in_page(cluster));
+}
+
+// Books clusters whose counts were just set.
+Refcounts::Allocation Refcounts::taken(uint64_t cluster, uint64_t count) {
+  const uint64_t offset = cluster << geometry_.cluster_bits;
+  const uint64_t end = (cluster + count) << geometry_.cluster_bits;
+  const bool fresh = offset >= high_water_;
+  high_water_ = std::max(high_water_, end);
+  return {.host_offset = offset, .clusters = count, .reads_zero = fresh};
+}
+
+io::Task<Result<Refcounts::Allocation>> Refcounts::allocate(uint64_t clusters) {
+  const auto lock = co_await mutex_.lock();
+  co_return co_await allocate_locked(clusters);
+}
+
+io::Task<Result<Refcounts::Allocation>> Refcounts::allocate_locked(uint64_t clusters) {
+  for (;;) {
+    const uint64_t block = block_of(hint_);
+    if (block >= table_.size()) {
+      Result<uint64_t> extended = co_await extend(0);
+      if (!extended) {
+        co_return pass(extended);
+      }
+      continue;
+    }
+    if (table_[block] == 0) {
+      Result<void> added = co_await add_blocks(block, 1);
+      if (!added) {
+        co_return pass(added);
+      }
+      continue;
+    }
+    Result<PagePin> pin = co_await page_of(hint_);
+    if (!pin) {
+      co_return pass(pin);
+    }
+    Page& page = **pin;
+    const uint64_t page_end = align_down(hint_, page_entries_) + page_entries_;
+    const auto used = [&](uint64_t cluster) {
+      return load_refcount(page.data(), geometry_.refcount_order, in_page(cluster)) != 0;
+    };
+    while (hint_ < page_end && used(hint_)) {
+      ++hint_;
+    }
+    if (hint_ == page_end) {
+      continue;
+    }
+    const uint64_t first = hint_;
+    uint64_t count = 1;
+    while (count < clusters && first + count < page_end && !used(first + count)) {
+      ++count;
+    }
+    const uint64_t offset = first << geometry_.cluster_bits;
+    if (image_.metadata().overlaps(offset, count << geometry_.cluster_bits)) {
+      co_return std::unexpected(co_await image_.overlap(offset));
+    }
+    if (first + count > kMaxHostOffset >> geometry_.cluster_bits) {
+      co_return fail(EFBIG, "qcow2: the image file can not grow beyond 2^56 bytes");
+    }
+    for (uint64_t i = 0; i < count; ++i) {
+      set(page, first + i, 1);
+    }
+    hint_ = first + count;
+    co_return taken(first, count);
+  }
+}
+
+// The first of `clusters` free clusters in a row that existing blocks cover.
+io::Task<Result<std::optional<uint64_t>>> Refcounts::find_run(uint64_t clusters) {
+  uint64_t run = 0;
+  uint64_t cluster = hint_;
+  const uint64_t end = table_.size() * block_entries_;
+  while (cluster < end) {
+    if (table_[block_of(cluster)] == 0) {
+      run = 0;
+      cluster = align_down(cluster, block_entries_) + block_entries_;
+      continue;
+    }
+    Result<PagePin> pin = co_await page_of(cluster);
+    if (!pin) {
+      co_return pass(pin);
+    }
+    const uint64_t page_end = align_down(cluster, page_entries_) + page_entries_;
+    for (; cluster < page_end; ++cluster) {
+      const bool used =
+          load_refcount((*pin)->data(), geometry_.refcount_order, in_page(cluster)) != 0;
+      run = used ? 0 : run + 1;
+      if (run == clusters) {
+        co_return cluster + 1 - clusters;
+      }
+    }
+  }
+  co_return std::optional<uint64_t>();
+}
+
+io::Task<Result<void>> Refcounts::set_used(uint64_t cluster, uint64_t count) {
+  const uint64_t end = cluster + count;
+  while (cluster < end) {
+    Result<PagePin> pin = co_await page_of(cluster);
+    if (!pin) {
+      co_return pass(pin);
+    }
+    const uint64_t page_end = align_down(cluster, page_entries_) + page_entries_;
+    for (; cluster < std::min(end, page_end); ++cluster) {
+      set(**pin, cluster, 1);
+    }
+  }
+  co_return Result<void>{};
+}
+
+io::Task<Result<uint64_t>> Refcounts::allocate_contiguous(uint64_t clusters) {
+  const auto lock = co_await mutex_.lock();
+  if (clusters == 1) {
+    Result<Allocation> one = co_await allocate_locked(1);
+    if (!one) {
+      co_return pass(one);
+    }
+    co_return one->host_offset;
+  }
+  Result<std::optional<uint64_t>> found = co_await find_run(clusters);
+  if (!found) {
+    co_return pass(found);
+  }
+  if (!found->has_value()) {
+    co_return co_await extend(clusters);
+  }
+  const uint64_t first = **found;
+  const uint64_t offset = first << geometry_.cluster_bits;
+  if (image_.metadata().overlaps(offset, clusters << geometry_.cluster_bits)) {
+    co_return std::unexpected(co_await image_.overlap(offset));
+  }
+  Result<void> set = co_await set_used(first, clusters);
+  if (!set) {
+    co_return pass(set);
+  }
+  co_return taken(first, clusters).host_offset;
+}
+
+io::Task<Result<void>> Refcounts::release(uint64_t host_offset, uint64_t clusters) {
+  const auto lock = co_await mutex_.lock();
+  co_return co_await release_locked(host_offset, clusters);
+}
+
+io::Task<Result<void>> Refcounts::release_locked(uint64_t host_offset, uint64_t clusters) {
+  const uint64_t first = host_offset >> geometry_.cluster_bits;
+  for (uint64_t cluster = first; cluster < first + clusters; ++cluster) {
+    const uint64_t block = block_of(cluster);
+    uint64_t count = 0;
+    if (block < table_.size() && table_[block] != 0) {
+      Result<PagePin> pin = co_await page_of(cluster);
+      if (!pin) {
+        co_return pass(pin);
+      }
+      count = load_refcount((*pin)->data(), geometry_.refcount_order, in_page(cluster));
+      if (count != 0) {
+        set(**pin, cluster, count - 1);
+      }
+    }
+    if (count == 0) {
+      // The image said that the cluster is free while it was in use. Nothing is lost by leaving
+      // it so, and a check will tell.
+      co_return fail(EINVAL, "qcow2: cluster {} of '{}' is in use but counted as free", cluster,
+                     image_.node().name());
+    }
+    if (count == 1) {
+      hint_ = std::min(hint_, cluster);
+    }
+  }
+  co_return Result<void>{};
+}
+
+}  // namespace cairn::qcow2
