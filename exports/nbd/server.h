@@ -54,8 +54,7 @@ class Server final : public exports::ExportType {
   struct State;  // server.cc
 
   exports::ExportRegistry& registry_;
-  bool starting_ = false;
-  std::unique_ptr<State> state_;  // null while it does not run
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace cairn::nbd

@@ -30,8 +30,7 @@ def program(name):
 
 
 def environment(backend):
-    # Debian's Python is the one that has libnbd, whatever else comes first.
-    env = dict(os.environ, LC_ALL="C", TZ="UTC", PATH="/usr/bin:/usr/sbin:/bin:/sbin")
+    env = dict(os.environ, LC_ALL="C", TZ="UTC")
     if backend not in (None, "peer"):
         env["CAIRN_IO"] = backend
     return env

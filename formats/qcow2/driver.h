@@ -1,0 +1,139 @@
+// Qcow2Driver: a qcow2 image as a translating node.
+//
+//   driver.cc   opening, closing, what the node tells about itself
+//   write.cc    begin_write() and end_write()
+//   zero.cc     zeroing and discarding by metadata
+//   resize.cc   growing, shrinking, preallocation
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "block/driver.h"
+#include "block/driver_table.h"
+#include "formats/qcow2/image.h"
+#include "formats/qcow2/mapping.h"
+#include "formats/qcow2/reclaim.h"
+#include "formats/qcow2/refcounts.h"
+#include "formats/qcow2/writeback.h"
+#include "io/mutex.h"
+
+namespace cairn::qcow2 {
+
+extern const block::DriverInfo kQcow2Driver;
+
+struct CacheSizes {
+  uint64_t l2 = 0;        // bytes
+  uint64_t refcount = 0;  // bytes
+};
+
+class Qcow2Driver final : public block::TranslatingDriver {
+ public:
+  Qcow2Driver(block::Edge& file, block::Node& node, Header header, bool writable,
+              const CacheSizes& caches);
+
+  // Reads the tables. To be called once, before anything else.
+  [[nodiscard]] io::Task<Result<void>> load();
+
+  [[nodiscard]] const Image& image() const { return image_; }
+  [[nodiscard]] Image& image() { return image_; }
+  [[nodiscard]] Refcounts& refcounts() { return refcounts_; }
+  [[nodiscard]] Mapping& mapping() { return mapping_; }
+  [[nodiscard]] Reclaim& reclaim() { return reclaim_; }
+  void set_discard_no_unref(bool on) { discard_no_unref_ = on; }
+
+  // Driver
+  [[nodiscard]] uint64_t length() const override { return image_.header().size; }
+  [[nodiscard]] uint32_t cluster_size() const override {
+    return static_cast<uint32_t>(image_.cluster_size());
+  }
+  [[nodiscard]] io::Task<Result<void>> flush() override { return writeback_.flush(); }
+  [[nodiscard]] io::Task<Result<void>> close() override;
+  [[nodiscard]] io::Task<Result<void>> resize(uint64_t length,
+                                              block::ResizeOptions options) override;
+  [[nodiscard]] std::string backing_filename() const override {
+    return image_.header().backing_file;
+  }
+  [[nodiscard]] std::string backing_format() const override {
+    return image_.header().backing_format();
+  }
+
+  // TranslatingDriver
+  [[nodiscard]] uint64_t allocation_unit() const override { return image_.cluster_size(); }
+  [[nodiscard]] bool try_map(uint64_t offset, uint64_t length, block::Extent& extent) override {
+    return mapping_.try_map(offset, length, extent);
+  }
+  [[nodiscard]] io::Task<Result<block::Extent>> map(uint64_t offset, uint64_t length) override;
+  [[nodiscard]] io::Task<Result<block::WritePlan>> begin_write(uint64_t offset,
+                                                               uint64_t length) override;
+  [[nodiscard]] io::Task<Result<void>> end_write(block::WritePlan plan, uint64_t offset,
+                                                 bool written) override;
+  [[nodiscard]] io::Task<Result<void>> write_zeroes(uint64_t offset, uint64_t length,
+                                                    block::ZeroFlags flags) override;
+  [[nodiscard]] io::Task<Result<void>> discard(uint64_t offset, uint64_t length) override;
+  [[nodiscard]] bool metadata_durable() const override { return writeback_.mapping_durable(); }
+
+  // Gives every cluster of a range that has none a host cluster that reads as zeroes. kMetadata
+  // leaves the space unwritten where it reads as zeroes anyway; kFalloc and kFull have the file
+  // allocate it.
+  [[nodiscard]] io::Task<Result<void>> preallocate(uint64_t offset, uint64_t length,
+                                                   block::Preallocation mode);
+
+ private:
+  // A write between begin_write() and end_write().
+  struct Ticket {
+    PagePin page;        // with the L2 entries
+    uint64_t guest = 0;  // of the first cluster
+    uint64_t host = 0;
+    uint64_t clusters = 0;   // 0: the ticket is free
+    bool allocated = false;  // else the clusters' own space is used again
+  };
+  // What a write finds at its first clusters.
+  struct Target {
+    uint64_t clusters = 0;  // of one kind, in a row
+    bool allocate = false;
+    bool commit = false;  // entries change when the data is there
+    uint64_t host = 0;    // when not to be allocated
+  };
+
+  [[nodiscard]] io::Task<Result<void>> protect_snapshots();
+  [[nodiscard]] std::string describe(uint64_t host_offset) const;
+  [[nodiscard]] io::Task<Result<void>> prepare_write();
+
+  [[nodiscard]] Target target(Page& page, uint64_t guest, uint64_t clusters) const;
+  [[nodiscard]] uint64_t open_ticket(Ticket ticket);
+  // Queues what an L2 entry refers to.
+  void free_entry(uint64_t entry, FreeCause cause);
+
+  [[nodiscard]] uint64_t zeroed_entry(uint64_t entry, bool may_unmap) const;
+  [[nodiscard]] uint64_t discarded_entry(uint64_t entry) const;
+  [[nodiscard]] bool hides_backing() const;
+
+  [[nodiscard]] io::Task<Result<void>> shrink(uint64_t length);
+  [[nodiscard]] io::Task<Result<void>> drop_clusters(uint64_t offset, uint64_t end);
+  [[nodiscard]] io::Task<Result<void>> drop_table(uint64_t l1_index);
+  [[nodiscard]] io::Task<Result<void>> cut_file();
+  [[nodiscard]] io::Task<Result<void>> settle();
+  [[nodiscard]] io::Task<Result<uint64_t>> preallocate_page(PagePin page, uint64_t offset,
+                                                            uint64_t end,
+                                                            block::Preallocation mode);
+
+  Image image_;
+  io::AsyncMutex writeout_;
+  Refcounts refcounts_;
+  Reclaim reclaim_;
+  Mapping mapping_;
+  Writeback writeback_;
+  std::vector<Ticket> tickets_;  // a plan's ticket is an index plus one
+  std::vector<uint64_t> free_tickets_;
+  struct Range {
+    uint64_t offset;
+    uint64_t length;
+  };
+  std::vector<Range> snapshot_l1_;  // L1 tables of snapshots
+  uint64_t snapshot_table_length_ = 0;
+  bool discard_no_unref_ = false;
+};
+
+}  // namespace cairn::qcow2

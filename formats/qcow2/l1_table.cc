@@ -1,0 +1,147 @@
+// Mapping: writing L2 and L1 tables out in order, and moving the L1 table.
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "base/bytes.h"
+#include "block/node.h"
+#include "formats/qcow2/mapping.h"
+
+namespace cairn::qcow2 {
+
+uint64_t Mapping::l1_on_disk(uint64_t index) const {
+  const auto pending = l1_pending_.find(index);
+  return pending == l1_pending_.end() ? l1_[index] : pending->second;
+}
+
+Result<void> Mapping::take(Writeout& out) {
+  auto pages = pages_.take_dirty();
+  if (!pages) {
+    return pass(pages);
+  }
+  out.pages = std::move(*pages);
+  for (const auto& [index, old_entry] : l1_pending_) {
+    out.l1.push_back(index);
+  }
+  return {};
+}
+
+io::Task<Result<void>> Mapping::write_tables(Writeout& out) {
+  if (out.pages.empty()) {
+    co_return Result<void>{};
+  }
+  co_return co_await pages_.write(out.pages);
+}
+
+// Writes the sectors of the table that hold these entries (sorted). Other entries in them that are
+// not to be seen yet are written as they are on disk now.
+io::Task<Result<void>> Mapping::write_l1(const Writeout& out) {
+  constexpr uint64_t kEntries = PageCache::kSector / kL1EntryBytes;
+  std::array<std::byte, PageCache::kSector> sector{};
+  for (std::size_t i = 0; i < out.l1.size();) {
+    const uint64_t begin = align_down(out.l1[i], kEntries);
+    // The table may end within its last sector; the rest of its cluster is unused.
+    sector.fill(std::byte{0});
+    const uint64_t end = std::min<uint64_t>(begin + kEntries, l1_.size());
+    for (uint64_t index = begin; index < end; ++index) {
+      const bool due = std::binary_search(out.l1.begin(), out.l1.end(), index);
+      store_be<uint64_t>(sector.data() + (index - begin) * kL1EntryBytes,
+                         due ? l1_[index] : l1_on_disk(index));
+    }
+    Result<void> written = co_await image_.file().write(l1_offset_ + begin * kL1EntryBytes,
+                                                        sector.data(), sector.size());
+    if (!written) {
+      co_return written;
+    }
+    while (i < out.l1.size() && out.l1[i] < begin + kEntries) {
+      ++i;
+    }
+  }
+  co_return Result<void>{};
+}
+
+void Mapping::finish(Writeout& out, bool success) {
+  pages_.settle(out.pages, success);
+  if (success) {
+    for (const uint64_t index : out.l1) {
+      l1_pending_.erase(index);
+    }
+  }
+  out.l1.clear();
+}
+
+io::Task<Result<void>> Mapping::grow_l1(uint64_t entries, uint64_t size) {
+  const uint64_t bytes = entries * kL1EntryBytes;
+  if (bytes > kMaxL1Bytes) {
+    co_return fail(EFBIG, "The image size is too large for file format 'qcow2'");
+  }
+  if (entries <= l1_.size()) {
+    std::function<void(Header&)> change = [size](Header& header) { header.size = size; };
+    co_return co_await image_.update_header(std::move(change));
+  }
+  const uint64_t clusters = div_round_up(bytes, image_.cluster_size());
+  Result<uint64_t> allocated = co_await refcounts_.allocate_contiguous(clusters);
+  if (!allocated) {
+    co_return pass(allocated);
+  }
+  const uint64_t new_offset = *allocated;
+  const uint64_t old_offset = l1_offset_;
+  const uint64_t old_clusters = div_round_up(l1_.size() * kL1EntryBytes, image_.cluster_size());
+  Result<void> result;
+  {
+    const auto lock = co_await writeout_.lock();
+    // The clusters of the new table must be counted on disk before the header names them.
+    Refcounts::Writeout counts;
+    result = co_await refcounts_.write_out(counts);
+    std::vector<std::byte> raw(clusters << cluster_bits_);
+    for (uint64_t i = 0; i < l1_.size(); ++i) {
+      store_be<uint64_t>(raw.data() + i * kL1EntryBytes, l1_on_disk(i));
+    }
+    if (result) {
+      result = co_await image_.file().write(new_offset, raw.data(), raw.size());
+    }
+    if (result) {
+      result = co_await image_.file().flush();
+    }
+    refcounts_.finish(counts, result.has_value());
+    if (result) {
+      std::function<void(Header&)> change = [=](Header& header) {
+        header.size = size;
+        header.l1_size = static_cast<uint32_t>(entries);
+        header.l1_table_offset = new_offset;
+      };
+      result = co_await image_.update_header(std::move(change));
+    }
+    if (result) {
+      l1_offset_ = new_offset;
+      l1_.resize(entries);
+      pages_.set_table_count(entries);
+    }
+  }
+  const uint64_t unused = result ? old_offset : new_offset;
+  const uint64_t unused_clusters = result ? old_clusters : clusters;
+  if (result && image_.overlap_checks().active_l1) {
+    image_.metadata().add(new_offset, clusters << cluster_bits_);
+    image_.metadata().remove(old_offset, old_clusters << cluster_bits_);
+  }
+  if (unused != 0) {
+    // What can not be given back is a leak, and no reason to fail.
+    const Result<void> released = co_await refcounts_.release(unused, unused_clusters);
+    static_cast<void>(released);
+  }
+  co_return result;
+}
+
+void Mapping::drop_table(uint64_t index) {
+  const uint64_t offset = table_offset(index);
+  if (offset == 0) {
+    return;
+  }
+  pages_.drop_table(index);
+  l1_pending_.try_emplace(index, l1_[index]);
+  l1_[index] = 0;
+  image_.metadata().remove(offset, image_.cluster_size());
+  reclaim_.queue({.host_offset = offset, .clusters = 1, .cause = FreeCause::kOther});
+}
+
+}  // namespace cairn::qcow2

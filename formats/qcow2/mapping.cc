@@ -1,0 +1,299 @@
+#include "formats/qcow2/mapping.h"
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "base/bytes.h"
+#include "block/node.h"
+#include "formats/qcow2/codec.h"
+
+namespace cairn::qcow2 {
+
+using block::Extent;
+
+Mapping::Mapping(Image& image, Refcounts& refcounts, Reclaim& reclaim, io::AsyncMutex& writeout,
+                 uint64_t cache_bytes)
+    : image_(image),
+      refcounts_(refcounts),
+      reclaim_(reclaim),
+      writeout_(writeout),
+      codec_(codec_for(image.header().compression)),
+      pages_(image.file(), *this, image.cluster_size(), cache_bytes),
+      cluster_bits_(image.geometry().cluster_bits),
+      cluster_mask_(image.geometry().cluster_mask()),
+      page_shift_(cluster_bits_ + static_cast<uint32_t>(std::countr_zero(
+                                      uint64_t{pages_.page_size()} / kL2EntryBytes))),
+      table_shift_(cluster_bits_ +
+                   static_cast<uint32_t>(std::countr_zero(image.geometry().l2_entries()))),
+      entry_mask_(uint64_t{pages_.page_size()} / kL2EntryBytes - 1),
+      l1_offset_(image.header().l1_table_offset) {}
+
+Mapping::~Mapping() = default;
+
+io::Task<Result<void>> Mapping::load() {
+  const uint64_t entries = image_.header().l1_size;
+  std::vector<std::byte> raw(entries * kL1EntryBytes);
+  Result<void> read = co_await read_metadata(image_.file(), l1_offset_, raw);
+  if (!read) {
+    co_return pass(read, "Could not read L1 table: ");
+  }
+  l1_.resize(entries);
+  for (uint64_t i = 0; i < entries; ++i) {
+    l1_[i] = load_be<uint64_t>(raw.data() + i * kL1EntryBytes);
+    if (table_offset(i) != 0 && image_.overlap_checks().active_l2) {
+      image_.metadata().add(table_offset(i), image_.cluster_size());
+    }
+  }
+  pages_.set_table_count(entries);
+  co_return Result<void>{};
+}
+
+bool Mapping::has_table(uint64_t offset) const { return table_offset(l1_index(offset)) != 0; }
+
+uint64_t Mapping::page_end(uint64_t offset) const {
+  return ((offset >> page_shift_) + 1) << page_shift_;
+}
+
+uint64_t Mapping::table_end(uint64_t offset) const {
+  return ((offset >> table_shift_) + 1) << table_shift_;
+}
+
+uint64_t Mapping::entry(Page& page, uint64_t offset) const {
+  return load_be<uint64_t>(page.data() + byte_in_page(offset));
+}
+
+void Mapping::set_entry(Page& page, uint64_t offset, uint64_t value) {
+  const uint32_t at = byte_in_page(offset);
+  store_be(page.data() + at, value);
+  pages_.mark_dirty(page, at, kL2EntryBytes);
+}
+
+bool Mapping::peek(uint64_t offset, uint64_t& entry, uint64_t& span) const {
+  const uint64_t index = l1_index(offset);
+  if (table_offset(index) == 0) {
+    entry = 0;
+    span = table_end(offset) - offset;
+    return true;
+  }
+  Page* page = pages_.find(index, page_index(offset));
+  if (page == nullptr) {
+    return false;
+  }
+  page->referenced = true;
+  entry = load_be<uint64_t>(page->data() + byte_in_page(offset));
+  span = 0;
+  return true;
+}
+
+// How far the extent that begins with `entry` goes on, given that it has begun at `offset`.
+uint64_t Mapping::run_length(uint64_t offset, uint64_t length, uint64_t entry,
+                             uint64_t span) const {
+  const ClusterKind kind = classify(entry);
+  const bool has_host = kind == ClusterKind::kData || kind == ClusterKind::kZeroAllocated;
+  uint64_t covered = span != 0 ? span : image_.cluster_size() - (offset & cluster_mask_);
+  uint64_t expected = entry;
+  while (covered < length) {
+    expected += has_host ? image_.cluster_size() : 0;
+    uint64_t next = 0;
+    uint64_t next_span = 0;
+    if (!peek(offset + covered, next, next_span)) {
+      break;
+    }
+    if (has_host ? next != expected : classify(next) != kind) {
+      break;
+    }
+    covered += next_span != 0 ? next_span : image_.cluster_size();
+  }
+  return std::min(covered, length);
+}
+
+bool Mapping::try_map(uint64_t offset, uint64_t length, Extent& extent) {
+  uint64_t entry = 0;
+  uint64_t span = 0;
+  if (!peek(offset, entry, span)) {
+    return false;
+  }
+  extent = Extent{};
+  switch (classify(entry)) {
+    case ClusterKind::kData:
+      return map_data(offset, length, entry, extent);
+    case ClusterKind::kUnallocated:
+      extent.kind = Extent::Kind::kHole;
+      extent.length = run_length(offset, length, entry, span);
+      return true;
+    case ClusterKind::kZeroPlain:
+    case ClusterKind::kZeroAllocated: {
+      const uint64_t host = entry & kEntryOffsetMask;
+      if ((host & cluster_mask_) != 0 || image_.header().version < 3) {
+        return false;  // map() says what is wrong
+      }
+      extent.kind = Extent::Kind::kZero;
+      extent.child = &image_.file();
+      extent.host_valid = host != 0;
+      extent.host_offset = host + (offset & cluster_mask_);
+      extent.length = run_length(offset, length, entry, span);
+      return true;
+    }
+    case ClusterKind::kCompressed:
+      break;
+  }
+  const CompressedRange stored = image_.geometry().compressed_range(entry);
+  extent.kind = Extent::Kind::kData;
+  extent.host_valid = true;
+  extent.host_offset = stored.host_offset;
+  extent.stored_length = stored.length;
+  extent.child = &image_.file();
+  extent.codec = &codec_;
+  extent.unit_offset = offset & ~cluster_mask_;
+  extent.unit_length = image_.cluster_size();
+  extent.length = std::min(length, image_.cluster_size() - (offset & cluster_mask_));
+  return true;
+}
+
+bool Mapping::map_data(uint64_t offset, uint64_t length, uint64_t entry, Extent& extent) {
+  const uint64_t host = entry & kEntryOffsetMask;
+  if ((host & cluster_mask_) != 0) {
+    return false;  // map() says what is wrong
+  }
+  const uint64_t in_cluster = offset & cluster_mask_;
+  extent.length =
+      length <= image_.cluster_size() - in_cluster ? length : run_length(offset, length, entry, 0);
+  extent.kind = Extent::Kind::kData;
+  extent.host_valid = true;
+  extent.child = &image_.file();
+  extent.host_offset = host + in_cluster;
+  extent.in_place = (entry & kEntryCopied) != 0 && image_.writable() &&
+                    !image_.metadata().overlaps(extent.host_offset, extent.length);
+  if (extent.host_offset + extent.length > file_length_) [[unlikely]] {
+    // What lies beyond the end of the file reads as zeroes; a write there makes the file longer.
+    file_length_ = image_.file().length();
+    if (extent.host_offset >= file_length_) {
+      extent.kind = Extent::Kind::kZero;
+    } else {
+      extent.length = std::min(extent.length, file_length_ - extent.host_offset);
+    }
+  }
+  return true;
+}
+
+io::Task<Result<Extent>> Mapping::map(uint64_t offset, uint64_t length) {
+  Extent extent;
+  for (;;) {
+    if (try_map(offset, length, extent)) {
+      co_return extent;
+    }
+    const uint64_t index = l1_index(offset);
+    Result<void> sane = co_await check_table(index);
+    if (!sane) {
+      co_return pass(sane);
+    }
+    Result<PagePin> page = co_await pages_.get(index, page_index(offset));
+    if (!page) {
+      co_return pass(page);
+    }
+    const uint64_t found = entry(**page, offset);
+    sane = co_await validate(offset, found);
+    if (!sane) {
+      co_return pass(sane);
+    }
+  }
+}
+
+io::Task<Result<void>> Mapping::check_table(uint64_t index) {
+  if ((table_offset(index) & cluster_mask_) != 0) {
+    std::string message = fmt::format("L2 table offset {} unaligned (L1 index: {})",
+                                      c_hex(table_offset(index)), c_hex(index));
+    co_return std::unexpected(co_await image_.corrupt(std::move(message)));
+  }
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> Mapping::validate(uint64_t offset, uint64_t entry) {
+  const ClusterKind kind = classify(entry);
+  const bool zero = kind == ClusterKind::kZeroPlain || kind == ClusterKind::kZeroAllocated;
+  std::string message;
+  if (zero && image_.header().version < 3) {
+    message = "Zero cluster entry found in pre-v3 image";
+  } else if ((zero || kind == ClusterKind::kData) &&
+             (entry & kEntryOffsetMask & cluster_mask_) != 0) {
+    message = fmt::format("{} offset {} unaligned",
+                          zero ? "Preallocated zero cluster" : "Cluster allocation",
+                          c_hex(entry & kEntryOffsetMask));
+  } else {
+    co_return Result<void>{};
+  }
+  message += fmt::format(" (L2 offset: {}, L2 index: {})", c_hex(table_offset(l1_index(offset))),
+                         c_hex(image_.geometry().l2_index(offset)));
+  co_return std::unexpected(co_await image_.corrupt(std::move(message)));
+}
+
+io::Task<Result<PagePin>> Mapping::readable_page(uint64_t offset) {
+  const uint64_t index = l1_index(offset);
+  Result<void> sane = co_await check_table(index);
+  if (!sane) {
+    co_return pass(sane);
+  }
+  co_return co_await pages_.get(index, page_index(offset));
+}
+
+io::Task<Result<PagePin>> Mapping::writable_page(uint64_t offset) {
+  const uint64_t index = l1_index(offset);
+  Result<void> ready = co_await check_table(index);
+  if (ready && (l1_[index] & kEntryCopied) == 0) {
+    ready = co_await ensure_table(index);
+  }
+  if (!ready) {
+    co_return pass(ready);
+  }
+  co_return co_await pages_.get(index, page_index(offset));
+}
+
+io::Task<Result<void>> Mapping::ensure_table(uint64_t index) {
+  const auto lock = co_await tables_mutex_.lock();
+  if ((l1_[index] & kEntryCopied) != 0 && table_offset(index) != 0) {
+    co_return Result<void>{};  // somebody else has done it
+  }
+  Result<uint64_t> allocated = co_await refcounts_.allocate_contiguous(1);
+  if (!allocated) {
+    co_return pass(allocated);
+  }
+  const uint64_t old_offset = table_offset(index);
+  const uint64_t new_offset = *allocated;
+  Result<void> made = co_await make_table(old_offset, new_offset);
+  if (!made) {
+    const Result<void> released = co_await refcounts_.release(new_offset, 1);
+    static_cast<void>(released);
+    co_return made;
+  }
+  l1_pending_.try_emplace(index, l1_[index]);
+  l1_[index] = new_offset | kEntryCopied;
+  if (image_.overlap_checks().active_l2) {
+    image_.metadata().add(new_offset, image_.cluster_size());
+  }
+  if (old_offset != 0) {
+    image_.metadata().remove(old_offset, image_.cluster_size());
+    reclaim_.queue({.host_offset = old_offset, .clusters = 1, .cause = FreeCause::kOther});
+  }
+  co_return Result<void>{};
+}
+
+// Fills a new L2 table: empty, or a copy. Pages of the old one that are in memory hold the same
+// and need not be read again.
+io::Task<Result<void>> Mapping::make_table(uint64_t old_offset, uint64_t new_offset) {
+  const uint64_t length = image_.cluster_size();
+  if (old_offset == 0) {
+    co_return co_await image_.file().write_zeroes(new_offset, length);
+  }
+  auto copy = io::AlignedBuffer::allocate(length);
+  if (!copy) {
+    co_return pass(copy);
+  }
+  Result<void> result = co_await read_metadata(image_.file(), old_offset, copy->span());
+  if (result) {
+    result = co_await image_.file().write(new_offset, copy->data(), length);
+  }
+  co_return result;
+}
+
+}  // namespace cairn::qcow2

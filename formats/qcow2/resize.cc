@@ -1,0 +1,210 @@
+// Qcow2Driver: changing the size of the disk, and preallocation. No request is in flight meanwhile.
+#include <algorithm>
+#include <utility>
+
+#include "base/bytes.h"
+#include "block/node.h"
+#include "formats/qcow2/driver.h"
+
+namespace cairn::qcow2 {
+
+io::Task<Result<void>> Qcow2Driver::resize(uint64_t length, block::ResizeOptions options) {
+  Result<void> result = co_await prepare_write();
+  if (!result) {
+    co_return result;
+  }
+  if (image_.header().snapshot_count != 0 && image_.header().version < 3) {
+    co_return fail(ENOTSUP, "Can't resize a v2 image which has snapshots");
+  }
+  const uint64_t old_length = this->length();
+  if (length < old_length) {
+    if (options.preallocation != block::Preallocation::kOff) {
+      co_return fail(ENOTSUP, "Preallocation can't be used for shrinking an image");
+    }
+    co_return co_await shrink(length);
+  }
+  result = co_await mapping_.grow_l1(image_.geometry().l1_entries_for(length), length);
+  if (!result || options.preallocation == block::Preallocation::kOff) {
+    co_return result;
+  }
+  const uint64_t begin = align_down(old_length, image_.cluster_size());
+  result = co_await preallocate(begin, length - begin, options.preallocation);
+  if (result) {
+    result = co_await writeback_.flush();
+  }
+  co_return result;
+}
+
+// Writes out until nothing changes any more: freeing clusters changes refcounts.
+io::Task<Result<void>> Qcow2Driver::settle() {
+  Result<void> result;
+  do {
+    result = co_await writeback_.flush();
+    co_await reclaim_.join();
+  } while (result && (mapping_.dirty() || refcounts_.dirty() || reclaim_.queued() != 0));
+  co_return result;
+}
+
+io::Task<Result<void>> Qcow2Driver::shrink(uint64_t length) {
+  const uint64_t old_length = this->length();
+  // The header first: a power cut then leaves clusters that nobody can reach, never a disk that
+  // lost some of what it shows.
+  Result<void> result = co_await mapping_.grow_l1(mapping_.l1().size(), length);
+  if (!result) {
+    co_return result;
+  }
+  const uint64_t begin = align_up(length, image_.cluster_size());
+  const uint64_t end =
+      image_.geometry().l1_entries_for(old_length) * image_.geometry().l2_coverage();
+  if (begin < end) {
+    result = co_await drop_clusters(begin, end);
+  }
+  if (result) {
+    result = co_await settle();
+  }
+  if (result) {
+    result = co_await cut_file();
+  }
+  co_return result;
+}
+
+// Frees what [offset, end) maps to: within the first L2 table entry by entry, then whole tables.
+io::Task<Result<void>> Qcow2Driver::drop_clusters(uint64_t offset, uint64_t end) {
+  const Geometry& geometry = image_.geometry();
+  while (offset < end) {
+    const uint64_t table_end = std::min(end, mapping_.table_end(offset));
+    if (!mapping_.has_table(offset)) {
+      offset = table_end;
+      continue;
+    }
+    Result<void> result = co_await prepare_write();
+    if (!result) {
+      co_return result;
+    }
+    if (offset % geometry.l2_coverage() == 0) {
+      result = co_await drop_table(geometry.l1_index(offset));
+      if (!result) {
+        co_return result;
+      }
+      offset = table_end;
+      continue;
+    }
+    Result<PagePin> page = co_await mapping_.writable_page(offset);
+    if (!page) {
+      co_return pass(page);
+    }
+    const uint64_t page_end = std::min(table_end, mapping_.page_end(offset));
+    for (; offset < page_end; offset += geometry.cluster_size()) {
+      const uint64_t entry = mapping_.entry(**page, offset);
+      if (entry != 0) {
+        free_entry(entry, FreeCause::kRequest);
+        mapping_.set_entry(**page, offset, 0);
+      }
+    }
+  }
+  co_return Result<void>{};
+}
+
+// Frees an L2 table and what it refers to. Its entries stay as they are: a snapshot may share it.
+io::Task<Result<void>> Qcow2Driver::drop_table(uint64_t l1_index) {
+  const Geometry& geometry = image_.geometry();
+  const uint64_t end = (l1_index + 1) * geometry.l2_coverage();
+  for (uint64_t offset = l1_index * geometry.l2_coverage(); offset < end;) {
+    Result<PagePin> page = co_await mapping_.readable_page(offset);
+    if (!page) {
+      co_return pass(page);
+    }
+    for (const uint64_t page_end = mapping_.page_end(offset); offset < page_end;
+         offset += geometry.cluster_size()) {
+      free_entry(mapping_.entry(**page, offset), FreeCause::kRequest);
+    }
+  }
+  mapping_.drop_table(l1_index);
+  co_return Result<void>{};
+}
+
+// Gives back the free space at the end of the file.
+io::Task<Result<void>> Qcow2Driver::cut_file() {
+  const uint64_t cluster_size = image_.cluster_size();
+  uint64_t clusters = div_round_up(image_.file().length(), cluster_size);
+  while (clusters > 0) {
+    const Result<uint64_t> count = co_await refcounts_.get(clusters - 1);
+    if (!count) {
+      co_return std::unexpected(count.error());
+    }
+    if (*count != 0) {
+      break;
+    }
+    --clusters;
+  }
+  if (clusters * cluster_size >= image_.file().length()) {
+    co_return Result<void>{};
+  }
+  // What can not be cut is free space inside the file, and no reason to fail.
+  const Result<void> cut = co_await image_.file().resize(clusters * cluster_size, {});
+  static_cast<void>(cut);
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> Qcow2Driver::preallocate(uint64_t offset, uint64_t length,
+                                                block::Preallocation mode) {
+  const uint64_t end = offset + length;
+  offset = align_down(offset, image_.cluster_size());
+  while (offset < end) {
+    Result<void> ready = co_await prepare_write();
+    if (!ready) {
+      co_return ready;
+    }
+    Result<PagePin> page = co_await mapping_.writable_page(offset);
+    if (!page) {
+      co_return pass(page);
+    }
+    const uint64_t page_end = std::min(end, mapping_.page_end(offset));
+    Result<uint64_t> reached = co_await preallocate_page(std::move(*page), offset, page_end, mode);
+    if (!reached) {
+      co_return pass(reached);
+    }
+    offset = *reached;
+  }
+  co_return Result<void>{};
+}
+
+// Fills the unallocated clusters of one page; where the page, or the range, ended.
+io::Task<Result<uint64_t>> Qcow2Driver::preallocate_page(PagePin page, uint64_t offset,
+                                                         uint64_t end, block::Preallocation mode) {
+  const uint64_t cluster_size = image_.cluster_size();
+  while (offset < end) {
+    if (mapping_.entry(*page, offset) != 0) {
+      offset += cluster_size;
+      continue;
+    }
+    uint64_t wanted = 1;
+    while (offset + wanted * cluster_size < end &&
+           mapping_.entry(*page, offset + wanted * cluster_size) == 0) {
+      ++wanted;
+    }
+    const Result<Refcounts::Allocation> space = co_await refcounts_.allocate(wanted);
+    if (!space) {
+      co_return std::unexpected(space.error());
+    }
+    const uint64_t bytes = space->clusters * cluster_size;
+    Result<void> filled;
+    if (mode != block::Preallocation::kMetadata || !space->reads_zero) {
+      filled = co_await image_.file().write_zeroes(space->host_offset, bytes, {});
+    } else if (image_.file().length() < space->host_offset + bytes) {
+      filled = co_await image_.file().resize(space->host_offset + bytes, {});
+    }
+    if (!filled) {
+      const Result<void> released =
+          co_await refcounts_.release(space->host_offset, space->clusters);
+      static_cast<void>(released);
+      co_return pass(filled);
+    }
+    for (uint64_t i = 0; i < space->clusters; ++i, offset += cluster_size) {
+      mapping_.set_entry(*page, offset, (space->host_offset + i * cluster_size) | kEntryCopied);
+    }
+  }
+  co_return offset;
+}
+
+}  // namespace cairn::qcow2
