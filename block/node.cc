@@ -63,12 +63,18 @@ io::Task<Result<void>> Edge::write(uint64_t offset, const void* buffer, uint64_t
 }
 
 io::Task<Result<BlockStatus>> Edge::status(uint64_t offset, uint64_t length) {
-  return Engine::status(*child_, offset, length);
+  if (parent_ == nullptr) {
+    co_await Engine::admitted(*child_);
+  }
+  co_return co_await Engine::status(*child_, offset, length);
 }
 
 io::Task<Result<ChainStatus>> Edge::chain_status(uint64_t offset, uint64_t length,
                                                  const Node* base) {
-  return Engine::chain_status(*child_, offset, length, base);
+  if (parent_ == nullptr) {
+    co_await Engine::admitted(*child_);
+  }
+  co_return co_await Engine::chain_status(*child_, offset, length, base);
 }
 
 Node::Node(Graph& graph, std::string name, const DriverInfo& info, NodeOptions options)
