@@ -33,17 +33,24 @@ struct FreeList {
   std::size_t length = 0;
 };
 
-// Set when the thread's pool has been destroyed: frames that are freed later go to the heap.
-thread_local bool pool_gone = false;
+// One thread's lists. It has no constructor and no destructor to run, so that reaching it costs no
+// more than an address; the Cleaner frees what is in it.
+struct Pool {
+  std::array<FreeList, kClasses> lists;
+  FrameCounts counts;
+  bool has_cleaner = false;
+  bool gone = false;  // the thread ends: frames that are freed from now on go to the heap
+};
 
-class Pool {
- public:
-  Pool() = default;
-  Pool(const Pool&) = delete;
-  Pool& operator=(const Pool&) = delete;
-  ~Pool() {
-    pool_gone = true;
-    for (FreeList& list : lists_) {
+constinit thread_local Pool pool;
+
+struct Cleaner {
+  Cleaner() { pool.has_cleaner = true; }
+  Cleaner(const Cleaner&) = delete;
+  Cleaner& operator=(const Cleaner&) = delete;
+  ~Cleaner() {
+    pool.gone = true;
+    for (FreeList& list : pool.lists) {
       while (list.head != nullptr) {
         FreeFrame* frame = list.head;
         list.head = frame->next;
@@ -51,16 +58,12 @@ class Pool {
       }
     }
   }
-
-  FreeList& list_for(std::size_t size) { return lists_[(size - 1) / kClassStep]; }
-
-  FrameCounts counts;
-
- private:
-  std::array<FreeList, kClasses> lists_;
 };
 
-thread_local Pool pool;
+// Has the end of this thread clean up.
+void add_cleaner() { static thread_local const Cleaner cleaner; }
+
+FreeList& list_for(std::size_t size) { return pool.lists[(size - 1) / kClassStep]; }
 
 std::size_t class_size(std::size_t size) {
   return (size + kClassStep - 1) / kClassStep * kClassStep;
@@ -69,13 +72,14 @@ std::size_t class_size(std::size_t size) {
 }  // namespace
 
 void* allocate_frame(std::size_t size) {
-  if (!kPooling || size > kLargestFrame || pool_gone) {
+  if (!kPooling || size > kLargestFrame) {
     return ::operator new(size);
   }
   ++pool.counts.taken;
-  FreeList& list = pool.list_for(size);
+  FreeList& list = list_for(size);
   if (list.head == nullptr) {
     ++pool.counts.heap_allocations;
+    // Of the class's size always: the frame may end up in the list of another thread.
     return ::operator new(class_size(size));
   }
   FreeFrame* frame = list.head;
@@ -85,14 +89,17 @@ void* allocate_frame(std::size_t size) {
 }
 
 void free_frame(void* frame, std::size_t size) noexcept {
-  if (!kPooling || size > kLargestFrame || pool_gone) {
+  if (!kPooling || size > kLargestFrame || pool.gone) {
     ::operator delete(frame);
     return;
   }
-  FreeList& list = pool.list_for(size);
+  FreeList& list = list_for(size);
   if (list.length >= kIdleFramesPerClass) {
     ::operator delete(frame);
     return;
+  }
+  if (!pool.has_cleaner) {
+    add_cleaner();
   }
   list.head = new (frame) FreeFrame{list.head};
   ++list.length;

@@ -15,11 +15,13 @@ bool RangeLock::enter(Entry& entry, Mode mode, uint64_t offset, uint64_t length)
   entry.begin_ = offset;
   entry.end_ = length <= UINT64_MAX - offset ? offset + length : UINT64_MAX;
   entry.blockers_ = 0;
-  for (const Entry* older = oldest_; older != nullptr; older = older->newer_) {
-    if (conflict(*older, entry)) {
-      ++entry.blockers_;
+  if (mode == Mode::kExclusive || exclusive_count_ != 0) {
+    for (const Entry* older = oldest_; older != nullptr; older = older->newer_) {
+      entry.blockers_ += conflict(*older, entry) ? 1 : 0;
     }
   }
+  exclusive_count_ += mode == Mode::kExclusive ? 1 : 0;
+  waiting_count_ += entry.blockers_ != 0 ? 1 : 0;
   entry.older_ = newest_;
   entry.newer_ = nullptr;
   (newest_ != nullptr ? newest_->newer_ : oldest_) = &entry;
@@ -30,15 +32,23 @@ bool RangeLock::enter(Entry& entry, Mode mode, uint64_t offset, uint64_t length)
 void RangeLock::unlink(Entry& entry) {
   (entry.older_ != nullptr ? entry.older_->newer_ : oldest_) = entry.newer_;
   (entry.newer_ != nullptr ? entry.newer_->older_ : newest_) = entry.older_;
+  exclusive_count_ -= entry.mode_ == Mode::kExclusive ? 1 : 0;
   entry.owner_ = nullptr;
 }
 
 void RangeLock::leave(Entry& entry) {
   Entry* newer = entry.newer_;
   unlink(entry);
+  if (waiting_count_ != 0) {
+    wake_those_behind(entry, newer);
+  }
+}
+
+void RangeLock::wake_those_behind(const Entry& left, Entry* newer) {
   for (; newer != nullptr; newer = newer->newer_) {
     // An entry without blockers holds its range and so does not conflict with this one.
-    if (newer->blockers_ != 0 && conflict(entry, *newer) && --newer->blockers_ == 0) {
+    if (newer->blockers_ != 0 && conflict(left, *newer) && --newer->blockers_ == 0) {
+      --waiting_count_;
       newer->waiter_->wake();
     }
   }
@@ -63,6 +73,7 @@ std::optional<RangeLock::Guard> RangeLock::try_lock(Mode mode, uint64_t offset, 
   if (!enter(guard->entry_, mode, offset, length)) {
     // It is the newest, so nobody has counted it as a blocker.
     unlink(guard->entry_);
+    --waiting_count_;
     guard.reset();
   }
   return guard;

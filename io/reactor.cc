@@ -66,7 +66,19 @@ Reactor* Reactor::current_or_null() { return current_reactor; }
 
 void Reactor::run_once() {
   // The kernel comes first, so that block_on() sees the end of its task before the next sleep.
-  backend_->wait(time_to_sleep());
+  auto timeout = time_to_sleep();
+  const bool sleeps = !timeout || *timeout > Duration::zero();
+  if (sleeps) {
+    // Either post() sees that we sleep and wakes us, or we see here what it has posted.
+    sleeping_.store(true, std::memory_order_seq_cst);
+    if (remote_.load(std::memory_order_seq_cst) != nullptr) {
+      timeout = Duration::zero();
+    }
+  }
+  backend_->wait(timeout);
+  if (sleeps) {
+    sleeping_.store(false, std::memory_order_relaxed);
+  }
   run_remote();
   run_timers();
   inline_budget_ = kInlineBudget;
@@ -98,18 +110,19 @@ void Reactor::post(RemoteWork& work) {
   RemoteWork* head = remote_.load(std::memory_order_relaxed);
   do {
     work.next_remote_ = head;
-  } while (!remote_.compare_exchange_weak(head, &work, std::memory_order_release,
+  } while (!remote_.compare_exchange_weak(head, &work, std::memory_order_seq_cst,
                                           std::memory_order_relaxed));
-  // Only the first piece of work of a batch has to wake the reactor: it takes them all.
-  if (head == nullptr) {
+  // A reactor that runs will look before it sleeps; one wake-up ends a sleep.
+  if (sleeping_.load(std::memory_order_seq_cst) &&
+      sleeping_.exchange(false, std::memory_order_seq_cst)) {
     backend_->wake();
   }
   posters_.fetch_sub(1, std::memory_order_release);
 }
 
-bool Reactor::run_remote() {
+void Reactor::run_remote() {
   if (remote_.load(std::memory_order_relaxed) == nullptr) {
-    return false;
+    return;
   }
   RemoteWork* newest_first = remote_.exchange(nullptr, std::memory_order_acquire);
   RemoteWork* oldest_first = nullptr;
@@ -122,7 +135,6 @@ bool Reactor::run_remote() {
     RemoteWork* work = std::exchange(oldest_first, oldest_first->next_remote_);
     work->run();
   }
-  return true;
 }
 
 void Reactor::run_timers() {

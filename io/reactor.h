@@ -129,7 +129,7 @@ class Reactor {
 
   [[nodiscard]] std::optional<Duration> time_to_sleep() const;
   void run_ready();
-  bool run_remote();
+  void run_remote();
   void run_timers();
   void sift_up(std::size_t index);
   void sift_down(std::size_t index);
@@ -139,7 +139,8 @@ class Reactor {
   WaiterList ready_;
   std::vector<TimerEntry*> timers_;  // a binary heap, the earliest first
   std::atomic<RemoteWork*> remote_{nullptr};
-  std::atomic<uint32_t> posters_{0};  // threads that are in post()
+  std::atomic<bool> sleeping_{false};  // or about to; who clears it, wakes
+  std::atomic<uint32_t> posters_{0};   // threads that are in post()
   int inline_budget_ = kInlineBudget;
   uint64_t timer_sequence_ = 0;
   uint64_t operations_submitted_ = 0;

@@ -3,6 +3,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <cassert>
 #include <cerrno>
 
 #include <liburing.h>
@@ -14,11 +15,14 @@ namespace {
 
 constexpr unsigned kEntries = 256;
 
+enum State : uint32_t { kIdle, kInFlight, kDone };
+
 class UringBackend final : public Backend {
  public:
   UringBackend() = default;
 
   ~UringBackend() override {
+    assert(in_flight_ == 0 && "an operation outlives its reactor");
     if (wake_fd_ >= 0) {
       io_uring_queue_exit(&ring_);
       close(wake_fd_);
@@ -27,8 +31,8 @@ class UringBackend final : public Backend {
 
   Result<void> init() {
     io_uring_params params{};
-    params.flags =
-        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL;
+    params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+                   IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL;
     int rc = io_uring_queue_init_params(kEntries, &ring_, &params);
     if (rc == 0) {
       poll_first_flag_ = IORING_RECVSEND_POLL_FIRST;
@@ -52,6 +56,7 @@ class UringBackend final : public Backend {
       io_uring_queue_exit(&ring_);
       return fail_errno(error, "Could not create an event descriptor");
     }
+    io_uring_register_ring_fd(&ring_);  // makes calls a little cheaper; needs 5.18
     arm_wake();
     return {};
   }
@@ -59,12 +64,17 @@ class UringBackend final : public Backend {
   [[nodiscard]] std::string_view name() const override { return "io_uring"; }
 
   void submit(Operation& operation) override {
+    ++in_flight_;
+    operation.state = kInFlight;
     io_uring_sqe* sqe = next_sqe();
     prepare(*sqe, operation.request);
     io_uring_sqe_set_data(sqe, &operation);
   }
 
   void cancel(Operation& operation) override {
+    if (operation.state != kInFlight) {
+      return;  // it is done, and the coroutine about to run
+    }
     io_uring_sqe* sqe = next_sqe();
     io_uring_prep_cancel(sqe, &operation, 0);
     io_uring_sqe_set_data(sqe, nullptr);
@@ -76,7 +86,9 @@ class UringBackend final : public Backend {
       timeout = Duration::zero();
     }
     if (timeout && *timeout <= Duration::zero()) {
-      io_uring_submit_and_get_events(&ring_);
+      if (io_uring_sq_ready(&ring_) > 0 || kernel_has_work()) {
+        io_uring_submit_and_get_events(&ring_);
+      }
     } else if (!timeout) {
       io_uring_submit_and_wait(&ring_, 1);
     } else {
@@ -94,6 +106,13 @@ class UringBackend final : public Backend {
   }
 
  private:
+  // Completions that are not in the queue yet: they are put there by our next call, as
+  // IORING_SETUP_DEFER_TASKRUN means, or when the queue had overflowed.
+  bool kernel_has_work() const {
+    return (IO_URING_READ_ONCE(*ring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) !=
+           0;
+  }
+
   io_uring_sqe* next_sqe() {
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
     while (sqe == nullptr) {
@@ -154,6 +173,8 @@ class UringBackend final : public Backend {
       if (cqe->user_data == kWakeTag) {
         rearm = true;
       } else if (auto* operation = static_cast<Operation*>(io_uring_cqe_get_data(cqe))) {
+        --in_flight_;
+        operation->state = kDone;
         operation->result = cqe->res;
         operation->waiter.wake();
       }
@@ -174,6 +195,7 @@ class UringBackend final : public Backend {
   static constexpr uint64_t kWakeTag = 1;
 
   io_uring ring_{};
+  std::size_t in_flight_ = 0;
   int wake_fd_ = -1;
   uint16_t poll_first_flag_ = 0;  // 0 on kernels that do not know it
   uint64_t wake_count_ = 0;
