@@ -1,3 +1,4 @@
+// Patterns say where data came from, at any alignment.
 #include "tests/support/pattern.h"
 
 #include <vector>

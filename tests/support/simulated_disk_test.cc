@@ -1,3 +1,4 @@
+// What a simulated disk keeps through flushes and power cuts.
 #include "tests/support/simulated_disk.h"
 
 #include <set>

@@ -1,3 +1,4 @@
+// Sparse arrays behave as plain ones.
 #include "tests/support/sparse_bytes.h"
 
 #include <gtest/gtest.h>
