@@ -47,8 +47,11 @@ Result<void> Engine::check_range(const Edge& edge, uint64_t offset, uint64_t len
   if (length > kLargestOffset || offset > kLargestOffset - length) {
     return fail(EIO, "Request of {} bytes at {} is out of bounds", length, offset);
   }
-  if (offset + length <= node.length() ||
-      (may_grow && edge.permissions_.used.has(PermissionSet::kResize))) {
+  if (offset + length <= node.length()) {
+    return {};
+  }
+  // A format grows the file below it by writing. Whoever uses a whole image resizes it first.
+  if (may_grow && edge.parent_ != nullptr && edge.permissions_.used.has(PermissionSet::kResize)) {
     return {};
   }
   return fail(EIO, "Request of {} bytes at {} goes beyond the end of '{}' ({} bytes)", length,
@@ -263,6 +266,10 @@ Engine::Outcome Engine::resize(Edge& edge, uint64_t length, ResizeOptions option
   }
   Result<void> result;
   if (edge.parent_ == nullptr) {
+    const auto alone = co_await node.graph_.resizes().lock();
+    if (must_wait(edge)) {
+      co_await admitted(node);
+    }
     co_await node.graph_.drain_begin();
     result = co_await node.driver_->resize(length, options);
     node.graph_.drain_end();

@@ -181,7 +181,10 @@ Engine::Outcome Engine::zero_leaf(Node& node, uint64_t offset, uint64_t length, 
       result = co_await zero_leaf_by_writing(node, offset, piece);
     } else {
       piece = end - begin;
-      result = co_await node.request_->write_zeroes(offset, piece, driver_flags);
+      {
+        const auto lock = co_await node.alignment_.lock_shared(offset, piece);
+        result = co_await node.request_->write_zeroes(offset, piece, driver_flags);
+      }
       if (!result && result.error().code() == ENOTSUP && !flags.no_fallback) {
         result = co_await zero_leaf_by_writing(node, offset, piece);
       }
@@ -219,7 +222,11 @@ Engine::Outcome Engine::discard_leaf(Node& node, uint64_t offset, uint64_t lengt
     if (limits.max_discard != 0) {
       piece = std::min(piece, align_down(limits.max_discard, limits.discard_alignment));
     }
-    Result<void> result = co_await node.request_->discard(at, piece);
+    Result<void> result;
+    {
+      const auto lock = co_await node.alignment_.lock_shared(at, piece);
+      result = co_await node.request_->discard(at, piece);
+    }
     if (!result && result.error().code() != ENOTSUP) {
       co_return result;
     }

@@ -57,6 +57,17 @@ Engine::Outcome Engine::read_extent(Node& node, Extent extent, uint64_t offset, 
   if (extent.codec != nullptr) {
     co_return co_await read_coded(node, extent, offset, std::move(data));
   }
+  // The last piece of an image may have no end in its file: what is missing is zeroes.
+  const uint64_t child_length = extent.child->child_->length();
+  if (extent.host_offset + data.size() > child_length) {
+    const uint64_t present =
+        extent.host_offset < child_length ? child_length - extent.host_offset : 0;
+    data.fill(std::byte{0}, present, data.size() - present);
+    if (present == 0) {
+      co_return Result<void>{};
+    }
+    data = data.slice(0, present);
+  }
   co_return co_await read(*extent.child, extent.host_offset, std::move(data));
 }
 

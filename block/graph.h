@@ -16,6 +16,7 @@
 #include "block/driver_table.h"
 #include "block/node.h"
 #include "block/permissions.h"
+#include "io/mutex.h"
 #include "io/task.h"
 #include "io/waiter.h"
 
@@ -108,6 +109,9 @@ class Graph {
   // Requests of root edges that wait for the end of the drain.
   [[nodiscard]] io::WaiterList& drain_waiters() { return drain_waiters_; }
 
+  // Held while a root edge's node is resized: one at a time.
+  [[nodiscard]] io::AsyncMutex& resizes() { return resizes_; }
+
   // Closes every node, parents first, and reports the first error.
   [[nodiscard]] io::Task<Result<void>> close_all();
 
@@ -141,6 +145,7 @@ class Graph {
   uint64_t generated_names_ = 0;
   int drains_ = 0;
   io::WaiterList drain_waiters_;
+  io::AsyncMutex resizes_;
 };
 
 // What a driver's open() works with: attaching children and asking how the node is opened.

@@ -1,3 +1,4 @@
+// Which values the model admits, and which it refuses.
 #include "tests/sim/content_model.h"
 
 #include <gtest/gtest.h>
