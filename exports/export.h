@@ -145,8 +145,7 @@ class ExportRegistry {
   [[nodiscard]] bool id_in_use(std::string_view id) const;
   void start_removal(Export& victim);
   io::Task<void> remove_task(Export* victim);
-  io::Task<Result<void>> add_checked(const schema::BlockExportOptions& options, ExportType& type,
-                                     ExportSettings settings);
+  io::Task<Result<void>> add_checked(const schema::BlockExportOptions& options, ExportType& type);
 
   block::Graph& graph_;
   std::vector<ExportType*> types_;

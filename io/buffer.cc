@@ -22,8 +22,7 @@ Result<AlignedBuffer> AlignedBuffer::allocate(uint64_t size, std::size_t alignme
   }
   void* memory = nullptr;
   // posix_memalign() wants an alignment of at least a pointer's.
-  if (size > PTRDIFF_MAX ||
-      posix_memalign(&memory, std::max(alignment, sizeof(void*)), size) != 0) {
+  if (size > kLargest || posix_memalign(&memory, std::max(alignment, sizeof(void*)), size) != 0) {
     return fail_errno(ENOMEM, "Could not allocate {} bytes", size);
   }
   return AlignedBuffer(static_cast<std::byte*>(memory), size);

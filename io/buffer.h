@@ -14,6 +14,8 @@ namespace cairn::io {
 class AlignedBuffer {
  public:
   static constexpr std::size_t kPage = 4096;
+  // No request is so large; a size beyond it is nonsense and refused unasked.
+  static constexpr uint64_t kLargest = uint64_t{1} << 38;
 
   AlignedBuffer() = default;
 

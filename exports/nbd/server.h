@@ -54,7 +54,8 @@ class Server final : public exports::ExportType {
   struct State;  // server.cc
 
   exports::ExportRegistry& registry_;
-  std::unique_ptr<State> state_;
+  bool starting_ = false;
+  std::unique_ptr<State> state_;  // null while it does not run
 };
 
 }  // namespace cairn::nbd

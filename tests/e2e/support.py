@@ -30,7 +30,8 @@ def program(name):
 
 
 def environment(backend):
-    env = dict(os.environ, LC_ALL="C", TZ="UTC")
+    # Debian's Python is the one that has libnbd, whatever else comes first.
+    env = dict(os.environ, LC_ALL="C", TZ="UTC", PATH="/usr/bin:/usr/sbin:/bin:/sbin")
     if backend not in (None, "peer"):
         env["CAIRN_IO"] = backend
     return env

@@ -1,0 +1,125 @@
+// The handshake of a connection: moves the bytes for Negotiation. Until it is over a client costs
+// no more than this coroutine and the option that is being read.
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "base/bytes.h"
+#include "exports/nbd/connection.h"
+#include "io/timer.h"
+
+namespace cairn::nbd {
+namespace {
+
+// Options with more data than Negotiation looks at are skipped up to this length; beyond it the
+// client is dropped.
+constexpr uint64_t kMaxSkippedOption = uint64_t{1} << 20;
+
+}  // namespace
+
+io::Task<bool> Connection::handshake() {
+  std::optional<io::Deadline> deadline;
+  if (handshake_limit_ > io::Duration::zero()) {
+    deadline.emplace(*receive_cancel_, handshake_limit_);
+  }
+  const auto greeting = Negotiation::greeting();
+  const iovec segment{const_cast<std::byte*>(greeting.data()), greeting.size()};
+  const Result<void> greeted =
+      co_await stream_.write_all(std::span<const iovec>(&segment, 1), receive_cancel_->token());
+  if (!greeted) {
+    co_return false;
+  }
+  std::array<std::byte, sizeof(uint32_t)> flags;
+  const Result<void> answered = co_await stream_.read_exact(flags, receive_cancel_->token());
+  Negotiation negotiation(exports_);
+  if (!answered || !negotiation.accept_client_flags(load_be<uint32_t>(flags.data()))) {
+    co_return false;
+  }
+  bool done = false;
+  while (!done) {
+    const bool ok = co_await read_option(negotiation, done);
+    if (!ok) {
+      co_return false;
+    }
+  }
+  co_return true;
+}
+
+// One option and its reply. False: the connection ends. Sets `done` when the client has chosen an
+// export.
+io::Task<bool> Connection::read_option(Negotiation& negotiation, bool& done) {
+  std::array<std::byte, Negotiation::kOptionHeaderSize> header;
+  const Result<void> got_header = co_await stream_.read_exact(header, receive_cancel_->token());
+  if (!got_header || load_be<uint64_t>(&header[0]) != kOptionMagic) {
+    co_return false;
+  }
+  const auto option = load_be<uint32_t>(&header[8]);
+  const auto length = load_be<uint32_t>(&header[12]);
+  auto verdict = Negotiation::Verdict::kClose;
+  std::string replies;
+  if (length > Negotiation::kMaxOptionLength) {
+    const bool skipped = co_await skip_option_data(length);
+    if (!skipped) {
+      co_return false;
+    }
+    verdict = negotiation.refuse_long(option, replies);
+  } else {
+    std::vector<std::byte> data(length);
+    const Result<void> got_data = co_await stream_.read_exact(data, receive_cancel_->token());
+    if (!got_data) {
+      co_return false;
+    }
+    verdict = negotiation.handle(option, data, replies);
+  }
+  done = verdict == Negotiation::Verdict::kTransmission;
+  if (done && !enter_export(negotiation.agreement())) {
+    co_return false;
+  }
+  const bool sent = co_await send_text(replies);
+  co_return sent&& verdict != Negotiation::Verdict::kClose;
+}
+
+io::Task<bool> Connection::skip_option_data(uint64_t length) {
+  if (length > kMaxSkippedOption) {
+    co_return false;
+  }
+  std::array<std::byte, 512> scratch;
+  while (length > 0) {
+    const std::span<std::byte> piece(scratch.data(), std::min<uint64_t>(length, scratch.size()));
+    const Result<std::size_t> got = co_await stream_.read_some(piece, receive_cancel_->token());
+    if (!got || *got == 0) {
+      co_return false;
+    }
+    length -= *got;
+  }
+  co_return true;
+}
+
+io::Task<bool> Connection::send_text(const std::string& text) {
+  const iovec segment{const_cast<char*>(text.data()), text.size()};
+  const Result<void> sent =
+      co_await stream_.write_all(std::span<const iovec>(&segment, 1), receive_cancel_->token());
+  co_return sent.has_value();
+}
+
+bool Connection::enter_export(const Agreement& agreement) {
+  NbdExport* const chosen = exports_.find(agreement.export_name);
+  if (chosen == nullptr || !chosen->enter(*this)) {
+    return false;
+  }
+  export_ = chosen;
+  agreement_ = agreement;
+  rules_ = {
+      .size = chosen->root().length(),
+      .writable = chosen->writable(),
+      .structured = agreement.structured,
+      .extended = agreement.extended,
+      .contexts = agreement.allocation || agreement.allocation_depth,
+  };
+  output_.set_format(agreement.extended     ? ReplyQueue::Format::kExtended
+                     : agreement.structured ? ReplyQueue::Format::kStructured
+                                            : ReplyQueue::Format::kSimple);
+  return true;
+}
+
+}  // namespace cairn::nbd

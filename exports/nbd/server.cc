@@ -1,0 +1,172 @@
+#include "exports/nbd/server.h"
+
+#include <cassert>
+#include <cerrno>
+#include <unordered_set>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "exports/nbd/buffer_pool.h"
+#include "exports/nbd/connection.h"
+#include "exports/nbd/nbd_export.h"
+#include "io/cancel.h"
+#include "io/event.h"
+#include "io/task_group.h"
+#include "io/timer.h"
+#include "schema/types_block_export.h"
+
+namespace cairn::nbd {
+namespace {
+
+// How often idle clients are looked for, to take back their memory.
+constexpr io::Duration kTidyInterval = std::chrono::seconds(5);
+// How long accepting pauses when there is no descriptor left.
+constexpr io::Duration kAcceptPause = std::chrono::milliseconds(100);
+
+}  // namespace
+
+// One run of the server, from start() to stop().
+struct Server::State {
+  explicit State(ServerOptions what) : options(std::move(what)) {}
+
+  io::Task<void> accept_loop(const io::Listener& listener);
+  io::Task<void> serve(io::Stream stream);
+  io::Task<void> tidy();
+  void stop_clients();
+  [[nodiscard]] bool full() const {
+    return options.max_connections != 0 && clients.size() >= options.max_connections;
+  }
+
+  ServerOptions options;
+  BufferPool pool;
+  ExportList exports;
+  std::vector<io::Listener> listeners;
+  std::unordered_set<Connection*> clients;
+  io::CancelSource over;
+  io::Event slot_free;
+  io::TaskGroup acceptors;
+  io::TaskGroup client_tasks;
+  io::TaskGroup tidier;
+  bool stopping = false;
+};
+
+Server::Server(exports::ExportRegistry& registry) : registry_(registry) {}
+
+Server::~Server() { assert(state_ == nullptr && "stop() first"); }
+
+bool Server::running() const { return state_ != nullptr && !state_->stopping; }
+
+block::PermissionSet Server::shared_permissions() const {
+  // Clients are told the size once, so nobody may change it.
+  return block::PermissionSet::all().without(block::PermissionSet::kResize);
+}
+
+io::Task<Result<void>> Server::start(ServerOptions options) {
+  if (starting_ || state_ != nullptr) {
+    co_return fail(EEXIST, "NBD server already running");
+  }
+  starting_ = true;
+  auto listeners = co_await io::Listener::listen(options.address);
+  starting_ = false;
+  if (!listeners) {
+    co_return pass(listeners);
+  }
+  state_ = std::make_unique<State>(std::move(options));
+  state_->listeners = std::move(*listeners);
+  // With a single connection there is nothing to be shared between several.
+  state_->exports.set_multi_conn(state_->options.max_connections != 1);
+  for (const io::Listener& listener : state_->listeners) {
+    state_->acceptors.spawn(state_->accept_loop(listener));
+  }
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> Server::stop() {
+  if (!running()) {
+    co_return fail(ENOTCONN, "NBD server not running");
+  }
+  state_->stopping = true;
+  state_->over.cancel();
+  co_await state_->acceptors.join();
+  state_->listeners.clear();
+  co_await registry_.remove_all(name());
+  state_->stop_clients();  // those that are still in their handshake
+  co_await state_->client_tasks.join();
+  co_await state_->tidier.join();
+  state_.reset();
+  co_return Result<void>{};
+}
+
+Result<std::unique_ptr<exports::Export>> Server::create(const schema::BlockExportOptions& options,
+                                                        const exports::ExportSettings& settings,
+                                                        std::unique_ptr<block::Edge>& root) {
+  if (!running()) {
+    return fail(ENOTCONN, "NBD server not running");
+  }
+  const auto* own = std::get_if<schema::BlockExportOptionsNbd>(&options.branch);
+  std::string name = own != nullptr ? own->name.value_or(settings.node_name) : settings.node_name;
+  std::string description = own != nullptr ? own->description.value_or("") : "";
+  if (name.size() > kMaxString) {
+    return fail(EINVAL, "export name '{}' too long", name);
+  }
+  if (description.size() > kMaxString) {
+    return fail(EINVAL, "description '{}' too long", description);
+  }
+  if (state_->exports.find(name) != nullptr) {
+    return fail(EEXIST, "NBD server already has export named '{}'", name);
+  }
+  return std::make_unique<NbdExport>(state_->exports, settings, std::move(root), std::move(name),
+                                     std::move(description));
+}
+
+io::Task<void> Server::State::accept_loop(const io::Listener& listener) {
+  while (!over.cancelled()) {
+    if (full()) {
+      slot_free.reset();
+      (void)co_await slot_free.wait(over.token());
+      continue;
+    }
+    Result<io::Stream> stream = co_await listener.accept(over.token());
+    if (stream) {
+      stream->set_no_delay(true);
+      client_tasks.spawn(serve(std::move(*stream)));
+    } else if (!over.cancelled()) {
+      (void)co_await io::sleep_for(kAcceptPause, over.token());
+    }
+  }
+}
+
+io::Task<void> Server::State::serve(io::Stream stream) {
+  const auto limit = std::chrono::seconds(options.handshake_max_seconds);
+  Connection connection(std::move(stream), exports, pool, limit);
+  clients.insert(&connection);
+  if (tidier.running() == 0) {
+    tidier.spawn(tidy());
+  }
+  co_await connection.run();
+  clients.erase(&connection);
+  slot_free.set();
+}
+
+// Runs while there are clients.
+io::Task<void> Server::State::tidy() {
+  while (!over.cancelled() && !clients.empty()) {
+    (void)co_await io::sleep_for(kTidyInterval, over.token());
+    bool all_idle = true;
+    for (Connection* client : clients) {
+      all_idle &= client->relax();
+    }
+    if (all_idle) {
+      pool.trim();
+    }
+  }
+}
+
+void Server::State::stop_clients() {
+  for (Connection* client : clients) {
+    client->stop();
+  }
+}
+
+}  // namespace cairn::nbd
