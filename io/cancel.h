@@ -24,6 +24,7 @@ class CancelToken {
 class CancelHook {
  public:
   CancelHook() = default;
+  virtual ~CancelHook() { disarm(); }
   CancelHook(const CancelHook&) = delete;
   CancelHook& operator=(const CancelHook&) = delete;
 
@@ -31,7 +32,6 @@ class CancelHook {
   void disarm();
 
  protected:
-  virtual ~CancelHook() { disarm(); }
   virtual void on_cancel() = 0;
 
  private:

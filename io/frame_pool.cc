@@ -61,7 +61,7 @@ struct Cleaner {
 };
 
 // Has the end of this thread clean up.
-void add_cleaner() { static thread_local const Cleaner cleaner; }
+void add_cleaner() { static thread_local Cleaner cleaner; }
 
 FreeList& list_for(std::size_t size) { return pool.lists[(size - 1) / kClassStep]; }
 

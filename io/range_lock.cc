@@ -47,7 +47,11 @@ void RangeLock::leave(Entry& entry) {
 void RangeLock::wake_those_behind(const Entry& left, Entry* newer) {
   for (; newer != nullptr; newer = newer->newer_) {
     // An entry without blockers holds its range and so does not conflict with this one.
-    if (newer->blockers_ != 0 && conflict(left, *newer) && --newer->blockers_ == 0) {
+    if (newer->blockers_ == 0 || !conflict(left, *newer)) {
+      continue;
+    }
+    --newer->blockers_;
+    if (newer->blockers_ == 0) {
       --waiting_count_;
       newer->waiter_->wake();
     }

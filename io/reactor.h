@@ -51,12 +51,10 @@ class RemoteWork {
 class TimerEntry {
  public:
   TimerEntry() = default;
+  virtual ~TimerEntry() = default;
   TimerEntry(const TimerEntry&) = delete;
   TimerEntry& operator=(const TimerEntry&) = delete;
   virtual void on_expired() = 0;
-
- protected:
-  virtual ~TimerEntry() = default;
 
  private:
   friend class Reactor;
@@ -105,7 +103,10 @@ class Reactor {
   void cancel(Operation& operation) { backend_->cancel(operation); }
 
   // Whether an operation may be done at the co_await, without suspending; counts it.
-  [[nodiscard]] bool spend_inline() { return inline_budget_ > 0 && inline_budget_-- > 0; }
+  [[nodiscard]] bool spend_inline() {
+    inline_budget_ -= inline_budget_ >= 0 ? 1 : 0;
+    return inline_budget_ >= 0;
+  }
 
   // Hands `work` to this reactor from any thread; never blocks.
   void post(RemoteWork& work);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <system_error>
+#include <utility>
 
 #include "io/quiet_thread.h"
 
@@ -15,8 +16,11 @@ WorkerPool::~WorkerPool() {
     stopping_ = true;
   }
   work_available_.notify_all();
-  for (std::thread& thread : threads_) {
-    thread.join();
+  // Nobody adds or retires threads any more.
+  for (std::vector<std::thread>* threads : {&threads_, &retired_}) {
+    for (std::thread& thread : *threads) {
+      thread.join();
+    }
   }
 }
 
@@ -25,19 +29,32 @@ WorkerPool& WorkerPool::shared() {
   return pool;
 }
 
+std::size_t WorkerPool::thread_count() {
+  const std::lock_guard lock(mutex_);
+  return threads_.size();
+}
+
+// With mutex_ held. False when the system has no thread for us.
+bool WorkerPool::start_thread() {
+  // They need no lock any more, so joining them does not wait for anything.
+  for (std::thread& thread : retired_) {
+    thread.join();
+  }
+  retired_.clear();
+  try {
+    threads_.push_back(start_quiet_thread("cairn-worker", [this] { work(); }));
+  } catch (const std::system_error&) {
+    return false;
+  }
+  return true;
+}
+
 bool WorkerPool::enqueue(WorkItem& item) {
   {
     const std::lock_guard lock(mutex_);
     const bool grow = queued_ >= idle_ && threads_.size() < maximum_;
-    if (grow) {
-      try {
-        threads_.push_back(start_quiet_thread("cairn-worker", [this] { work(); }));
-      } catch (const std::system_error&) {
-        // The system is out of threads: those that exist have to do.
-        if (threads_.empty()) {
-          return false;
-        }
-      }
+    if (grow && !start_thread() && threads_.empty()) {
+      return false;
     }
     item.next_ = nullptr;
     (newest_ != nullptr ? newest_->next_ : oldest_) = &item;
@@ -48,13 +65,25 @@ bool WorkerPool::enqueue(WorkItem& item) {
   return true;
 }
 
+// With mutex_ held, as the last thing a thread does with the pool.
+void WorkerPool::retire() {
+  const auto self = std::ranges::find(threads_, std::this_thread::get_id(), &std::thread::get_id);
+  retired_.push_back(std::move(*self));
+  threads_.erase(self);
+}
+
 void WorkerPool::work() {
   std::unique_lock lock(mutex_);
   for (;;) {
     ++idle_;
-    work_available_.wait(lock, [this] { return stopping_ || oldest_ != nullptr; });
+    const bool in_time = work_available_.wait_for(
+        lock, idle_time_, [this] { return stopping_ || oldest_ != nullptr; });
     --idle_;
     if (stopping_) {
+      return;
+    }
+    if (!in_time) {
+      retire();
       return;
     }
     WorkItem& item = *oldest_;

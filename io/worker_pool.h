@@ -2,10 +2,12 @@
 // getaddrinfo). `co_await pool.run(callable)` runs the callable on a thread and goes on where it
 // was, on its own reactor.
 //
-// Threads start when work finds none idle and stay; an idle process has none. A pool of 0 threads
-// runs everything inline, at the co_await, which is what a simulator needs.
+// Threads start when work finds none idle and end when they have been idle for a while, so that an
+// idle process has none. A pool of 0 threads runs everything inline, at the co_await, which is what
+// a simulator needs.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <coroutine>
 #include <cstddef>
@@ -16,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "io/backend.h"
 #include "io/reactor.h"
 #include "io/waiter.h"
 
@@ -25,9 +28,9 @@ namespace cairn::io {
 class WorkItem : private RemoteWork {
  public:
   WorkItem() = default;
+  ~WorkItem() override = default;
 
  protected:
-  ~WorkItem() override = default;
   virtual void execute() noexcept = 0;  // on a thread of the pool
   Waiter waiter_;
 
@@ -39,7 +42,10 @@ class WorkItem : private RemoteWork {
 
 class WorkerPool {
  public:
-  explicit WorkerPool(std::size_t maximum_threads) : maximum_(maximum_threads) {}
+  static constexpr Duration kIdleTime = std::chrono::seconds(5);
+
+  explicit WorkerPool(std::size_t maximum_threads, Duration idle_time = kIdleTime)
+      : maximum_(maximum_threads), idle_time_(idle_time) {}
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
   // No work may be queued or running.
@@ -60,13 +66,18 @@ class WorkerPool {
   }
 
   [[nodiscard]] std::size_t maximum_threads() const { return maximum_; }
+  // How many threads there are now.
+  [[nodiscard]] std::size_t thread_count();
 
  private:
   // False when there is no thread and none can be started: then it is for the caller to run.
   [[nodiscard]] bool enqueue(WorkItem& item);
+  [[nodiscard]] bool start_thread();
   void work();
+  void retire();
 
   const std::size_t maximum_;
+  const Duration idle_time_;
   std::mutex mutex_;
   std::condition_variable work_available_;
   WorkItem* oldest_ = nullptr;
@@ -75,6 +86,7 @@ class WorkerPool {
   std::size_t idle_ = 0;
   bool stopping_ = false;
   std::vector<std::thread> threads_;
+  std::vector<std::thread> retired_;  // at their end, to be joined
 };
 
 template <typename F>

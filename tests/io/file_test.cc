@@ -1,3 +1,4 @@
+// Files on disk and in memory, and signals.
 #include "io/file.h"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// RangeLock: its rule, stated once more and tested against random histories.
 #include "io/range_lock.h"
 
 #include <cstdint>

@@ -251,6 +251,18 @@ TEST_F(WorkerPoolTest, RunsEverythingOnce) {
   EXPECT_EQ(sum.load(), 5000);
 }
 
+TEST_F(WorkerPoolTest, IdleThreadsEndAndNewOnesStart) {
+  WorkerPool pool(2, 0ms);
+  for (int i = 0; i < 20; ++i) {
+    std::atomic<int> sum = 0;
+    run(add_many(pool, sum, 20));
+    EXPECT_EQ(sum.load(), 20);
+    while (pool.thread_count() > 0) {
+      std::this_thread::yield();
+    }
+  }
+}
+
 Task<std::unique_ptr<std::string>> make_remotely(WorkerPool& pool) {
   auto work = pool.run([] { return std::make_unique<std::string>("made elsewhere"); });
   co_return co_await work;

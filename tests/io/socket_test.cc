@@ -1,3 +1,4 @@
+// Addresses, listeners and streams, on Unix sockets and TCP.
 #include "io/socket.h"
 
 #include <sys/stat.h>

@@ -1,3 +1,4 @@
+// Task, TaskGroup and cancellation.
 #include "io/task.h"
 
 #include <cstddef>
