@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -187,6 +188,61 @@ TEST_F(OperationTest, CancellingRacesWithCompletionHarmlessly) {
   for (int i = 0; i < 200; ++i) {
     run(cancel_what_is_done());
   }
+}
+
+Task<void> wait_in_thousands(bool cancelled) {
+  constexpr std::size_t kMany = 3000;  // many times what a ring holds
+  const Fd event(eventfd(0, EFD_CLOEXEC));
+  CancelSource source;
+  std::vector<int64_t> results(kMany, 0);
+  TaskGroup group;
+  for (int64_t& result : results) {
+    group.spawn(store(poll_fd(event.get(), POLLIN, source.token()), result));
+  }
+  co_await yield_now();
+  EXPECT_EQ(group.running(), kMany);
+  if (cancelled) {
+    source.cancel();
+  } else {
+    const uint64_t one = 1;
+    EXPECT_EQ(write(event.get(), &one, sizeof one), static_cast<ssize_t>(sizeof one));
+  }
+  auto join = group.join();
+  co_await std::move(join);
+  EXPECT_EQ(results, std::vector<int64_t>(kMany, cancelled ? -ECANCELED : POLLIN));
+}
+
+TEST_F(OperationTest, ThousandsWaitAtOnce) { run(wait_in_thousands(false)); }
+
+TEST_F(OperationTest, ThousandsAreCancelledAtOnce) { run(wait_in_thousands(true)); }
+
+Task<int64_t> sync_file(int fd, CancelToken token) {
+  const OperationRequest request{.kind = Kind::kFsync, .fd = fd};
+  OperationAwaiter operation(request, token);
+  co_return co_await operation;
+}
+
+Task<void> cancel_file_operations() {
+  const Fd file(open("/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  if (!file.valid()) {
+    co_return;  // not every file system has files without names
+  }
+  CancelSource source;
+  std::vector<int64_t> results(200, 1);
+  TaskGroup group;
+  for (int64_t& result : results) {
+    group.spawn(store(sync_file(file.get(), source.token()), result));
+  }
+  source.cancel();
+  auto join = group.join();
+  co_await std::move(join);
+  for (const int64_t result : results) {
+    EXPECT_TRUE(result == 0 || result == -ECANCELED) << result;
+  }
+}
+
+TEST_F(OperationTest, FileOperationsEndWhenCancelledOneWayOrTheOther) {
+  run(cancel_file_operations());
 }
 
 Task<void> poll_what_is_always_ready() {

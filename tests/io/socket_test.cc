@@ -276,6 +276,28 @@ Task<void> cancel_write() {
 
 TEST_F(SocketTest, AWriteThatWaitsCanBeCancelled) { run(cancel_write()); }
 
+Task<void> adopt_a_listener(std::string path) {
+  auto listening = listen_or_fail(SocketAddress::unix_path(path));
+  const Listener original = co_await std::move(listening);
+  auto adopted = Listener::adopt(Fd(dup(original.fd())));
+  EXPECT_TRUE(adopted.has_value());
+  TaskGroup group;
+  int outcome = 0;
+  group.spawn(accept_into(*adopted, {}, outcome));
+  auto connecting = connect_or_fail(SocketAddress::unix_path(path));
+  const Stream stream = co_await std::move(connecting);
+  const auto peer = stream.peer();
+  EXPECT_TRUE(peer.has_value());
+  EXPECT_EQ(peer->path, path);
+  auto join = group.join();
+  co_await std::move(join);
+  EXPECT_EQ(outcome, 1);
+  adopted->close();
+  EXPECT_TRUE(std::filesystem::exists(path));  // it is for who made it to remove
+}
+
+TEST_F(SocketTest, ASocketThatListensAlreadyCanBeTakenOver) { run(adopt_a_listener(path("s"))); }
+
 TEST(SocketAddressTest, PrintsAsPeopleWriteThem) {
   EXPECT_EQ(SocketAddress::unix_path("/run/x").to_string(), "unix:/run/x");
   EXPECT_EQ(SocketAddress::inet("localhost", "10809").to_string(), "localhost:10809");
