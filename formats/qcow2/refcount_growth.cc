@@ -70,13 +70,16 @@ io::Task<Result<void>> Refcounts::add_blocks(uint64_t block, uint64_t count) {
   }
   for (uint64_t i = 0; i < count; ++i) {
     table_[block + i] = offset + (i << geometry_.cluster_bits);
-    unlinked_.insert(block + i);
+    unlinked_[block + i] = false;
   }
   image_.metadata().add(offset, length);
   Result<void> set = co_await set_used(first, count);
   if (!set) {
     forget_blocks(block, count);
     co_return set;
+  }
+  for (uint64_t i = 0; i < count; ++i) {
+    unlinked_[block + i] = true;
   }
   taken(first, count);
   co_return Result<void>{};
@@ -179,7 +182,11 @@ io::Task<Result<void>> Refcounts::write_out(Writeout& out) {
   // Blocks that wait for a larger table are linked when the table moves.
   const uint64_t entries_on_disk =
       image_.header().refcount_table_clusters * geometry_.cluster_size() / kRefcountTableEntryBytes;
-  out.linked.assign(unlinked_.begin(), unlinked_.lower_bound(entries_on_disk));
+  for (const auto& [block, complete] : unlinked_) {
+    if (complete && block < entries_on_disk) {
+      out.linked.push_back(block);
+    }
+  }
   Result<void> result;
   if (!out.pages.empty()) {
     result = co_await pages_.write(out.pages);

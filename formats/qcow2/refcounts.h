@@ -9,12 +9,12 @@
 // - the table moves by writing the new one, with all it refers to, before the header's sector.
 //
 // A block that is new in memory but not yet in the table on disk is "unlinked". Blocks are made
-// complete (zeroed, counting themselves) before they are linked.
+// complete (zeroed, counting themselves) before a write-out may link them.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
-#include <set>
 #include <vector>
 
 #include "base/result.h"
@@ -107,9 +107,9 @@ class Refcounts final : private TableLocator {
   const uint64_t page_entries_;
   std::vector<uint64_t> table_;
   uint64_t table_offset_;
-  std::set<uint64_t> unlinked_;
-  uint64_t hint_ = 0;        // no free cluster lies before this one, as far as is known
-  uint64_t high_water_ = 0;  // in bytes: nothing was ever stored from here on
+  std::map<uint64_t, bool> unlinked_;  // table indices; true: complete
+  uint64_t hint_ = 0;                  // no free cluster lies before this one, as far as is known
+  uint64_t high_water_ = 0;            // in bytes: nothing was ever stored from here on
 };
 
 }  // namespace cairn::qcow2

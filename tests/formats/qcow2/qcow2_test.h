@@ -1,0 +1,140 @@
+// Qcow2Test: qcow2 images on simulated files, opened by the production graph.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "block/driver_table.h"
+#include "block/graph.h"
+#include "formats/qcow2/driver.h"
+#include "io/reactor.h"
+#include "schema/types_block_options.h"
+#include "tests/support/pattern.h"
+#include "tests/support/qcow2_builder.h"
+#include "tests/support/qcow2_verifier.h"
+#include "tests/support/sim_backend.h"
+#include "tests/support/simulated_world.h"
+
+namespace cairn::qcow2 {
+
+// A world with one qcow2 image, "image", that can be opened and closed again and again.
+class ImageWorld {
+ public:
+  explicit ImageWorld(uint64_t seed = 1)
+      : world_(seed), reactor_(std::make_unique<testing::SimBackend>(seed)) {
+    drivers_.add(testing::SimulatedWorld::driver());
+    drivers_.add(kQcow2Driver);
+  }
+  ImageWorld(const ImageWorld&) = delete;
+  ImageWorld& operator=(const ImageWorld&) = delete;
+  ~ImageWorld() {
+    if (edge_ != nullptr) {
+      static_cast<void>(close());
+    }
+  }
+
+  template <typename T>
+  T run(io::Task<T> task) {
+    return reactor_.block_on(std::move(task));
+  }
+
+  [[nodiscard]] testing::SimulatedWorld& world() { return world_; }
+  [[nodiscard]] testing::SimulatedFile& file() { return *world_.find("image"); }
+  [[nodiscard]] block::Edge& edge() { return *edge_; }
+  [[nodiscard]] Qcow2Driver& driver() { return static_cast<Qcow2Driver&>(edge_->node().driver()); }
+  // The options of the next open().
+  [[nodiscard]] schema::BlockdevOptionsQcow2& options() { return options_; }
+
+  Result<void> open(bool writable = true) {
+    schema::BlockdevOptions file;
+    file.driver = schema::BlockdevDriver::kFile;
+    schema::BlockdevOptionsFile file_branch;
+    file_branch.filename = "image";
+    file.branch = file_branch;
+    schema::BlockdevOptions image;
+    image.driver = schema::BlockdevDriver::kQcow2;
+    options_.file.value = schema::Box<schema::BlockdevOptions>(file);
+    image.branch = options_;
+    auto node = run(graph_.open(image, {.read_only = !writable, .discard_unmap = true}));
+    if (!node) {
+      return pass(node);
+    }
+    using P = block::PermissionSet;
+    const P used = writable ? P::kConsistentRead | P::kWrite | P::kResize : P(P::kConsistentRead);
+    auto edge = graph_.attach(*node, "a test", {.used = used, .shared = P::all()});
+    if (!edge) {
+      return pass(edge);
+    }
+    edge_ = std::move(*edge);
+    return {};
+  }
+  Result<void> close() { return run(graph_.detach(std::move(edge_))); }
+
+  Result<void> write(testing::WriteNumber number, uint64_t offset, std::size_t length,
+                     block::WriteFlags flags = {}) {
+    std::vector<std::byte> data(length);
+    testing::fill_pattern(number, offset, data);
+    return run(edge_->write(offset, data.data(), length, flags));
+  }
+  // The number of the write that a range is all from; nothing when it is not, or can not be read.
+  bool holds(testing::WriteNumber number, uint64_t offset, std::size_t length) {
+    std::vector<std::byte> data(length);
+    const Result<void> read = run(edge_->read(offset, data.data(), length));
+    return read && testing::matching_prefix(number, offset, data) == length;
+  }
+  Result<void> zero(uint64_t offset, uint64_t length, block::ZeroFlags flags = {}) {
+    return run(edge_->write_zeroes(offset, length, flags));
+  }
+  Result<void> discard(uint64_t offset, uint64_t length) {
+    return run(edge_->discard(offset, length));
+  }
+  Result<void> flush() { return run(edge_->flush()); }
+
+  // What the verifier says of the image file as it is now.
+  testing::Qcow2Verifier::Report verify() {
+    return testing::Qcow2Verifier(file().disk.visible()).verify();
+  }
+
+ private:
+  testing::SimulatedWorld world_;
+  io::Reactor reactor_;
+  block::DriverTable drivers_;
+  block::Graph graph_{drivers_};
+  schema::BlockdevOptionsQcow2 options_;
+  std::unique_ptr<block::Edge> edge_;
+};
+
+class Qcow2Test : public ::testing::Test {
+ protected:
+  // Makes an image and opens it for writing.
+  void start(testing::Qcow2Shape shape) {
+    testing::Qcow2Builder builder(std::move(shape));
+    start(builder);
+  }
+  void start(testing::Qcow2Builder& builder) {
+    image_.world().add("image", builder.finish());
+    open();
+  }
+  void open(bool writable = true) {
+    const auto opened = image_.open(writable);
+    ASSERT_TRUE(opened) << opened.error().message();
+  }
+  // Closes and expects an image without any finding.
+  void close_clean() {
+    const auto closed = image_.close();
+    EXPECT_TRUE(closed) << closed.error().message();
+    const auto report = image_.verify();
+    EXPECT_EQ(report.corruptions, std::vector<std::string>{});
+    EXPECT_EQ(report.leaks, 0u);
+    EXPECT_EQ(image_.world().violations(), std::vector<std::string>{});
+  }
+
+  ImageWorld image_;
+};
+
+}  // namespace cairn::qcow2
