@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "block/graph.h"
 #include "block/node.h"
+#include "formats/qcow2/create.h"
 #include "schema/types_block_options.h"
 
 namespace cairn::qcow2 {
@@ -178,6 +179,8 @@ const block::DriverInfo kQcow2Driver{
     .kind = block::DriverInfo::Kind::kFormat,
     .open = open_image,
     .probe = probe,
+    .create_options = create_option_table(),
+    .create = create_image,
     .supports_backing = true,
 };
 

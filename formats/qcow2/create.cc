@@ -1,0 +1,236 @@
+// Writing new qcow2 images.
+#include "formats/qcow2/create.h"
+
+#include <bit>
+#include <cerrno>
+#include <filesystem>
+#include <memory>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "base/bytes.h"
+#include "block/graph.h"
+#include "formats/qcow2/refcounts.h"
+#include "schema/types_block_options.h"
+
+namespace cairn::qcow2 {
+
+namespace {
+
+using block::PermissionSet;
+
+Geometry geometry_of(const CreateParameters& parameters) {
+  return {.cluster_bits = static_cast<uint32_t>(std::countr_zero(parameters.cluster_size)),
+          .refcount_order = static_cast<uint32_t>(std::countr_zero(parameters.refcount_bits))};
+}
+
+// Creates the file that takes the image, empty.
+io::Task<Result<void>> create_file(block::Graph& graph, std::string filename,
+                                   const block::CreateOptions& options) {
+  const block::DriverInfo* file = graph.drivers().find("file");
+  if (file == nullptr || file->create == nullptr) {
+    co_return fail(ENOTSUP, "This build can not create the file '{}'", filename);
+  }
+  // Only what concerns the file system: size and preallocation are the format's affair.
+  block::CreateOptions file_options(file->create_options);
+  for (const char* const name : {"nocow", "extent_size_hint"}) {
+    if (const auto value = options.string(name)) {
+      if (auto set = file_options.set(name, *value); !set) {
+        co_return set;
+      }
+    }
+  }
+  co_return co_await file->create(graph, std::move(filename), file_options);
+}
+
+// The table and the blocks: every cluster of the layout counts one.
+std::vector<std::byte> make_refcounts(const Geometry& geometry, const InitialLayout& layout) {
+  const uint64_t cluster_size = geometry.cluster_size();
+  std::vector<std::byte> bytes((layout.refcount_table_clusters + layout.refcount_blocks) *
+                               cluster_size);
+  const uint64_t first_block = 1 + layout.refcount_table_clusters;
+  for (uint64_t i = 0; i < layout.refcount_blocks; ++i) {
+    store_be<uint64_t>(bytes.data() + i * kRefcountTableEntryBytes,
+                       (first_block + i) * cluster_size);
+  }
+  // Blocks follow one another, so their entries do, too.
+  std::byte* const blocks = bytes.data() + layout.refcount_table_clusters * cluster_size;
+  for (uint64_t cluster = 0; cluster < layout.clusters; ++cluster) {
+    store_refcount(blocks, geometry.refcount_order, cluster, 1);
+  }
+  return bytes;
+}
+
+io::Task<Result<void>> write_metadata(block::Edge& file, const CreateParameters& parameters) {
+  const Geometry geometry = geometry_of(parameters);
+  const InitialLayout layout = InitialLayout::compute(geometry, parameters.size);
+  const auto header = make_header(parameters, layout);
+  if (!header) {
+    co_return std::unexpected(header.error());
+  }
+  // A new file is made longer and reads as zeroes; on a device there may be anything.
+  const bool is_empty = file.length() == 0;
+  Result<void> result;
+  if (is_empty) {
+    result = co_await file.resize(layout.file_length);
+  } else {
+    const block::ZeroFlags flags{.may_unmap = true};
+    result = co_await file.write_zeroes(0, layout.file_length, flags);
+  }
+  if (!result) {
+    co_return result;
+  }
+  const std::vector<std::byte> refcounts = make_refcounts(geometry, layout);
+  result = co_await file.write(geometry.cluster_size(), refcounts.data(), refcounts.size());
+  if (!result) {
+    co_return result;
+  }
+  // Last, so that nothing takes a half-written file for an image.
+  co_return co_await file.write(0, header->data(), header->size());
+}
+
+io::Task<Result<void>> write_image(block::Graph& graph, std::string filename,
+                                   const CreateParameters& parameters) {
+  std::string protocol = "file";
+  const block::OpenFlags flags{.discard_unmap = true};
+  auto node = co_await graph.open_filename(std::move(filename), std::move(protocol), flags);
+  if (!node) {
+    co_return pass(node);
+  }
+  auto edge =
+      graph.attach(*node, "create",
+                   {PermissionSet::kConsistentRead | PermissionSet::kWrite | PermissionSet::kResize,
+                    PermissionSet::kConsistentRead});
+  if (!edge) {
+    const Result<void> released = co_await graph.release(*node);
+    co_return pass(edge);
+  }
+  node->reset();
+  Result<void> result = co_await write_metadata(**edge, parameters);
+  const Result<void> detached = co_await graph.detach(std::move(*edge));
+  co_return result ? detached : result;
+}
+
+// Has the driver itself map the disk, by growing it from nothing.
+io::Task<Result<void>> preallocate(block::Graph& graph, std::string filename, uint64_t size,
+                                   block::Preallocation mode) {
+  std::string format = "qcow2";
+  const block::OpenFlags flags{.no_backing = true};
+  auto node = co_await graph.open_filename(std::move(filename), std::move(format), flags);
+  if (!node) {
+    co_return pass(node);
+  }
+  auto edge = graph.attach(*node, "create", {PermissionSet::all(), PermissionSet::all()});
+  if (!edge) {
+    const Result<void> released = co_await graph.release(*node);
+    co_return pass(edge);
+  }
+  node->reset();
+  Result<void> result = co_await (*edge)->resize(size, {.preallocation = mode});
+  const Result<void> detached = co_await graph.detach(std::move(*edge));
+  co_return result ? detached : result;
+}
+
+void remove_file(const std::string& filename) {
+  std::error_code ignored;  // it may be the name of something that is no file
+  if (std::filesystem::is_regular_file(filename, ignored)) {
+    std::filesystem::remove(filename, ignored);
+  }
+}
+
+}  // namespace
+
+InitialLayout InitialLayout::compute(const Geometry& geometry, uint64_t size) {
+  InitialLayout layout;
+  const uint64_t cluster_size = geometry.cluster_size();
+  layout.l1_entries = geometry.l1_entries_for(size);
+  const uint64_t l1_bytes = layout.l1_entries * kL1EntryBytes;
+  const uint64_t l1_clusters = div_round_up(l1_bytes, cluster_size);
+  // More clusters can take more blocks, which are clusters themselves; it settles in a few rounds.
+  uint64_t before = 0;
+  layout.refcount_table_clusters = 1;
+  layout.refcount_blocks = 1;
+  do {
+    before = layout.clusters;
+    layout.clusters = 1 + layout.refcount_table_clusters + layout.refcount_blocks + l1_clusters;
+    layout.refcount_blocks = div_round_up(layout.clusters, geometry.refcount_block_entries());
+    layout.refcount_table_clusters =
+        div_round_up(layout.refcount_blocks * kRefcountTableEntryBytes, cluster_size);
+  } while (layout.clusters != before);
+  const uint64_t l1_start = (layout.clusters - l1_clusters) * cluster_size;
+  layout.l1_offset = l1_clusters > 0 ? l1_start : 0;
+  layout.file_length = l1_start + l1_bytes;
+  return layout;
+}
+
+Result<std::vector<std::byte>> make_header(const CreateParameters& parameters,
+                                           const InitialLayout& layout) {
+  const Geometry geometry = geometry_of(parameters);
+  Header header;
+  header.version = parameters.version;
+  header.cluster_bits = geometry.cluster_bits;
+  header.size = parameters.size;
+  header.l1_size = static_cast<uint32_t>(layout.l1_entries);
+  header.l1_table_offset = layout.l1_offset;
+  header.refcount_table_offset = geometry.cluster_size();
+  header.refcount_table_clusters = static_cast<uint32_t>(layout.refcount_table_clusters);
+  header.refcount_order = geometry.refcount_order;
+  header.compression = parameters.compression;
+  if (parameters.compression != CompressionType::kDeflate) {
+    header.incompatible_features |= kIncompatibleCompression;
+  }
+  if (parameters.lazy_refcounts) {
+    header.compatible_features |= kCompatibleLazyRefcounts;
+  }
+  header.backing_file = parameters.backing_file;
+  header.set_string_extension(ExtensionType::kBackingFormat, parameters.backing_format);
+  const std::vector<HeaderExtension> needed = header.extensions;
+  if (parameters.version >= 3) {
+    header.extensions.push_back(feature_name_extension());
+  }
+  auto bytes = serialize_header(header);
+  if (!bytes) {
+    // The names of features are a help for people; small clusters have no room for them.
+    header.extensions = needed;
+    bytes = serialize_header(header);
+  }
+  if (!bytes) {
+    const bool too_long = parameters.backing_file.size() > kMaxBackingNameLength;
+    return fail_errno(too_long ? EINVAL : ENOSPC,
+                      "Could not assign backing file '{}' with format '{}'",
+                      parameters.backing_file, parameters.backing_format);
+  }
+  return bytes;
+}
+
+io::Task<Result<void>> create_image(block::Graph& graph, std::string filename,
+                                    const block::CreateOptions& options) {
+  Result<CreateParameters> parameters = parse_create_options(options);
+  if (!parameters) {
+    co_return pass(parameters);
+  }
+  if (auto checked = check_create_parameters(*parameters); !checked) {
+    co_return checked;
+  }
+  const bool map_all = parameters->preallocation != block::Preallocation::kOff;
+  const uint64_t size = parameters->size;
+  if (map_all) {
+    parameters->size = 0;
+  }
+  std::error_code ignored;
+  const bool existed = std::filesystem::exists(filename, ignored);
+  Result<void> result = co_await create_file(graph, filename, options);
+  if (result) {
+    result = co_await write_image(graph, filename, *parameters);
+    if (result && map_all) {
+      result = co_await preallocate(graph, filename, size, parameters->preallocation);
+    }
+    if (!result && !existed) {
+      remove_file(filename);
+    }
+  }
+  co_return result;
+}
+
+}  // namespace cairn::qcow2

@@ -1,0 +1,67 @@
+// Creating qcow2 images.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "base/result.h"
+#include "block/create_options.h"
+#include "block/driver.h"
+#include "formats/qcow2/header.h"
+#include "io/task.h"
+
+namespace cairn::block {
+class Graph;
+}
+
+namespace cairn::qcow2 {
+
+struct CreateParameters {
+  uint64_t size = 0;  // of the virtual disk, in bytes; rounded up to sectors
+  uint32_t version = 3;
+  uint64_t cluster_size = 65536;
+  uint64_t refcount_bits = 16;
+  bool lazy_refcounts = false;
+  bool extended_l2 = false;
+  CompressionType compression = CompressionType::kDeflate;
+  block::Preallocation preallocation = block::Preallocation::kOff;
+  std::string backing_file;
+  std::string backing_format;
+  std::string data_file;
+  bool data_file_raw = false;
+};
+
+// What `-o` takes, in the order in which it is announced.
+[[nodiscard]] std::span<const block::CreateOptionInfo> create_option_table();
+
+// Takes the parameters from options by name. EINVAL for unknown values.
+[[nodiscard]] Result<CreateParameters> parse_create_options(const block::CreateOptions& options);
+
+// Checks the parameters against each other and against what this build can do: EINVAL, EFBIG, or
+// ENOTSUP with a message that names the parameter.
+[[nodiscard]] Result<void> check_create_parameters(const CreateParameters& parameters);
+
+// Where the metadata of a new, empty image lies: the header, the refcount table, its blocks, the L1
+// table, one after the other without gaps.
+struct InitialLayout {
+  uint64_t refcount_table_clusters = 0;
+  uint64_t refcount_blocks = 0;
+  uint64_t l1_entries = 0;
+  uint64_t l1_offset = 0;  // bytes; 0 when there is no L1 table
+  uint64_t clusters = 0;   // in all
+  uint64_t file_length = 0;
+
+  [[nodiscard]] static InitialLayout compute(const Geometry& geometry, uint64_t size);
+};
+
+// The header of the new image; `layout` as computed for it.
+[[nodiscard]] Result<std::vector<std::byte>> make_header(const CreateParameters& parameters,
+                                                         const InitialLayout& layout);
+
+// Creates an image in a file, which is created as well. The file is removed again when that fails
+// and it was not there before.
+[[nodiscard]] io::Task<Result<void>> create_image(block::Graph& graph, std::string filename,
+                                                  const block::CreateOptions& options);
+
+}  // namespace cairn::qcow2
