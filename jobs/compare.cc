@@ -1,0 +1,239 @@
+#include "jobs/compare.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "io/buffer.h"
+#include "io/zero.h"
+
+namespace cairn::jobs {
+namespace {
+
+constexpr uint64_t kPiece = 1u << 20;
+constexpr uint64_t kSector = 512;
+
+// A range of one image that is the same all over.
+struct Run {
+  uint64_t length = 0;
+  bool data = false;
+  bool zero = false;
+  bool allocated = false;
+  bool compressed = false;
+  bool host_known = false;
+  bool to_the_end = false;
+
+  [[nodiscard]] bool same_kind(const Run& other) const {
+    return data == other.data && zero == other.zero && allocated == other.allocated &&
+           compressed == other.compressed && host_known == other.host_known;
+  }
+};
+
+class Comparer {
+ public:
+  explicit Comparer(CompareOptions options) : options_(std::move(options)) {}
+
+  io::Task<CompareOutcome> run();
+
+ private:
+  block::Edge& image(bool second) const { return second ? *options_.second : *options_.first; }
+  io::Task<Result<Run>> status(bool second, uint64_t offset, uint64_t end);
+  io::Task<Result<Run>> whole_run(bool second, uint64_t offset, uint64_t end);
+  // Each returns false when the comparison is over: outcome_ says why.
+  io::Task<bool> compare_common(uint64_t end);
+  io::Task<bool> compare_data(uint64_t offset, uint64_t length);
+  io::Task<bool> expect_zeroes(bool second, uint64_t offset, uint64_t length);
+  io::Task<bool> expect_zero_tail(bool second, uint64_t offset);
+  io::Task<bool> read(bool second, uint64_t offset, uint64_t length);
+  bool fail_at(CompareFailure::Step step, bool second, uint64_t offset, const Error& error);
+  bool differ_at(Difference::Kind kind, uint64_t offset);
+  void advance(uint64_t offset);
+
+  CompareOptions options_;
+  uint64_t total_ = 0;
+  io::AlignedBuffer buffers_[2];
+  CompareOutcome outcome_;
+};
+
+io::Task<CompareOutcome> Comparer::run() {
+  for (io::AlignedBuffer& buffer : buffers_) {
+    Result<io::AlignedBuffer> allocated = io::AlignedBuffer::allocate(kPiece);
+    if (!allocated) {
+      fail_at(CompareFailure::Step::kRead, false, 0, allocated.error());
+      co_return std::move(outcome_);
+    }
+    buffer = std::move(*allocated);
+  }
+  const uint64_t first = options_.first->length();
+  const uint64_t second = options_.second->length();
+  total_ = std::max(first, second);
+  advance(0);
+  bool equal = co_await compare_common(std::min(first, second));
+  if (equal && first != second) {
+    equal = co_await expect_zero_tail(second > first, std::min(first, second));
+  }
+  co_return std::move(outcome_);
+}
+
+io::Task<Result<Run>> Comparer::status(bool second, uint64_t offset, uint64_t end) {
+  block::Edge& edge = image(second);
+  Result<block::ChainStatus> found = co_await edge.chain_status(offset, end - offset);
+  if (!found) {
+    co_return pass(found);
+  }
+  const block::BlockStatus& status = found->status;
+  co_return Run{.length = status.length,
+                .data = status.data,
+                .zero = status.zero,
+                .allocated = status.allocated,
+                .compressed = status.compressed,
+                .host_known = status.host != nullptr,
+                .to_the_end = offset + status.length == edge.length()};
+}
+
+// Joins what differs in nothing but its place in the file. Fragmentation is not allocation.
+io::Task<Result<Run>> Comparer::whole_run(bool second, uint64_t offset, uint64_t end) {
+  Result<Run> run = co_await status(second, offset, end);
+  while (run && offset + run->length < end) {
+    Result<Run> next = co_await status(second, offset + run->length, end);
+    if (!next) {
+      co_return next;
+    }
+    if (!run->same_kind(*next)) {
+      break;
+    }
+    run->length += next->length;
+    run->to_the_end = next->to_the_end;
+  }
+  co_return run;
+}
+
+io::Task<bool> Comparer::compare_common(uint64_t end) {
+  uint64_t offset = 0;
+  while (offset < end) {
+    Run runs[2];
+    for (const bool second : {false, true}) {
+      Result<Run> run = Run{};
+      if (options_.strict) {
+        run = co_await whole_run(second, offset, image(second).length());
+      } else {
+        run = co_await status(second, offset, image(second).length());
+      }
+      if (!run) {
+        co_return fail_at(CompareFailure::Step::kStatus, second, offset, run.error());
+      }
+      runs[second ? 1 : 0] = *run;
+    }
+    if (options_.strict &&
+        (!runs[0].same_kind(runs[1]) || runs[0].to_the_end != runs[1].to_the_end)) {
+      co_return differ_at(Difference::Kind::kAllocation, offset);
+    }
+    const uint64_t length = std::min({runs[0].length, runs[1].length, end - offset});
+    bool equal = true;
+    if (!runs[0].zero && !runs[1].zero) {
+      equal = co_await compare_data(offset, length);
+    } else if (runs[0].zero != runs[1].zero) {
+      equal = co_await expect_zeroes(runs[0].zero, offset, length);
+    }
+    if (!equal) {
+      co_return false;
+    }
+    offset += length;
+    advance(offset);
+  }
+  co_return true;
+}
+
+io::Task<bool> Comparer::compare_data(uint64_t offset, uint64_t length) {
+  while (length > 0) {
+    const uint64_t piece = std::min(length, kPiece);
+    for (const bool second : {false, true}) {
+      const bool readable = co_await read(second, offset, piece);
+      if (!readable) {
+        co_return false;
+      }
+    }
+    const std::byte* a = buffers_[0].data();
+    const std::byte* b = buffers_[1].data();
+    if (std::memcmp(a, b, piece) != 0) {
+      const uint64_t byte = static_cast<uint64_t>(std::mismatch(a, a + piece, b).first - a);
+      co_return differ_at(Difference::Kind::kContent, (offset + byte) / kSector * kSector);
+    }
+    offset += piece;
+    length -= piece;
+    advance(offset);
+  }
+  co_return true;
+}
+
+io::Task<bool> Comparer::expect_zeroes(bool second, uint64_t offset, uint64_t length) {
+  while (length > 0) {
+    const uint64_t piece = std::min(length, kPiece);
+    const bool readable = co_await read(second, offset, piece);
+    if (!readable) {
+      co_return false;
+    }
+    const std::span<const std::byte> bytes = buffers_[second ? 1 : 0].span().first(piece);
+    if (!io::is_zero(bytes)) {
+      const auto found = std::ranges::find_if(bytes, [](std::byte b) { return b != std::byte{0}; });
+      const auto byte = static_cast<uint64_t>(found - bytes.begin());
+      co_return differ_at(Difference::Kind::kContent, (offset + byte) / kSector * kSector);
+    }
+    offset += piece;
+    length -= piece;
+    advance(offset);
+  }
+  co_return true;
+}
+
+io::Task<bool> Comparer::expect_zero_tail(bool second, uint64_t offset) {
+  const uint64_t end = image(second).length();
+  while (offset < end) {
+    Result<Run> run = co_await status(second, offset, end);
+    if (!run) {
+      co_return fail_at(CompareFailure::Step::kStatus, second, offset, run.error());
+    }
+    if (!run->zero) {
+      const bool zeroes = co_await expect_zeroes(second, offset, run->length);
+      if (!zeroes) {
+        co_return false;
+      }
+    }
+    offset += run->length;
+    advance(offset);
+  }
+  co_return true;
+}
+
+io::Task<bool> Comparer::read(bool second, uint64_t offset, uint64_t length) {
+  Result<void> done = co_await image(second).read(offset, buffers_[second ? 1 : 0].data(), length);
+  co_return done ? true : fail_at(CompareFailure::Step::kRead, second, offset, done.error());
+}
+
+bool Comparer::fail_at(CompareFailure::Step step, bool second, uint64_t offset,
+                       const Error& error) {
+  outcome_.failure = CompareFailure{.step = step, .second_image = second, .offset = offset};
+  outcome_.error = error.code();
+  return false;
+}
+
+bool Comparer::differ_at(Difference::Kind kind, uint64_t offset) {
+  outcome_.difference = Difference{.kind = kind, .offset = offset};
+  return false;
+}
+
+void Comparer::advance(uint64_t offset) {
+  if (options_.progress) {
+    options_.progress(offset, total_);
+  }
+}
+
+}  // namespace
+
+io::Task<CompareOutcome> compare_images(CompareOptions options) {
+  Comparer comparer(std::move(options));
+  co_return co_await comparer.run();
+}
+
+}  // namespace cairn::jobs

@@ -1,0 +1,44 @@
+// Comparing the content of two images, by block status where that tells enough.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+
+#include "base/result.h"
+#include "block/node.h"
+#include "io/task.h"
+
+namespace cairn::jobs {
+
+struct CompareOptions {
+  block::Edge* first = nullptr;
+  block::Edge* second = nullptr;
+  bool strict = false;  // what is allocated has to be the same, too
+  std::function<void(uint64_t done, uint64_t total)> progress;  // may be empty
+};
+
+struct Difference {
+  enum class Kind : uint8_t { kContent, kAllocation };
+  Kind kind = Kind::kContent;
+  uint64_t offset = 0;  // in bytes; of content: the sector that differs
+};
+
+struct CompareFailure {
+  enum class Step : uint8_t { kStatus, kRead };
+  Step step = Step::kStatus;
+  bool second_image = false;
+  uint64_t offset = 0;
+};
+
+struct CompareOutcome {
+  std::optional<Difference> difference;
+  std::optional<CompareFailure> failure;
+  int error = 0;  // an errno, with failure
+};
+
+// Compares what both images have, then the rest of the longer one, which has to be zeroes. The
+// edges outlive the task.
+[[nodiscard]] io::Task<CompareOutcome> compare_images(CompareOptions options);
+
+}  // namespace cairn::jobs

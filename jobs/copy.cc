@@ -1,0 +1,340 @@
+#include "jobs/copy.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include "base/bytes.h"
+#include "io/buffer.h"
+#include "io/event.h"
+#include "io/iovector.h"
+#include "io/mutex.h"
+#include "io/reactor.h"
+#include "io/task_group.h"
+#include "io/timer.h"
+#include "jobs/zero_runs.h"
+
+namespace cairn::jobs {
+namespace {
+
+constexpr uint64_t kSector = 512;
+
+// A part of the joined sources, no longer than a buffer when it is data.
+struct Piece {
+  enum class Kind : uint8_t { kData, kZero, kSkip };
+  Kind kind = Kind::kSkip;
+  uint64_t offset = 0;  // in the target
+  uint64_t length = 0;  // 0: there is nothing more
+  block::Edge* source = nullptr;
+  uint64_t source_offset = 0;
+  // For data: set when the piece before has begun its last write, and by this one for the next.
+  std::shared_ptr<io::Event> turn;
+  std::shared_ptr<io::Event> next_turn;
+};
+
+// One run of copy_images(). Lives in its coroutine frame.
+class Copier {
+ public:
+  explicit Copier(const CopyOptions& options);
+
+  io::Task<Result<void>> run();
+
+ private:
+  io::Task<void> work();
+  io::Task<Result<void>> work_until_done(io::AlignedBuffer& buffer, std::vector<DataRun>& runs);
+  io::Task<Result<Piece>> next_piece();
+  io::Task<Result<void>> refresh_status();
+  io::Task<Result<void>> copy_data(Piece piece, io::AlignedBuffer& buffer,
+                                   std::vector<DataRun>& runs);
+  io::Task<Result<void>> read_data(const Piece& piece, std::span<std::byte> bytes);
+  io::Task<Result<void>> write_run(const Piece& piece, std::span<const std::byte> bytes,
+                                   DataRun run);
+  io::Task<void> write_last_run(const Piece& piece, std::span<const std::byte> bytes, DataRun run,
+                                Result<void>& result);
+  io::Task<Result<void>> make_zero(uint64_t offset, uint64_t length);
+  io::Task<void> keep_rate(uint64_t bytes);
+  void advance(uint64_t bytes);
+
+  const CopyOptions& options_;
+  uint64_t total_ = 0;
+  ZeroRunRules zero_rules_;
+
+  io::AsyncMutex cursor_lock_;  // guards what follows, over refresh_status()
+  size_t source_index_ = 0;
+  uint64_t source_offset_ = 0;  // in the current source
+  uint64_t position_ = 0;       // in the target
+  Piece::Kind run_kind_ = Piece::Kind::kSkip;
+  uint64_t run_left_ = 0;  // bytes from the cursor that run_kind_ holds for
+  std::shared_ptr<io::Event> turn_;
+
+  uint64_t done_ = 0;
+  io::TimePoint earliest_;  // when the rate limit lets the next data through
+  Result<void> outcome_;
+};
+
+Copier::Copier(const CopyOptions& options) : options_(options) {
+  for (const block::Edge* source : options.sources) {
+    total_ += source->length();
+  }
+  const uint64_t cluster = options.target->node().driver().cluster_size();
+  zero_rules_ = {.shortest = options.sparse_size,
+                 .alignment = std::max<uint64_t>(cluster, 1),
+                 .image_length = total_};
+  turn_ = std::make_shared<io::Event>();
+  turn_->set();
+}
+
+io::Task<Result<void>> Copier::run() {
+  earliest_ = io::Reactor::current().now();
+  advance(0);
+  io::TaskGroup workers;
+  for (unsigned i = 0; i < std::max(options_.workers, 1u); ++i) {
+    workers.spawn(work());
+  }
+  co_await workers.join();
+  co_return std::move(outcome_);
+}
+
+io::Task<void> Copier::work() {
+  Result<io::AlignedBuffer> buffer = io::AlignedBuffer::allocate(options_.piece_size);
+  std::vector<DataRun> runs;
+  Result<void> result;
+  if (buffer) {
+    result = co_await work_until_done(*buffer, runs);
+  } else {
+    result = pass(buffer);
+  }
+  if (!result && outcome_) {
+    outcome_ = std::move(result);
+  }
+}
+
+io::Task<Result<void>> Copier::work_until_done(io::AlignedBuffer& buffer,
+                                               std::vector<DataRun>& runs) {
+  while (outcome_) {
+    Result<Piece> piece = co_await next_piece();
+    if (!piece) {
+      co_return pass(piece);
+    }
+    if (piece->length == 0) {
+      break;
+    }
+    const uint64_t length = piece->length;
+    Result<void> copied;
+    if (piece->kind == Piece::Kind::kData) {
+      copied = co_await copy_data(std::move(*piece), buffer, runs);
+    } else if (piece->kind == Piece::Kind::kZero) {
+      copied = co_await make_zero(piece->offset, length);
+    }
+    if (!copied) {
+      co_return copied;
+    }
+    advance(length);
+  }
+  co_return Result<void>();
+}
+
+io::Task<Result<Piece>> Copier::next_piece() {
+  const auto guard = co_await cursor_lock_.lock();
+  while (source_index_ < options_.sources.size() &&
+         source_offset_ == options_.sources[source_index_]->length()) {
+    ++source_index_;
+    source_offset_ = 0;
+    run_left_ = 0;
+  }
+  Piece piece;
+  if (source_index_ == options_.sources.size()) {
+    co_return piece;
+  }
+  if (run_left_ == 0) {
+    Result<void> refreshed = co_await refresh_status();
+    if (!refreshed) {
+      co_return pass(refreshed);
+    }
+  }
+  piece.kind = run_kind_;
+  piece.offset = position_;
+  piece.length = run_left_;
+  piece.source = options_.sources[source_index_];
+  piece.source_offset = source_offset_;
+  if (piece.kind == Piece::Kind::kData) {
+    // Pieces end at multiples of their size, so that none but the first and last cut a cluster.
+    piece.length = std::min(piece.length, options_.piece_size - position_ % options_.piece_size);
+    piece.turn = turn_;
+    turn_ = std::make_shared<io::Event>();
+    piece.next_turn = turn_;
+  }
+  run_left_ -= piece.length;
+  source_offset_ += piece.length;
+  position_ += piece.length;
+  co_return piece;
+}
+
+// Asks what lies at the cursor.
+io::Task<Result<void>> Copier::refresh_status() {
+  block::Edge& source = *options_.sources[source_index_];
+  const uint64_t left = source.length() - source_offset_;
+  Result<block::BlockStatus> status = block::BlockStatus{};
+  if (options_.target_has_backing) {
+    status = co_await source.status(source_offset_, left);
+  } else {
+    Result<block::ChainStatus> found = co_await source.chain_status(source_offset_, left);
+    if (found) {
+      status = found->status;
+    } else {
+      status = pass(found);
+    }
+  }
+  if (!status) {
+    if (!options_.salvage) {
+      co_return fail(status.error().code(), "error while reading block status at offset {}: {}",
+                     source_offset_, std::strerror(status.error().code()));
+    }
+    // Reading will show what is there.
+    status = block::BlockStatus{
+        .length = std::min(left, options_.piece_size), .data = true, .allocated = true};
+  }
+  run_left_ = status->length;
+  if (status->zero) {
+    run_kind_ = options_.sparse_size == 0 ? Piece::Kind::kData : Piece::Kind::kZero;
+  } else if (options_.target_has_backing && !status->allocated) {
+    run_kind_ = Piece::Kind::kSkip;
+  } else {
+    run_kind_ = Piece::Kind::kData;
+  }
+  co_return Result<void>();
+}
+
+io::Task<Result<void>> Copier::copy_data(Piece piece, io::AlignedBuffer& buffer,
+                                         std::vector<DataRun>& runs) {
+  const std::span<std::byte> bytes = buffer.span().first(piece.length);
+  co_await keep_rate(piece.length);
+  Result<void> result = co_await read_data(piece, bytes);
+  if (result) {
+    find_zero_runs(bytes, piece.offset, zero_rules_, runs);
+  }
+  if (options_.ordered) {
+    co_await piece.turn->wait();
+  }
+  // Whatever happens, those who wait for their turn must get it.
+  for (size_t i = 0; result && outcome_ && i < runs.size(); ++i) {
+    if (i + 1 < runs.size()) {
+      result = co_await write_run(piece, bytes, runs[i]);
+      continue;
+    }
+    io::TaskGroup last;
+    last.spawn(write_last_run(piece, bytes, runs[i], result));
+    piece.next_turn->set();
+    co_await last.join();
+  }
+  piece.next_turn->set();
+  co_return result;
+}
+
+io::Task<Result<void>> Copier::read_data(const Piece& piece, std::span<std::byte> bytes) {
+  Result<void> read = co_await piece.source->read(piece.source_offset, bytes.data(), bytes.size());
+  if (read) {
+    co_return read;
+  }
+  if (!options_.salvage) {
+    co_return fail(read.error().code(), "error while reading at byte {}: {}", piece.source_offset,
+                   std::strerror(read.error().code()));
+  }
+  for (uint64_t done = 0; done < bytes.size(); done += kSector) {
+    const std::span<std::byte> sector =
+        bytes.subspan(done, std::min<uint64_t>(kSector, bytes.size() - done));
+    const uint64_t offset = piece.source_offset + done;
+    Result<void> part = co_await piece.source->read(offset, sector.data(), sector.size());
+    if (!part) {
+      if (options_.on_unreadable) {
+        options_.on_unreadable(offset, part.error());
+      }
+      std::memset(sector.data(), 0, sector.size());
+    }
+  }
+  co_return Result<void>();
+}
+
+io::Task<Result<void>> Copier::write_run(const Piece& piece, std::span<const std::byte> bytes,
+                                         DataRun run) {
+  const uint64_t offset = piece.offset + run.offset;
+  if (run.zero) {
+    co_return co_await make_zero(offset, run.length);
+  }
+  const block::WriteFlags flags{.fua = options_.fua};
+  Result<void> written =
+      co_await options_.target->write(offset, bytes.data() + run.offset, run.length, flags);
+  if (!written) {
+    co_return fail(written.error().code(), "error while writing at byte {}: {}", offset,
+                   std::strerror(written.error().code()));
+  }
+  co_return written;
+}
+
+io::Task<void> Copier::write_last_run(const Piece& piece, std::span<const std::byte> bytes,
+                                      DataRun run, Result<void>& result) {
+  result = co_await write_run(piece, bytes, run);
+}
+
+// Makes the target read as zeroes, where it does not already.
+io::Task<Result<void>> Copier::make_zero(uint64_t offset, uint64_t length) {
+  if (options_.target_has_backing) {
+    const uint64_t end = std::min(offset + length, std::max(options_.backing_length, offset));
+    length = end - offset;
+  } else if (options_.target_is_zero) {
+    co_return Result<void>();
+  }
+  while (length > 0) {
+    uint64_t step = length;
+    bool needed = true;
+    Result<block::ChainStatus> now = co_await options_.target->chain_status(offset, length);
+    if (now) {
+      step = now->status.length;
+      needed = !now->status.zero;
+    }
+    if (needed) {
+      const block::ZeroFlags flags{.fua = options_.fua, .may_unmap = options_.sparse_size != 0};
+      Result<void> zeroed = co_await options_.target->write_zeroes(offset, step, flags);
+      if (!zeroed) {
+        co_return fail(zeroed.error().code(), "error while writing at byte {}: {}", offset,
+                       std::strerror(zeroed.error().code()));
+      }
+    }
+    offset += step;
+    length -= step;
+  }
+  co_return Result<void>();
+}
+
+io::Task<void> Copier::keep_rate(uint64_t bytes) {
+  if (options_.rate_limit == 0) {
+    co_return;
+  }
+  const io::TimePoint now = io::Reactor::current().now();
+  const io::TimePoint begin = std::max(earliest_, now);
+  const std::chrono::duration<double> cost(static_cast<double>(bytes) /
+                                           static_cast<double>(options_.rate_limit));
+  earliest_ = begin + std::chrono::duration_cast<io::Duration>(cost);
+  if (begin > now) {
+    (void)co_await io::sleep_until(begin);
+  }
+}
+
+void Copier::advance(uint64_t bytes) {
+  done_ += bytes;
+  if (options_.progress) {
+    options_.progress(done_, total_);
+  }
+}
+
+}  // namespace
+
+io::Task<Result<void>> copy_images(const CopyOptions& options) {
+  Copier copier(options);
+  co_return co_await copier.run();
+}
+
+}  // namespace cairn::jobs

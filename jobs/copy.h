@@ -1,0 +1,51 @@
+// Copying images: from one or several sources, joined, into one target, in parallel and in bounded
+// memory, leaving out what need not be written.
+//
+// What a source's block status says is zero is never read, and what reads as zeroes for long enough
+// is not written as data. Runs of zeroes cost one request, however long they are.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "block/node.h"
+#include "io/task.h"
+
+namespace cairn::jobs {
+
+struct CopyOptions {
+  // All sizes are in bytes. Edges outlive the copy.
+  std::vector<block::Edge*> sources;
+  block::Edge* target = nullptr;
+
+  unsigned workers = 8;            // pieces in flight, each with a buffer
+  uint64_t piece_size = 2u << 20;  // of one buffer; a power of two
+  // Pieces are begun in order, so that the target's space is given out in order. Otherwise a piece
+  // is written as soon as it is read.
+  bool ordered = true;
+  // Shortest run of zeroes that is left out of the data, a multiple of 512; 0: everything is
+  // written as data, so that the target is fully allocated.
+  uint64_t sparse_size = 4096;
+
+  bool target_is_zero = false;  // reads as zeroes where nothing is written
+  // The target is an overlay over an image with the content of the first source's backing file:
+  // what the first source leaves to its backing file is left out. Beyond backing_length the overlay
+  // reads as zeroes.
+  bool target_has_backing = false;
+  uint64_t backing_length = 0;
+
+  bool salvage = false;     // what can not be read becomes zeroes
+  uint64_t rate_limit = 0;  // bytes of data a second; 0: none
+  bool fua = false;         // each piece is durable before it counts as done
+
+  std::function<void(uint64_t done, uint64_t total)> progress;             // may be empty
+  std::function<void(uint64_t offset, const Error& error)> on_unreadable;  // while salvaging
+};
+
+// Copies everything. Does not flush the target. On failure it has been written in part.
+[[nodiscard]] io::Task<Result<void>> copy_images(const CopyOptions& options);
+
+}  // namespace cairn::jobs

@@ -1,0 +1,146 @@
+#include "tools/common_create.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+
+#include "block/filename.h"
+
+namespace cairn::tools {
+namespace {
+
+using block::CreateOptionInfo;
+
+std::string_view type_name(CreateOptionInfo::Type type) {
+  switch (type) {
+    case CreateOptionInfo::Type::kString:
+      return "str";
+    case CreateOptionInfo::Type::kBool:
+      return "bool (on/off)";
+    case CreateOptionInfo::Type::kNumber:
+      return "num";
+    case CreateOptionInfo::Type::kSize:
+      return "size";
+  }
+  return "";
+}
+
+// The parts of a list, with doubled commas made single again.
+std::vector<std::string> split(std::string_view list) {
+  std::vector<std::string> parts(1);
+  for (size_t i = 0; i < list.size(); ++i) {
+    if (list[i] != ',') {
+      parts.back().push_back(list[i]);
+    } else if (list.substr(i).starts_with(",,")) {
+      parts.back().push_back(',');
+      ++i;
+    } else {
+      parts.emplace_back();
+    }
+  }
+  return parts;
+}
+
+void print_options(std::vector<CreateOptionInfo> options) {
+  std::ranges::sort(options, {}, &CreateOptionInfo::name);
+  for (const CreateOptionInfo& option : options) {
+    const std::string left = fmt::format("{}=<{}>", option.name, type_name(option.type));
+    fmt::print("  {:<22} - {}\n", left, option.help);
+  }
+}
+
+}  // namespace
+
+Result<CreationTable> CreationTable::find(const block::DriverTable& drivers,
+                                          std::string_view format, std::string_view filename) {
+  CreationTable table;
+  table.format_ = drivers.find(format);
+  if (table.format_ == nullptr) {
+    return fail(ENOENT, "Unknown file format '{}'", format);
+  }
+  if (table.format_->create == nullptr || table.format_->kind != block::DriverInfo::Kind::kFormat) {
+    return fail(ENOTSUP, "Format driver '{}' does not support image creation", format);
+  }
+  const std::string_view prefix = block::protocol_prefix(filename);
+  const std::string_view protocol_name = prefix.empty() ? "file" : prefix;
+  const block::DriverInfo* protocol = drivers.find(protocol_name);
+  if (protocol == nullptr || protocol->kind != block::DriverInfo::Kind::kProtocol) {
+    return fail(ENOENT, "Unknown protocol '{}'", protocol_name);
+  }
+  if (protocol->create == nullptr) {
+    return fail(ENOTSUP, "Protocol driver '{}' does not support image creation", protocol_name);
+  }
+  const auto own = table.format_->create_options;
+  table.options_.assign(own.begin(), own.end());
+  for (const CreateOptionInfo& option : protocol->create_options) {
+    if (!table.has(option.name)) {
+      table.options_.push_back(option);
+    }
+  }
+  return table;
+}
+
+bool CreationTable::has(std::string_view option) const {
+  return std::ranges::find(options_, option, &CreateOptionInfo::name) != options_.end();
+}
+
+Result<void> append_option_list(std::string& list, std::string_view more) {
+  const std::vector<std::string> parts = split(more);
+  if (parts.front().empty() || parts.back().empty()) {
+    return fail(EINVAL, "Invalid option list: {}", more);
+  }
+  list.append(list.empty() ? "" : ",").append(more);
+  return {};
+}
+
+bool asks_for_help(std::string_view list) {
+  const std::vector<std::string> parts = split(list);
+  return std::ranges::any_of(parts,
+                             [](const std::string& part) { return part == "help" || part == "?"; });
+}
+
+Result<void> parse_option_list(std::string_view list, block::CreateOptions& options) {
+  if (list.empty()) {
+    return {};
+  }
+  for (const std::string& part : split(list)) {
+    const size_t equals = part.find('=');
+    const std::string_view whole(part);
+    const std::string_view value = equals == part.npos ? "on" : whole.substr(equals + 1);
+    if (auto set = options.set(whole.substr(0, equals), value); !set) {
+      return set;
+    }
+  }
+  return {};
+}
+
+Result<void> print_creation_help(const block::DriverTable& drivers, std::string_view format,
+                                 std::string_view filename) {
+  const Result<CreationTable> table = CreationTable::find(drivers, format, filename);
+  if (!table) {
+    return std::unexpected(table.error());
+  }
+  if (!filename.empty()) {
+    fmt::print("Supported options:\n");
+    print_options(table->options());
+    return {};
+  }
+  const auto own = table->format().create_options;
+  fmt::print("Supported {} options:\n", format);
+  print_options({own.begin(), own.end()});
+  fmt::print(
+      "\nThe protocol level may support further options.\n"
+      "Specify the target filename to include those options.\n");
+  return {};
+}
+
+Error creation_failure(const CreationTable& table, Error error) {
+  if (error.code() != EFBIG) {
+    return error;
+  }
+  return Error(
+      EFBIG, fmt::format("The image size is too large for file format '{}'{}", table.format().name,
+                         table.has("cluster_size") ? " (try using a larger cluster size)" : ""));
+}
+
+}  // namespace cairn::tools

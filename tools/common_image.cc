@@ -1,0 +1,279 @@
+#include "tools/common_image.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <utility>
+
+#include "base/size_text.h"
+#include "block/filename.h"
+#include "schema/json.h"
+#include "schema/keyval.h"
+#include "schema/visit_block_options.h"
+#include "tools/common_report.h"
+
+namespace cairn::tools {
+namespace {
+
+using block::PermissionSet;
+using schema::JsonObject;
+using schema::JsonValue;
+
+// Options that take a size with a suffix on command lines, although their type is a plain number.
+constexpr std::array<std::string_view, 7> kSizes = {"size",
+                                                    "offset",
+                                                    "cache-size",
+                                                    "l2-cache-size",
+                                                    "l2-cache-entry-size",
+                                                    "refcount-cache-size",
+                                                    "latency-ns"};
+// Options of every node, which do not make an image another image.
+constexpr std::array<std::string_view, 10> kCommonOptions = {
+    "driver",    "file",           "node-name", "discard",       "cache",
+    "read-only", "auto-read-only", "active",    "detect-zeroes", "force-share"};
+
+const std::string* text_of(const JsonObject& object, std::string_view name) {
+  const JsonValue* value = object.find(name);
+  return value != nullptr ? value->as_string() : nullptr;
+}
+
+// Replaces what is there.
+void put(JsonObject& object, std::string_view name, JsonValue value) {
+  (void)object.take(name);
+  object.add(std::string(name), std::move(value));
+}
+
+void normalize_sizes(JsonObject& object) {
+  for (const std::string_view name : kSizes) {
+    if (const std::string* text = text_of(object, name)) {
+      if (const auto size = parse_size(*text)) {
+        put(object, name, std::to_string(*size));
+      }
+    }
+  }
+}
+
+// An option that a driver does not have, said in the words that name the driver. `path` leads to
+// it: "file.nosuch".
+Error unknown_option(const block::Graph& graph, const JsonObject& root, std::string_view path) {
+  const JsonObject* object = &root;
+  std::string_view rest = path;
+  for (size_t dot = rest.find('.'); dot != rest.npos; dot = rest.find('.')) {
+    const JsonValue* child = object->find(rest.substr(0, dot));
+    if (child == nullptr || child->as_object() == nullptr) {
+      break;
+    }
+    object = child->as_object();
+    rest.remove_prefix(dot + 1);
+  }
+  const std::string* driver = text_of(*object, "driver");
+  const block::DriverInfo* info = driver != nullptr ? graph.drivers().find(*driver) : nullptr;
+  if (info == nullptr) {
+    return Error(EINVAL, fmt::format("Parameter '{}' is unexpected", path));
+  }
+  if (info->kind == block::DriverInfo::Kind::kProtocol) {
+    return Error(EINVAL, fmt::format("Block protocol '{}' doesn't support the option '{}'",
+                                     info->name, rest));
+  }
+  return Error(EINVAL,
+               fmt::format("Block format '{}' does not support the option '{}'", info->name, rest));
+}
+
+Result<schema::BlockdevOptions> decode_options(const block::Graph& graph,
+                                               const JsonObject& object) {
+  const JsonValue value(object);
+  schema::Reading reading{.form = schema::InputForm::kKeyval, .error = {}};
+  schema::BlockdevOptions options;
+  if (schema::read(schema::Input(reading, value), options)) {
+    return options;
+  }
+  const std::string& message = reading.error->message();
+  constexpr std::string_view kBegin = "Parameter '";
+  constexpr std::string_view kEnd = "' is unexpected";
+  if (message.starts_with(kBegin) && message.ends_with(kEnd)) {
+    return std::unexpected(
+        unknown_option(graph, object,
+                       std::string_view(message).substr(
+                           kBegin.size(), message.size() - kBegin.size() - kEnd.size())));
+  }
+  return std::unexpected(std::move(*reading.error));
+}
+
+// Which format lies in the file that `file` describes.
+io::Task<Result<std::string>> probe_format(block::Graph& graph, JsonObject file) {
+  const std::string filename = "json:" + to_text(JsonValue(std::move(file)));
+  const block::OpenFlags flags{
+      .read_only = true, .no_backing = true, .no_io = true, .force_share = true};
+  auto node = co_await graph.open_filename(filename, "", flags);
+  if (!node) {
+    co_return pass(node);
+  }
+  std::string name((*node)->info().name);
+  Result<void> released = co_await graph.release(std::move(*node));
+  co_return name;
+}
+
+// Fills in the drivers that people leave out: files for filenames, what a probe says for the rest.
+// Sets `probed` when the top's format was guessed.
+io::Task<Result<JsonObject>> complete_options(block::Graph& graph, JsonObject object, bool top,
+                                              bool* probed) {
+  normalize_sizes(object);
+  for (const std::string_view name : {"file", "backing", "data-file"}) {
+    JsonValue* child = object.find(name);
+    if (child == nullptr || child->as_object() == nullptr) {
+      continue;
+    }
+    Result<JsonObject> completed =
+        co_await complete_options(graph, *child->as_object(), false, probed);
+    if (!completed) {
+      co_return completed;
+    }
+    put(object, name, JsonValue(std::move(*completed)));
+  }
+  if (object.find("driver") != nullptr) {
+    co_return object;
+  }
+  if (!top && text_of(object, "filename") != nullptr) {
+    object.add("driver", "file");
+    co_return object;
+  }
+  if (top && text_of(object, "filename") != nullptr) {
+    JsonObject file;
+    file.add("driver", "file");
+    file.add("filename", object.take("filename"));
+    put(object, "file", JsonValue(std::move(file)));
+  }
+  const JsonValue* file = object.find("file");
+  if (file == nullptr || file->as_object() == nullptr) {
+    co_return fail(EINVAL, "A block device must be specified for \"file\"");
+  }
+  Result<std::string> format = co_await probe_format(graph, *file->as_object());
+  if (!format) {
+    co_return pass(format);
+  }
+  *probed = *probed || top;
+  object.add("driver", std::move(*format));
+  co_return object;
+}
+
+// Formats need a file. (Protocols bring their own.)
+Result<void> require_file(const block::Graph& graph, const JsonObject& object) {
+  const std::string* driver = text_of(object, "driver");
+  const block::DriverInfo* info = driver != nullptr ? graph.drivers().find(*driver) : nullptr;
+  if (driver != nullptr && info == nullptr) {
+    return fail(ENOENT, "Unknown driver '{}'", *driver);
+  }
+  if (info != nullptr && info->kind != block::DriverInfo::Kind::kProtocol &&
+      object.find("file") == nullptr) {
+    return fail(EINVAL, "A block device must be specified for \"file\"");
+  }
+  return {};
+}
+
+// Options beyond those of every node are part of the image's name.
+void name_node(block::Node& node, const JsonObject& as_given, const JsonObject& completed) {
+  const bool plain = std::ranges::all_of(as_given, [](const JsonObject::Member& member) {
+    return std::ranges::find(kCommonOptions, member.first) != kCommonOptions.end();
+  });
+  if (plain) {
+    return;
+  }
+  JsonObject name;
+  for (const auto& [key, value] : completed) {
+    const JsonValue* given = as_given.find(key);
+    name.add(key, given != nullptr && !given->is_object() ? *given : value);
+  }
+  name.sort();
+  node.set_filename("json:" + to_text(JsonValue(std::move(name))));
+}
+
+io::Task<Result<std::shared_ptr<block::Node>>> open_by_options(block::Graph& graph,
+                                                               std::string text,
+                                                               block::OpenFlags flags) {
+  Result<JsonValue> parsed = schema::parse_keyval(text, "file");
+  if (!parsed) {
+    co_return pass(parsed);
+  }
+  JsonObject given = std::move(*parsed->as_object());
+  if (const std::string* reference = text_of(given, "file")) {
+    co_return fail(ENODEV, "Cannot find device='{0}' nor node-name='{0}'", *reference);
+  }
+  if (auto ok = require_file(graph, given); !ok) {
+    co_return pass(ok);
+  }
+  Result<JsonObject> completed = co_await complete_options(graph, given, true, &flags.probed);
+  if (!completed) {
+    co_return pass(completed);
+  }
+  if (flags.no_backing && completed->find("backing") != nullptr) {
+    // Nobody would look at it.
+    const JsonValue* backing = completed->find("backing");
+    const bool nested = backing->as_object() != nullptr;
+    co_return std::unexpected(
+        Error(EINVAL, fmt::format("Block format '{}' does not support the option 'backing{}'",
+                                  *text_of(*completed, "driver"), nested ? ".driver" : "")));
+  }
+  const Result<schema::BlockdevOptions> options = decode_options(graph, *completed);
+  if (!options) {
+    co_return std::unexpected(options.error());
+  }
+  auto node = co_await graph.open(*options, flags);
+  if (node) {
+    name_node(**node, given, *completed);
+  }
+  co_return node;
+}
+
+void warn_of_guess(const ImageName& name) {
+  std::fflush(stdout);
+  fmt::print(stderr,
+             "WARNING: Image format was not specified for '{}' and probing guessed raw.\n"
+             "         Automatically detecting the format is dangerous for raw images, write "
+             "operations on block 0 will be restricted.\n"
+             "         Specify the 'raw' format explicitly to remove the restrictions.\n",
+             name.text);
+}
+
+}  // namespace
+
+io::Task<Result<std::shared_ptr<block::Node>>> open_image(block::Graph& graph, ImageName name,
+                                                          block::OpenFlags flags) {
+  Result<std::shared_ptr<block::Node>> node = nullptr;
+  if (name.by_options) {
+    node = co_await open_by_options(graph, name.text, flags);
+  } else {
+    node = co_await graph.open_filename(name.text, name.format, flags);
+  }
+  if (node && !name.by_options && name.format.empty() && !flags.read_only &&
+      (*node)->info().name == "raw" && !block::is_json_filename(name.text)) {
+    warn_of_guess(name);
+  }
+  co_return node;
+}
+
+Error could_not_open(const ImageName& name, Error error) {
+  return std::move(error).prefix(fmt::format("Could not open '{}': ", name.text));
+}
+
+io::Task<Result<std::unique_ptr<block::Edge>>> open_root(block::Graph& graph, ImageName name,
+                                                         block::OpenFlags flags) {
+  Result<std::shared_ptr<block::Node>> node = co_await open_image(graph, name, flags);
+  if (!node) {
+    co_return std::unexpected(could_not_open(name, std::move(node.error())));
+  }
+  block::Permissions permissions{.used = PermissionSet::kConsistentRead,
+                                 .shared = PermissionSet::all()};
+  if (!flags.read_only) {
+    permissions.used |= PermissionSet::kWrite | PermissionSet::kResize;
+    permissions.shared = PermissionSet::kConsistentRead | PermissionSet::kWriteUnchanged;
+  }
+  auto edge = graph.attach(*node, "", permissions);
+  if (!edge) {
+    Result<void> released = co_await graph.release(std::move(*node));
+    co_return std::unexpected(could_not_open(name, std::move(edge.error())));
+  }
+  co_return std::move(*edge);
+}
+
+}  // namespace cairn::tools

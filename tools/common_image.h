@@ -1,0 +1,34 @@
+// Opening images as command lines name them: by filename and format, or by an option string.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "block/graph.h"
+#include "io/task.h"
+
+namespace cairn::tools {
+
+struct ImageName {
+  std::string text;         // a filename, or "driver=qcow2,file.filename=…" when by_options
+  std::string format;       // empty: find out from the content
+  bool by_options = false;  // --image-opts
+};
+
+// Opens an image. The message of a failure does not repeat the image's name; see could_not_open().
+[[nodiscard]] io::Task<Result<std::shared_ptr<block::Node>>> open_image(block::Graph& graph,
+                                                                        ImageName name,
+                                                                        block::OpenFlags flags);
+
+// "Could not open 'NAME': …", as the offline tool says it.
+[[nodiscard]] Error could_not_open(const ImageName& name, Error error);
+
+// Opens and attaches in one go; failures carry could_not_open()'s words. With `writable` flags the
+// edge may write and resize.
+[[nodiscard]] io::Task<Result<std::unique_ptr<block::Edge>>> open_root(block::Graph& graph,
+                                                                       ImageName name,
+                                                                       block::OpenFlags flags);
+
+}  // namespace cairn::tools

@@ -1,0 +1,23 @@
+#include "tools/drivers.h"
+
+#include "formats/raw/raw.h"
+#include "protocols/file/file.h"
+#include "protocols/null/null.h"
+
+namespace cairn::tools {
+
+void register_all_drivers(block::DriverTable& table) {
+  table.add(file::kFileDriver);
+  table.add(file::kHostDeviceDriver);
+  table.add(null::kNullAioDriver);
+  table.add(null::kNullCoDriver);
+  table.add(raw::kRawDriver);
+}
+
+block::DriverTable all_drivers() {
+  block::DriverTable table;
+  register_all_drivers(table);
+  return table;
+}
+
+}  // namespace cairn::tools

@@ -1,0 +1,260 @@
+// cairn-img check
+#include <array>
+#include <cerrno>
+#include <cstdio>
+
+#include <fmt/format.h>
+
+#include "block/check.h"
+#include "schema/json.h"
+#include "schema/visit_block_info.h"
+#include "tools/common_image.h"
+#include "tools/common_info.h"
+#include "tools/common_report.h"
+#include "tools/common_session.h"
+#include "tools/img.h"
+
+namespace cairn::tools {
+namespace {
+
+constexpr int kExitFailed = 1;
+constexpr int kExitCorrupt = 2;
+constexpr int kExitLeaks = 3;
+constexpr int kExitNotSupported = 63;
+
+struct CheckRequest {
+  ImageName image;
+  block::OpenFlags flags{.read_only = true, .check_only = true};
+  bool fix_leaks = false;
+  bool fix_errors = false;
+  bool json = false;
+  bool quiet = false;
+};
+
+block::CheckOptions check_options(bool fix_leaks, bool fix_errors) {
+  return {.fix_leaks = fix_leaks, .fix_errors = fix_errors, .report = [](const std::string& line) {
+            std::fflush(stdout);
+            fmt::print(stderr, "{}\n", line);
+          }};
+}
+
+void print_json(const CheckRequest& request, const block::Node& node,
+                const block::CheckResult& result) {
+  schema::ImageCheck check;
+  check.filename = request.image.text;
+  check.format = std::string(node.info().name);
+  check.check_errors = result.check_errors;
+  check.image_end_offset = result.image_end_offset;
+  const auto unless_zero = [](int64_t count) {
+    return count != 0 ? std::optional(count) : std::nullopt;
+  };
+  check.corruptions = unless_zero(result.corruptions);
+  check.leaks = unless_zero(result.leaks);
+  check.corruptions_fixed = unless_zero(result.corruptions_fixed);
+  check.leaks_fixed = unless_zero(result.leaks_fixed);
+  if (result.fragmentation) {
+    check.total_clusters = unless_zero(result.fragmentation->total_clusters);
+    check.allocated_clusters = unless_zero(result.fragmentation->allocated_clusters);
+    check.fragmented_clusters = unless_zero(result.fragmentation->fragmented_clusters);
+    check.compressed_clusters = unless_zero(result.fragmentation->compressed_clusters);
+  }
+  fmt::print("{}\n", to_text(in_usual_order(to_json(check)), schema::JsonLayout::kPretty));
+}
+
+void print_text(const block::CheckResult& result) {
+  if (result.corruptions == 0 && result.leaks == 0 && result.check_errors == 0) {
+    fmt::print("No errors were found on the image.\n");
+  }
+  if (result.corruptions != 0) {
+    fmt::print(
+        "\n{} errors were found on the image.\n"
+        "Data may be corrupted, or further writes to the image may corrupt it.\n",
+        result.corruptions);
+  }
+  if (result.leaks != 0) {
+    fmt::print(
+        "\n{} leaked clusters were found on the image.\n"
+        "This means waste of disk space, but no harm to data.\n",
+        result.leaks);
+  }
+  if (result.check_errors != 0) {
+    fmt::print("\n{} internal errors have occurred during the check.\n", result.check_errors);
+  }
+  if (result.fragmentation && result.fragmentation->total_clusters != 0 &&
+      result.fragmentation->allocated_clusters != 0) {
+    const auto& clusters = *result.fragmentation;
+    const auto percent = [](int64_t part, int64_t whole) {
+      return static_cast<double>(part) * 100.0 / static_cast<double>(whole);
+    };
+    fmt::print("{}/{} = {:.2f}% allocated, {:.2f}% fragmented, {:.2f}% compressed clusters\n",
+               clusters.allocated_clusters, clusters.total_clusters,
+               percent(clusters.allocated_clusters, clusters.total_clusters),
+               percent(clusters.fragmented_clusters, clusters.allocated_clusters),
+               percent(clusters.compressed_clusters, clusters.allocated_clusters));
+  }
+  if (result.image_end_offset.value_or(0) > 0) {
+    fmt::print("Image end offset: {}\n", *result.image_end_offset);
+  }
+}
+
+int finish(const CheckRequest& request, const block::Node& node, const block::CheckResult& result,
+           bool repaired) {
+  if (repaired && !request.quiet && !request.json) {
+    fmt::print(
+        "The following inconsistencies were found and repaired:\n\n"
+        "    {} leaked clusters\n    {} corruptions\n\n"
+        "Double checking the fixed image now...\n",
+        result.leaks_fixed, result.corruptions_fixed);
+  }
+  if (!request.quiet) {
+    if (request.json) {
+      print_json(request, node, result);
+    } else {
+      print_text(result);
+    }
+  }
+  if (result.check_errors != 0) {
+    report_error("Check failed");
+    return kExitFailed;
+  }
+  if (result.corruptions != 0) {
+    return kExitCorrupt;
+  }
+  return result.leaks != 0 ? kExitLeaks : 0;
+}
+
+int fail_check(const Error& error) {
+  report_error(error.code() == ENOTSUP ? "This image format does not support checks"
+                                       : fmt::format("Check failed: {}", error.message()));
+  return error.code() == ENOTSUP ? kExitNotSupported : kExitFailed;
+}
+
+io::Task<int> check_node(const CheckRequest& request, const block::Node& node) {
+  const bool repair = request.fix_leaks || request.fix_errors;
+  if (repair) {
+    block::CheckOptions options = check_options(request.fix_leaks, request.fix_errors);
+    Result<block::CheckResult> fixed = co_await node.driver().check(std::move(options));
+    if (fixed && (fixed->corruptions_fixed != 0 || fixed->leaks_fixed != 0)) {
+      // What counts is how the image is now.
+      block::CheckOptions again = check_options(false, false);
+      Result<block::CheckResult> second = co_await node.driver().check(std::move(again));
+      if (!second) {
+        co_return fail_check(second.error());
+      }
+      second->corruptions_fixed = fixed->corruptions_fixed;
+      second->leaks_fixed = fixed->leaks_fixed;
+      co_return finish(request, node, *second, true);
+    }
+    if (fixed || fixed.error().code() != ENOTSUP) {
+      co_return fixed ? finish(request, node, *fixed, false) : fail_check(fixed.error());
+    }
+  }
+  block::CheckOptions options = check_options(false, false);
+  Result<block::CheckResult> result = co_await node.driver().check(std::move(options));
+  if (!result) {
+    co_return fail_check(result.error());
+  }
+  if (repair && (result->corruptions != 0 || result->leaks != 0)) {
+    report_error(fmt::format(
+        "The image has errors, and this version can not repair images of the format '{}'",
+        node.info().name));
+    co_return kExitFailed;
+  }
+  co_return finish(request, node, *result, false);
+}
+
+io::Task<int> check(block::Graph& graph, const CheckRequest& request) {
+  auto root = co_await open_root(graph, request.image, request.flags);
+  if (!root) {
+    co_return fail_command(root.error());
+  }
+  const int code = co_await check_node(request, (*root)->node());
+  Result<void> released = co_await graph.detach(std::move(*root));
+  if (!released) {
+    co_return fail_command(released.error());
+  }
+  co_return code;
+}
+
+// Reads the options into `request`; the exit code when there is nothing more to do.
+std::optional<int> read_options(ImgCommandLine& line, CheckRequest& request) {
+  while (const auto option = line.next()) {
+    switch (option->id) {
+      case 'f':
+        request.image.format = option->value;
+        break;
+      case 'q':
+        request.quiet = true;
+        break;
+      case 'U':
+        request.flags.force_share = true;
+        break;
+      case 'r':
+        if (option->value != "leaks" && option->value != "all") {
+          return line.misuse(
+              fmt::format("--repair (-r) expects 'leaks' or 'all', not '{}'", option->value));
+        }
+        request.fix_leaks = true;
+        request.fix_errors = option->value == "all";
+        request.flags.read_only = false;
+        break;
+      case 'T': {
+        const auto mode = parse_cache_mode(option->value);
+        if (!mode) {
+          report_error(fmt::format("Invalid source cache option: {}", option->value));
+          return 1;
+        }
+        request.flags.cache_direct = mode->direct;
+        request.flags.no_flush = mode->no_flush;
+        break;
+      }
+      case kOptImageOpts:
+        request.image.by_options = true;
+        break;
+      case kOptOutput: {
+        const auto json = parse_output_is_json(option->value);
+        if (!json) {
+          return 1;
+        }
+        request.json = *json;
+        break;
+      }
+    }
+  }
+  return line.exit_code();
+}
+
+}  // namespace
+
+int img_check(std::span<const std::string> arguments) {
+  constexpr std::array kSpecs = {kHelpOption,
+                                 kQuietOption,
+                                 kFormatOption,
+                                 kShareOption,
+                                 kObjectOption,
+                                 kImageOptsOption,
+                                 kOutputOption,
+                                 OptionSpec{'r', "repair", true},
+                                 OptionSpec{'T', "source-cache", true}};
+  CheckRequest request;
+  ImgCommandLine line("check", arguments, kSpecs);
+  if (const auto code = read_options(line, request)) {
+    return *code;
+  }
+  const std::vector<std::string> operands = line.operands();
+  if (operands.size() != 1) {
+    return line.misuse("Expecting one image file name");
+  }
+  request.image.text = operands.front();
+  if (request.image.by_options && !request.image.format.empty()) {
+    report_error("--image-opts and --format are mutually exclusive");
+    return 1;
+  }
+  auto session = Session::create();
+  if (!session) {
+    return fail_command(session.error());
+  }
+  return (*session)->run(check((*session)->graph(), request));
+}
+
+}  // namespace cairn::tools

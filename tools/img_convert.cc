@@ -1,0 +1,268 @@
+// cairn-img convert: its command line.
+#include "tools/img_convert.h"
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+
+#include <fmt/format.h>
+
+#include "tools/common_create.h"
+#include "tools/common_report.h"
+#include "tools/drivers.h"
+#include "tools/img.h"
+
+namespace cairn::tools {
+namespace {
+
+constexpr uint64_t kSector = 512;
+constexpr uint64_t kLargestSparseSize = 16u << 20;
+constexpr unsigned kMostParallel = 16;
+
+constexpr std::array kSpecs = {kHelpOption,
+                               kQuietOption,
+                               kProgressOption,
+                               kShareOption,
+                               kObjectOption,
+                               kImageOptsOption,
+                               OptionSpec{'f', "source-format", true},
+                               OptionSpec{'T', "source-cache", true},
+                               OptionSpec{'l', "snapshot", true},
+                               OptionSpec{'O', "target-format", true},
+                               OptionSpec{kOptTargetImageOpts, "target-image-opts", false},
+                               OptionSpec{'o', "target-format-options", true},
+                               OptionSpec{'t', "target-cache", true},
+                               OptionSpec{'b', "backing", true},
+                               OptionSpec{'B', nullptr, true},
+                               OptionSpec{'F', "backing-format", true},
+                               OptionSpec{'n', "no-create", false},
+                               OptionSpec{kOptTargetIsZero, "target-is-zero", false},
+                               OptionSpec{'S', "sparse-size", true},
+                               OptionSpec{'m', "parallel", true},
+                               OptionSpec{'W', "oob", false},
+                               OptionSpec{'r', "rate-limit", true},
+                               OptionSpec{kOptSalvage, "salvage", false},
+                               OptionSpec{'C', "copy-range-offloading", false},
+                               OptionSpec{'c', "compress", false},
+                               OptionSpec{kOptBitmaps, "bitmaps", false},
+                               OptionSpec{kOptSkipBrokenBitmaps, "skip-broken-bitmaps", false}};
+
+Result<void> parse_sparse_size(const std::string& text, ConvertRequest& request) {
+  const auto size = parse_size_argument("buffer size for sparse output", text);
+  if (!size) {
+    return std::unexpected(size.error());
+  }
+  if (*size % kSector != 0 || *size > kLargestSparseSize) {
+    return fail(EINVAL,
+                "Invalid buffer size for sparse output specified. Valid sizes are multiples of {} "
+                "up to {}. Select 0 to disable sparse detection (fully allocates output).",
+                kSector, kLargestSparseSize);
+  }
+  request.sparse_size = *size;
+  request.sparse_size_given = true;
+  return {};
+}
+
+Result<void> parse_parallel(const std::string& text, ConvertRequest& request) {
+  unsigned count = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
+  if (error != std::errc{} || end != text.data() + text.size() || count < 1 ||
+      count > kMostParallel) {
+    return fail(EINVAL,
+                "Invalid number of coroutines. Allowed number of coroutines is between 1 and {}",
+                kMostParallel);
+  }
+  request.parallel = count;
+  return {};
+}
+
+Result<void> parse_cache(const std::string& text, std::string_view what, CacheMode& mode) {
+  const auto parsed = parse_cache_mode(text);
+  if (!parsed) {
+    return fail(EINVAL, "Invalid {} option: {}", what, text);
+  }
+  mode = *parsed;
+  return {};
+}
+
+// Options whose value has a form of its own.
+Result<void> take_value(const ParsedOption& option, ConvertRequest& request) {
+  switch (option.id) {
+    case 'T':
+      return parse_cache(option.value, "source cache", request.source_cache);
+    case 't':
+      return parse_cache(option.value, "cache", request.target_cache);
+    case 'o':
+      return append_option_list(request.options, option.value);
+    case 'S':
+      return parse_sparse_size(option.value, request);
+    case 'm':
+      return parse_parallel(option.value, request);
+    case 'r': {
+      const auto rate = parse_size_argument("rate limit", option.value);
+      if (!rate) {
+        return std::unexpected(rate.error());
+      }
+      request.rate_limit = *rate;
+      return {};
+    }
+    case 'l':
+      request.snapshot = option.value;
+      return {};
+    case 'O':
+      request.target.format = option.value;
+      request.target_format_given = true;
+      return {};
+    case 'b':
+    case 'B':
+      request.backing = option.value;
+      return {};
+    case 'F':
+      request.backing_format = option.value;
+      return {};
+  }
+  return {};
+}
+
+void take_flag(int id, ConvertRequest& request) {
+  bool* flag = nullptr;
+  switch (id) {
+    case 'q':
+      flag = &request.quiet;
+      break;
+    case 'p':
+      flag = &request.progress;
+      break;
+    case 'U':
+      flag = &request.force_share;
+      break;
+    case kOptTargetImageOpts:
+      flag = &request.target.by_options;
+      break;
+    case kOptTargetIsZero:
+      flag = &request.target_is_zero;
+      break;
+    case 'W':
+      flag = &request.any_order;
+      break;
+    case kOptSalvage:
+      flag = &request.salvage;
+      break;
+    case 'C':
+      flag = &request.copy_offloading;
+      break;
+    case 'c':
+      flag = &request.compress;
+      break;
+    case kOptBitmaps:
+      flag = &request.bitmaps;
+      break;
+    case kOptSkipBrokenBitmaps:
+      flag = &request.skip_broken_bitmaps;
+      break;
+    case 'n':
+      request.create = false;
+      break;
+  }
+  if (flag != nullptr) {
+    *flag = true;
+  }
+}
+
+// Combinations that make no sense.
+std::string_view contradiction(const ConvertRequest& request, bool source_format_given) {
+  if (request.sources.front().by_options && source_format_given) {
+    return "--image-opts and --format are mutually exclusive";
+  }
+  if (request.skip_broken_bitmaps && !request.bitmaps) {
+    return "Use of --skip-broken-bitmaps requires --bitmaps";
+  }
+  if (request.create && request.target.by_options) {
+    return "--target-image-opts requires use of -n flag";
+  }
+  if (request.create && request.target_is_zero) {
+    return "--target-is-zero requires use of -n flag";
+  }
+  if (request.copy_offloading && request.compress) {
+    return "Cannot enable copy offloading when -c is used";
+  }
+  if (request.copy_offloading && request.sparse_size_given) {
+    return "Cannot enable copy offloading when -S is used";
+  }
+  if (request.copy_offloading && request.salvage) {
+    return "Cannot use copy offloading in salvaging mode";
+  }
+  if (!request.create && !request.options.empty()) {
+    return "-o has no effect when skipping image creation";
+  }
+  if (request.target_is_zero && request.backing) {
+    return "Cannot use --target-is-zero when the destination image has a backing file";
+  }
+  return {};
+}
+
+// Reads everything into `request`; the exit code when there is nothing more to do.
+std::optional<int> read_command_line(std::span<const std::string> arguments,
+                                     ConvertRequest& request) {
+  ImgCommandLine line("convert", arguments, kSpecs);
+  ImageName source;
+  bool source_format_given = false;
+  while (const auto option = line.next()) {
+    if (option->id == 'f') {
+      source.format = option->value;
+      source_format_given = true;
+    } else if (option->id == kOptImageOpts) {
+      source.by_options = true;
+    } else if (const auto taken = take_value(*option, request); !taken) {
+      return fail_command(taken.error());
+    } else {
+      take_flag(option->id, request);
+    }
+  }
+  if (line.exit_code()) {
+    return line.exit_code();
+  }
+  if (request.target.format.empty() && !request.target.by_options) {
+    request.target.format = "raw";
+  }
+  const std::vector<std::string> operands = line.operands();
+  if (asks_for_help(request.options)) {
+    block::DriverTable drivers = all_drivers();
+    const auto printed = print_creation_help(drivers, request.target.format,
+                                             operands.empty() ? "" : operands.back());
+    return printed ? 0 : fail_command(printed.error());
+  }
+  if (operands.size() < 2) {
+    report_error("Must specify image file name");
+    return 1;
+  }
+  request.target.text = operands.back();
+  for (size_t i = 0; i + 1 < operands.size(); ++i) {
+    source.text = operands[i];
+    request.sources.push_back(source);
+  }
+  if (const std::string_view wrong = contradiction(request, source_format_given); !wrong.empty()) {
+    report_error(wrong);
+    return 1;
+  }
+  if (request.target.by_options) {
+    request.target.format.clear();  // the options say it
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+int img_convert(std::span<const std::string> arguments) {
+  ConvertRequest request;
+  if (const auto code = read_command_line(arguments, request)) {
+    return *code;
+  }
+  auto session = Session::create();
+  if (!session) {
+    return fail_command(session.error());
+  }
+  return (*session)->run(convert_images((*session)->graph(), request));
+}
+
+}  // namespace cairn::tools

@@ -1,0 +1,46 @@
+// The request that "cairn-img convert" reads from its command line, and what carries it out.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tools/common_image.h"
+#include "tools/common_session.h"
+
+namespace cairn::tools {
+
+struct ConvertRequest {
+  std::vector<ImageName> sources;
+  CacheMode source_cache;
+  bool force_share = false;
+  std::optional<std::string> snapshot;
+
+  ImageName target;  // its format is what it is created in: raw unless something else is said
+  bool target_format_given = false;
+  CacheMode target_cache{.no_flush = true};
+  std::string options;  // what all -o say
+  std::optional<std::string> backing;
+  std::optional<std::string> backing_format;
+  bool create = true;
+  bool target_is_zero = false;
+
+  uint64_t sparse_size = 4096;
+  bool sparse_size_given = false;
+  unsigned parallel = 8;
+  bool any_order = false;
+  uint64_t rate_limit = 0;
+  bool salvage = false;
+  bool copy_offloading = false;
+  bool compress = false;
+  bool bitmaps = false;
+  bool skip_broken_bitmaps = false;
+  bool progress = false;
+  bool quiet = false;
+};
+
+// Copies, and returns the exit code. A target that was made for a copy that then failed is removed.
+// `request` outlives the task.
+[[nodiscard]] io::Task<int> convert_images(block::Graph& graph, const ConvertRequest& request);
+
+}  // namespace cairn::tools

@@ -1,0 +1,240 @@
+// cairn-img convert: carrying it out.
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+
+#include <fmt/format.h>
+
+#include "jobs/copy.h"
+#include "tools/common_create.h"
+#include "tools/common_progress.h"
+#include "tools/common_report.h"
+#include "tools/img.h"
+#include "tools/img_convert.h"
+
+namespace cairn::tools {
+namespace {
+
+using block::Edge;
+using EdgeList = std::vector<std::unique_ptr<Edge>>;
+
+struct Conversion {
+  EdgeList sources;
+  std::unique_ptr<Edge> target;
+  uint64_t length = 0;           // of all sources, in bytes
+  std::string created;           // the file to remove should the copy fail; empty: none
+  bool created_on_file = false;  // and it reads as zeroes
+};
+
+io::Task<Result<void>> open_sources(block::Graph& graph, const ConvertRequest& request,
+                                    Conversion& conversion) {
+  const block::OpenFlags flags{.read_only = true,
+                               .force_share = request.force_share,
+                               .cache_direct = request.source_cache.direct,
+                               .no_flush = request.source_cache.no_flush};
+  for (const ImageName& name : request.sources) {
+    Result<std::unique_ptr<Edge>> source = co_await open_root(graph, name, flags);
+    if (!source) {
+      co_return pass(source);
+    }
+    conversion.length += (*source)->length();
+    conversion.sources.push_back(std::move(*source));
+  }
+  co_return Result<void>();
+}
+
+// What the sources and the target's format do not allow together, or this version can not do.
+Result<void> check_request(const ConvertRequest& request, const Conversion& conversion) {
+  if (request.snapshot) {
+    return fail(ENOTSUP, "{}",
+                request.sources.size() > 1 ? "No support for concatenating multiple snapshot"
+                                           : "Snapshots can not be converted by this version");
+  }
+  if (request.backing && request.sources.size() > 1) {
+    return fail(EINVAL,
+                "Having a backing file for the target makes no sense when concatenating multiple "
+                "input images");
+  }
+  if (request.bitmaps && conversion.sources.front()->node().info().name != "qcow2") {
+    return fail(ENOTSUP, "Source lacks bitmap support");
+  }
+  return {};
+}
+
+// Features of the target's format that were asked for.
+Result<void> check_target_format(const ConvertRequest& request, std::string_view format) {
+  if (request.bitmaps) {
+    return format == "qcow2" ? fail(ENOTSUP, "Bitmaps can not be copied by this version")
+                             : fail(ENOTSUP, "Format driver '{}' does not support bitmaps", format);
+  }
+  if (request.compress) {
+    return format == "qcow2" ? fail(ENOTSUP, "Compressed images can not be written by this version")
+                             : fail(ENOTSUP, "Compression not supported for this file format");
+  }
+  return {};
+}
+
+Result<void> fill_options(const ConvertRequest& request, const CreationTable& table,
+                          uint64_t length, block::CreateOptions& options) {
+  if (auto parsed = parse_option_list(request.options, options); !parsed) {
+    return parsed;
+  }
+  if ((request.backing && !table.has("backing_file"))) {
+    return fail(EINVAL, "Backing file not supported for file format '{}'", request.target.format);
+  }
+  if (request.backing_format && !table.has("backing_fmt")) {
+    return fail(EINVAL, "Backing format not supported for file format '{}'", request.target.format);
+  }
+  if (request.backing) {
+    if (auto set = options.set("backing_file", *request.backing); !set) {
+      return set;
+    }
+  }
+  if (request.backing_format) {
+    if (auto set = options.set("backing_fmt", *request.backing_format); !set) {
+      return set;
+    }
+  }
+  if (options.has("backing_file") && !options.has("backing_fmt")) {
+    return fail(EINVAL, "Use of backing file requires explicit backing format");
+  }
+  return options.set("size", std::to_string(length));
+}
+
+io::Task<Result<void>> create_target(block::Graph& graph, const ConvertRequest& request,
+                                     Conversion& conversion) {
+  const std::string& filename = request.target.text;
+  const Result<CreationTable> table =
+      CreationTable::find(graph.drivers(), request.target.format, filename);
+  if (!table) {
+    co_return std::unexpected(table.error());
+  }
+  block::CreateOptions options(table->options());
+  if (auto filled = fill_options(request, *table, conversion.length, options); !filled) {
+    co_return filled;
+  }
+  if (auto possible = check_target_format(request, request.target.format); !possible) {
+    co_return possible;
+  }
+  const bool existed = access(filename.c_str(), F_OK) == 0;
+  Result<void> created = co_await table->format().create(graph, filename, options);
+  if (!created) {
+    co_return std::unexpected(creation_failure(*table, std::move(created.error()))
+                                  .prefix(fmt::format("{}: error while converting {}: ", filename,
+                                                      request.target.format)));
+  }
+  conversion.created = existed ? "" : filename;
+  conversion.created_on_file = true;
+  co_return Result<void>();
+}
+
+// The node at the bottom, which holds the data.
+const block::Node& leaf_of(const block::Node& node) {
+  const block::Edge* file = node.child("file");
+  return file == nullptr ? node : leaf_of(file->node());
+}
+
+io::Task<Result<void>> open_target(block::Graph& graph, const ConvertRequest& request,
+                                   Conversion& conversion) {
+  const block::OpenFlags flags{.discard_unmap = true,
+                               .cache_direct = request.target_cache.direct,
+                               .no_flush = request.target_cache.no_flush};
+  Result<std::unique_ptr<Edge>> target = co_await open_root(graph, request.target, flags);
+  if (!target) {
+    co_return pass(target);
+  }
+  conversion.target = std::move(*target);
+  const block::Node& node = conversion.target->node();
+  conversion.created_on_file = conversion.created_on_file && leaf_of(node).info().name == "file";
+  if (!request.create) {
+    if (auto possible = check_target_format(request, node.info().name); !possible) {
+      co_return possible;
+    }
+  }
+  if (conversion.target->length() < conversion.length) {
+    co_return fail(EINVAL, "output file is smaller than input file");
+  }
+  co_return Result<void>();
+}
+
+io::Task<Result<void>> copy(const ConvertRequest& request, Conversion& conversion) {
+  ProgressLine progress(request.quiet      ? ProgressLine::Show::kNever
+                        : request.progress ? ProgressLine::Show::kAlways
+                                           : ProgressLine::Show::kOnSignal);
+  const Edge* backing = conversion.target->node().backing();
+  const bool has_backing = backing != nullptr && request.create;
+  jobs::CopyOptions options{
+      .target = conversion.target.get(),
+      .workers = request.parallel,
+      .ordered = !request.any_order,
+      .sparse_size = request.sparse_size,
+      .target_is_zero = request.target_is_zero || (conversion.created_on_file && !has_backing),
+      .target_has_backing = has_backing,
+      .backing_length = has_backing ? backing->length() : 0,
+      .salvage = request.salvage,
+      .rate_limit = request.rate_limit,
+      .fua = request.target_cache.writethrough};
+  for (const auto& source : conversion.sources) {
+    options.sources.push_back(source.get());
+  }
+  options.progress = [&progress](uint64_t done, uint64_t total) { progress.update(done, total); };
+  if (!request.quiet) {
+    options.on_unreadable = [](uint64_t offset, const Error& error) {
+      report_warning(
+          fmt::format("error while reading offset {}: {}", offset, std::strerror(error.code())));
+    };
+  }
+  Result<void> copied = co_await jobs::copy_images(options);
+  if (copied) {
+    progress.finish();
+    copied = co_await conversion.target->flush();
+  }
+  co_return copied;
+}
+
+io::Task<Result<void>> convert(block::Graph& graph, const ConvertRequest& request,
+                               Conversion& conversion) {
+  Result<void> step = co_await open_sources(graph, request, conversion);
+  if (step) {
+    step = check_request(request, conversion);
+  }
+  if (step && request.create) {
+    step = co_await create_target(graph, request, conversion);
+  }
+  if (step) {
+    step = co_await open_target(graph, request, conversion);
+  }
+  if (step) {
+    step = co_await copy(request, conversion);
+  }
+  co_return step;
+}
+
+}  // namespace
+
+io::Task<int> convert_images(block::Graph& graph, const ConvertRequest& request) {
+  Conversion conversion;
+  Result<void> result = co_await convert(graph, request, conversion);
+  if (conversion.target != nullptr) {
+    Result<void> closed = co_await graph.detach(std::move(conversion.target));
+    result = result ? std::move(closed) : std::move(result);
+  }
+  for (std::unique_ptr<Edge>& source : conversion.sources) {
+    Result<void> closed = co_await graph.detach(std::move(source));
+    result = result ? std::move(closed) : std::move(result);
+  }
+  if (result) {
+    co_return 0;
+  }
+  report_error(result.error());
+  if (!conversion.created.empty() && unlink(conversion.created.c_str()) != 0) {
+    report_warning(fmt::format("Could not remove the incomplete '{}': {}", conversion.created,
+                               std::strerror(errno)));
+  }
+  co_return 1;
+}
+
+}  // namespace cairn::tools

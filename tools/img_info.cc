@@ -1,0 +1,153 @@
+// cairn-img info
+#include <array>
+#include <set>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "block/filename.h"
+#include "block/node_info.h"
+#include "schema/json.h"
+#include "schema/visit_block_info.h"
+#include "tools/common_image.h"
+#include "tools/common_info.h"
+#include "tools/common_report.h"
+#include "tools/common_session.h"
+#include "tools/img.h"
+
+namespace cairn::tools {
+namespace {
+
+using Chain = std::vector<schema::BlockGraphInfo>;
+
+struct InfoRequest {
+  ImageName image;
+  block::OpenFlags flags{.read_only = true, .no_backing = true, .no_io = true};
+  bool chain = false;
+  bool json = false;
+};
+
+io::Task<Result<schema::BlockGraphInfo>> describe(block::Graph& graph, ImageName name,
+                                                  block::OpenFlags flags) {
+  auto node = co_await open_image(graph, name, flags);
+  if (!node) {
+    co_return std::unexpected(could_not_open(name, std::move(node.error())));
+  }
+  Result<schema::BlockGraphInfo> info = co_await block::describe_tree(**node);
+  Result<void> released = co_await graph.release(std::move(*node));
+  co_return info;
+}
+
+// The image, and all below it when they are wanted. Each is opened by itself.
+io::Task<Result<Chain>> collect(block::Graph& graph, InfoRequest request) {
+  Chain chain;
+  std::set<std::string> seen;
+  ImageName next = request.image;
+  while (true) {
+    if (!seen.insert(next.text).second) {
+      co_return fail(ELOOP, "Backing file '{}' creates an infinite loop.", next.text);
+    }
+    Result<schema::BlockGraphInfo> info = co_await describe(graph, next, request.flags);
+    if (!info) {
+      co_return pass(info);
+    }
+    next = {.text = info->full_backing_filename.value_or(""),
+            .format = info->backing_filename_format.value_or("")};
+    chain.push_back(std::move(*info));
+    if (!request.chain || next.text.empty()) {
+      co_return chain;
+    }
+  }
+}
+
+void print_json(const Chain& chain, bool as_list) {
+  schema::JsonArray list;
+  for (const schema::BlockGraphInfo& info : chain) {
+    list.push_back(in_usual_order(to_json(info)));
+  }
+  const schema::JsonValue value =
+      as_list ? schema::JsonValue(std::move(list)) : std::move(list.front());
+  fmt::print("{}\n", to_text(value, schema::JsonLayout::kPretty));
+}
+
+void print_text(const Chain& chain) {
+  for (size_t i = 0; i < chain.size(); ++i) {
+    fmt::print("{}{}", i == 0 ? "" : "\n", info_text(chain[i]));
+  }
+}
+
+}  // namespace
+
+int img_info(std::span<const std::string> arguments) {
+  constexpr std::array kSpecs = {kHelpOption,
+                                 kFormatOption,
+                                 kShareOption,
+                                 kObjectOption,
+                                 kImageOptsOption,
+                                 kOutputOption,
+                                 OptionSpec{'t', "cache", true},
+                                 OptionSpec{kOptBackingChain, "backing-chain", false}};
+  InfoRequest request;
+  ImgCommandLine line("info", arguments, kSpecs);
+  while (const auto option = line.next()) {
+    switch (option->id) {
+      case 'f':
+        request.image.format = option->value;
+        break;
+      case 'U':
+        request.flags.force_share = true;
+        break;
+      case 't': {
+        const auto mode = parse_cache_mode(option->value);
+        if (!mode) {
+          report_error(fmt::format("Invalid cache option: {}", option->value));
+          return 1;
+        }
+        request.flags.cache_direct = mode->direct;
+        break;
+      }
+      case kOptImageOpts:
+        request.image.by_options = true;
+        break;
+      case kOptBackingChain:
+        request.chain = true;
+        break;
+      case kOptOutput: {
+        const auto json = parse_output_is_json(option->value);
+        if (!json) {
+          return 1;
+        }
+        request.json = *json;
+        break;
+      }
+    }
+  }
+  if (line.exit_code()) {
+    return *line.exit_code();
+  }
+  const std::vector<std::string> operands = line.operands();
+  if (operands.size() != 1) {
+    return line.misuse("Expecting one image file name");
+  }
+  request.image.text = operands.front();
+  if (request.image.by_options && !request.image.format.empty()) {
+    report_error("--image-opts and --format are mutually exclusive");
+    return 1;
+  }
+  auto session = Session::create();
+  if (!session) {
+    return fail_command(session.error());
+  }
+  const Result<Chain> chain = (*session)->run(collect((*session)->graph(), request));
+  if (!chain) {
+    return fail_command(chain.error());
+  }
+  if (request.json) {
+    print_json(*chain, request.chain);
+  } else {
+    print_text(*chain);
+  }
+  return 0;
+}
+
+}  // namespace cairn::tools

@@ -1,0 +1,241 @@
+// cairn-img: creates, describes, checks, compares, converts and resizes images that are not in use.
+#include <array>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "tools/common_report.h"
+#include "tools/drivers.h"
+#include "tools/img.h"
+
+namespace cairn::tools {
+namespace {
+
+constexpr std::string_view kCheckDetails =
+    "\n"
+    "  -f, --format FORMAT   format of the image; looked for when not given\n"
+    "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
+    "  --output human|json   how to show the outcome\n"
+    "  -r, --repair WHAT     repair 'leaks' alone or 'all' that is found\n"
+    "  -T, --source-cache MODE  how the host's cache is used\n"
+    "  -U, --force-share     look at an image that others write\n"
+    "  -q, --quiet           show errors alone\n"
+    "  --object DEFINITION   make an object first, for example a secret\n"
+    "  -h, --help            show this text\n"
+    "\n"
+    "Exit codes: 0 sound, 1 not checked, 2 corrupt, 3 leaks alone, 63 no checks for this format.\n";
+
+constexpr std::string_view kCompareDetails =
+    "\n"
+    "  -f, -F FORMAT         format of FILE1 and of FILE2; looked for when not given\n"
+    "  --image-opts          the files are lists of options (driver=…,file.filename=…)\n"
+    "  -s, --strict          sizes and allocation have to be equal, too\n"
+    "  -T, --source-cache MODE  how the host's cache is used\n"
+    "  -U, --force-share     read images that others write\n"
+    "  -p, --progress        show how far it is\n"
+    "  -q, --quiet           show errors alone\n"
+    "  --object DEFINITION   make an object first, for example a secret\n"
+    "  -h, --help            show this text\n"
+    "\n"
+    "Exit codes: 0 equal, 1 different, 2 not opened, 3 no block status, 4 not read.\n";
+
+constexpr std::string_view kConvertDetails =
+    "\n"
+    "  -f, --source-format FORMAT  format of the sources; looked for when not given\n"
+    "  --image-opts          the sources are lists of options (driver=…,file.filename=…)\n"
+    "  -T, --source-cache MODE     how the host's cache is used for the sources\n"
+    "  -O, --target-format FORMAT  format of the target (default: raw)\n"
+    "  --target-image-opts   the target is a list of options; needs -n\n"
+    "  -o, --target-format-options OPTIONS  how to create the target; -o help lists them\n"
+    "  -t, --target-cache MODE     how the host's cache is used for the target\n"
+    "  -b, -B, --backing FILE      make the target an overlay of FILE\n"
+    "  -F, --backing-format FORMAT format of that FILE\n"
+    "  -n, --no-create       write into a target that exists\n"
+    "  --target-is-zero      with -n: the target reads as zeroes already\n"
+    "  -S, --sparse-size SIZE      shortest run of zeroes to leave out (default: 4k, 0: none)\n"
+    "  -m, --parallel N      how many pieces to copy at once (1 to 16, default: 8)\n"
+    "  -W, --oob             write in any order\n"
+    "  -r, --rate-limit RATE most bytes a second\n"
+    "  --salvage             read what can be read; the rest becomes zeroes\n"
+    "  -C, --copy-range-offloading  let the host copy; taken as a hint\n"
+    "  -U, --force-share     read sources that others write\n"
+    "  -p, --progress        show how far it is\n"
+    "  -q, --quiet           show errors alone\n"
+    "  --object DEFINITION   make an object first, for example a secret\n"
+    "  -h, --help            show this text\n";
+
+constexpr std::string_view kCreateDetails =
+    "\n"
+    "  -f, --format FORMAT   format of the new image (default: raw)\n"
+    "  -o, --options OPTIONS how to create it; -o help lists them\n"
+    "  -b, --backing FILE    make it an overlay of FILE, whose size it takes unless given\n"
+    "  -B, -F, --backing-format FORMAT  format of that FILE\n"
+    "  -u, --backing-unsafe  do not look at that FILE\n"
+    "  -q, --quiet           show errors alone\n"
+    "  --object DEFINITION   make an object first, for example a secret\n"
+    "  -h, --help            show this text\n"
+    "\n"
+    "SIZE is in bytes, or has a suffix: k, M, G, T, P, E.\n";
+
+constexpr std::string_view kInfoDetails =
+    "\n"
+    "  -f, --format FORMAT   format of the image; looked for when not given\n"
+    "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
+    "  --backing-chain       describe the images below, too\n"
+    "  -t, --cache MODE      how the host's cache is used\n"
+    "  -U, --force-share     look at an image that others write\n"
+    "  --output human|json   how to show it\n"
+    "  --object DEFINITION   make an object first, for example a secret\n"
+    "  -h, --help            show this text\n";
+
+constexpr std::string_view kMapDetails =
+    "\n"
+    "  -f, --format FORMAT   format of the image; looked for when not given\n"
+    "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
+    "  -s, --start-offset N  where to begin\n"
+    "  -l, --max-length N    how much to look at\n"
+    "  -U, --force-share     look at an image that others write\n"
+    "  --output human|json   how to show it\n"
+    "  --object DEFINITION   make an object first, for example a secret\n"
+    "  -h, --help            show this text\n";
+
+constexpr std::string_view kResizeDetails =
+    "\n"
+    "  -f, --format FORMAT   format of the image; looked for when not given\n"
+    "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
+    "  --preallocation MODE  how to give space to what is added: off, metadata, falloc, full\n"
+    "  --shrink              data beyond the new end may go\n"
+    "  -q, --quiet           show errors alone\n"
+    "  --object DEFINITION   make an object first, for example a secret\n"
+    "  -h, --help            show this text\n"
+    "\n"
+    "SIZE is in bytes, or has a suffix: k, M, G, T, P, E; with + or - it is a difference.\n";
+
+constexpr std::array kCommands = {
+    ImgCommand{
+        "check", "Looks for errors inside an image.",
+        "[-f FORMAT | --image-opts] [--output human|json] [-r WHAT] [-T MODE] [-U] [-q] FILE",
+        kCheckDetails, img_check},
+    ImgCommand{"compare", "Tells whether two images have the same content.",
+               "[-f FORMAT] [-F FORMAT] [--image-opts] [-s] [-T MODE] [-U] [-p] [-q] FILE1 FILE2",
+               kCompareDetails, img_compare},
+    ImgCommand{"convert", "Copies images, one after the other, into one of another kind.",
+               "[-f FORMAT] [-O FORMAT] [-o OPTIONS] [-n] [OPTION…] FILE… TARGET", kConvertDetails,
+               img_convert},
+    ImgCommand{"create", "Makes a new image.",
+               "[-f FORMAT] [-o OPTIONS] [-b FILE [-B FORMAT]] [-u] [-q] FILE [SIZE]",
+               kCreateDetails, img_create},
+    ImgCommand{"info", "Describes an image.",
+               "[-f FORMAT | --image-opts] [--backing-chain] [-U] [--output human|json] FILE",
+               kInfoDetails, img_info},
+    ImgCommand{"map", "Shows where the data of an image lies.",
+               "[-f FORMAT | --image-opts] [-s N] [-l N] [-U] [--output human|json] FILE",
+               kMapDetails, img_map},
+    ImgCommand{"resize", "Makes an image larger or smaller.",
+               "[-f FORMAT | --image-opts] [--preallocation MODE] [--shrink] [-q] FILE [+|-]SIZE",
+               kResizeDetails, img_resize},
+};
+
+// Names that scripts may try and that this version does not know yet.
+constexpr std::array<std::string_view, 8> kMissingCommands = {
+    "amend", "bench", "bitmap", "commit", "dd", "measure", "rebase", "snapshot"};
+
+void print_help() {
+  fmt::print(
+      "{}\nUsage: {} [--help | --version] COMMAND [OPTION…]\n\n"
+      "Works on disk images that nobody else uses.\n\n"
+      "  -h, --help            show this text\n"
+      "  -V, --version         show the version\n"
+      "  -T, --trace WHAT      accepted; this version has no trace points\n\n"
+      "Commands ('{} COMMAND --help' tells more):\n",
+      version_line(), program_name(), program_name());
+  for (const ImgCommand& command : kCommands) {
+    fmt::print("  {} - {}\n", command.name, command.summary);
+  }
+  const block::DriverTable drivers = all_drivers();
+  std::string names;
+  for (const block::DriverInfo* driver : drivers.all()) {
+    names.append(" ").append(driver->name);
+  }
+  fmt::print(
+      "\nFormats:{}\n\n"
+      "The environment variable CAIRN_IO chooses how files are read and written: io_uring, epoll\n"
+      "(with threads), or auto.\n",
+      names);
+}
+
+int usage_error(std::string_view message) {
+  if (!message.empty()) {
+    report_error(message);
+  }
+  suggest_help("");
+  return 1;
+}
+
+// Reads the options before the subcommand; nothing when the subcommand is to run, else the exit
+// code. Stops at the first operand.
+std::optional<int> read_program_options(std::span<const std::string> arguments) {
+  constexpr std::array kSpecs = {OptionSpec{'h', "help", false}, OptionSpec{'V', "version", false},
+                                 OptionSpec{'T', "trace", true}};
+  OptionReader reader(program_name(), arguments, kSpecs);
+  while (const auto option = reader.next()) {
+    switch (option->id) {
+      case 'h':
+        print_help();
+        return 0;
+      case 'V':
+        fmt::print("{}\n", version_line());
+        return 0;
+      case 'T':
+        break;
+      default:
+        return usage_error("");
+    }
+  }
+  return std::nullopt;
+}
+
+int run_command(std::span<const std::string> arguments) {
+  const std::string& name = arguments.front();
+  if (const ImgCommand* command = find_img_command(name)) {
+    return command->run(arguments.subspan(1));
+  }
+  for (const std::string_view missing : kMissingCommands) {
+    if (name == missing) {
+      report_error(fmt::format("The command '{}' is not part of this version", name));
+      return 1;
+    }
+  }
+  return usage_error(fmt::format("Command not found: {}", name));
+}
+
+int img_main(std::vector<std::string> arguments) {
+  // The program's own options are those before the first word that is no option.
+  size_t own = 0;
+  while (own < arguments.size() && arguments[own].starts_with('-')) {
+    own += arguments[own] == "-T" || arguments[own] == "--trace" ? 2 : 1;
+  }
+  own = std::min(own, arguments.size());
+  const std::span<const std::string> all(arguments);
+  if (const auto code = read_program_options(all.first(own))) {
+    return *code;
+  }
+  if (own == arguments.size()) {
+    return usage_error("Not enough arguments");
+  }
+  return run_command(all.subspan(own));
+}
+
+}  // namespace
+
+std::span<const ImgCommand> img_commands() { return kCommands; }
+
+}  // namespace cairn::tools
+
+int main(int argc, char** argv) {
+  cairn::tools::set_program_name(argc > 0 ? argv[0] : "cairn-img");
+  const int code = cairn::tools::img_main({argv + std::min(argc, 1), argv + argc});
+  return cairn::tools::flush_output() ? code : 1;
+}

@@ -1,0 +1,224 @@
+// cairn-img map
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include <fmt/format.h>
+
+#include "tools/common_image.h"
+#include "tools/common_report.h"
+#include "tools/common_session.h"
+#include "tools/img.h"
+
+namespace cairn::tools {
+namespace {
+
+struct MapRequest {
+  ImageName image;
+  block::OpenFlags flags{.read_only = true};
+  uint64_t start = 0;
+  uint64_t length = INT64_MAX;
+  bool json = false;
+};
+
+// One line of the map: a range that is the same all over.
+struct MapEntry {
+  uint64_t start = 0;
+  uint64_t length = 0;
+  int depth = 0;
+  bool present = false;
+  bool zero = false;
+  bool data = false;
+  bool compressed = false;
+  const block::Node* host = nullptr;  // null: no offset to tell
+  uint64_t offset = 0;
+};
+
+MapEntry entry_of(uint64_t start, const block::ChainStatus& found) {
+  const block::BlockStatus& status = found.status;
+  return {.start = start,
+          .length = status.length,
+          .depth = found.depth,
+          .present = status.allocated,
+          .zero = status.zero,
+          .data = status.data,
+          .compressed = status.compressed,
+          .host = status.host,
+          .offset = status.host_offset};
+}
+
+// `next` goes on where `entry` ends, in every respect.
+bool continues(const MapEntry& entry, const MapEntry& next) {
+  return entry.depth == next.depth && entry.present == next.present && entry.zero == next.zero &&
+         entry.data == next.data && entry.compressed == next.compressed &&
+         entry.host == next.host &&
+         (entry.host == nullptr || entry.offset + entry.length == next.offset);
+}
+
+// Prints entries one by one, in either form.
+class MapPrinter {
+ public:
+  explicit MapPrinter(bool json) : json_(json) {
+    if (json_) {
+      fmt::print("[");
+    } else {
+      fmt::print("{:<16}{:<16}{:<16}{}\n", "Offset", "Length", "Mapped to", "File");
+    }
+  }
+
+  Result<void> print(const MapEntry& entry) {
+    if (json_) {
+      print_json(entry);
+      return {};
+    }
+    if (!entry.data || entry.zero) {
+      return {};
+    }
+    if (entry.host == nullptr || entry.compressed) {
+      return fail(EIO, "File contains external, encrypted or compressed clusters.");
+    }
+    fmt::print("{:<16}{:<16}{:<16}{}\n", hex(entry.start), hex(entry.length), hex(entry.offset),
+               entry.host->filename());
+    return {};
+  }
+
+  void finish() {
+    if (json_) {
+      fmt::print("]\n");
+    }
+  }
+
+ private:
+  static std::string hex(uint64_t value) { return value == 0 ? "0" : fmt::format("{:#x}", value); }
+
+  void print_json(const MapEntry& entry) {
+    fmt::print(
+        "{}{{ \"start\": {}, \"length\": {}, \"depth\": {}, \"present\": {}, \"zero\": {}, "
+        "\"data\": {}, \"compressed\": {}",
+        first_ ? "" : ",\n", entry.start, entry.length, entry.depth, entry.present, entry.zero,
+        entry.data, entry.compressed);
+    if (entry.host != nullptr && !entry.compressed) {
+      fmt::print(", \"offset\": {}", entry.offset);
+    }
+    fmt::print("}}");
+    first_ = false;
+  }
+
+  bool json_;
+  bool first_ = true;
+};
+
+io::Task<Result<void>> print_map(block::Edge& root, const MapRequest& request) {
+  MapPrinter printer(request.json);
+  const uint64_t size = root.length();
+  const uint64_t end = request.start >= size
+                           ? request.start
+                           : request.start + std::min(request.length, size - request.start);
+  MapEntry current{.start = request.start};
+  while (current.start + current.length < end) {
+    const uint64_t position = current.start + current.length;
+    Result<block::ChainStatus> found = co_await root.chain_status(position, end - position);
+    if (!found) {
+      co_return pass(found, "Failed to read image metadata: ");
+    }
+    const MapEntry next = entry_of(position, *found);
+    if (current.length == 0) {
+      current = next;
+    } else if (continues(current, next)) {
+      current.length += next.length;
+    } else {
+      if (auto printed = printer.print(current); !printed) {
+        co_return printed;
+      }
+      current = next;
+    }
+  }
+  auto printed = printer.print(current);
+  if (printed) {
+    printer.finish();
+  }
+  co_return printed;
+}
+
+io::Task<int> map(block::Graph& graph, const MapRequest& request) {
+  auto root = co_await open_root(graph, request.image, request.flags);
+  if (!root) {
+    co_return fail_command(root.error());
+  }
+  Result<void> printed = co_await print_map(**root, request);
+  Result<void> closed = co_await graph.detach(std::move(*root));
+  if (!printed) {
+    co_return fail_command(printed.error());
+  }
+  co_return closed ? 0 : fail_command(closed.error());
+}
+
+// Reads the options into `request`; the exit code when there is nothing more to do.
+std::optional<int> read_options(ImgCommandLine& line, MapRequest& request) {
+  while (const auto option = line.next()) {
+    switch (option->id) {
+      case 'f':
+        request.image.format = option->value;
+        break;
+      case 'U':
+        request.flags.force_share = true;
+        break;
+      case 's':
+      case 'l': {
+        const bool start = option->id == 's';
+        const auto size = parse_size_argument(start ? "start offset" : "max length", option->value);
+        if (!size) {
+          return fail_command(size.error());
+        }
+        (start ? request.start : request.length) = *size;
+        break;
+      }
+      case kOptImageOpts:
+        request.image.by_options = true;
+        break;
+      case kOptOutput: {
+        const auto json = parse_output_is_json(option->value);
+        if (!json) {
+          return 1;
+        }
+        request.json = *json;
+        break;
+      }
+    }
+  }
+  return line.exit_code();
+}
+
+}  // namespace
+
+int img_map(std::span<const std::string> arguments) {
+  constexpr std::array kSpecs = {kHelpOption,
+                                 kFormatOption,
+                                 kShareOption,
+                                 kObjectOption,
+                                 kImageOptsOption,
+                                 kOutputOption,
+                                 OptionSpec{'s', "start-offset", true},
+                                 OptionSpec{'l', "max-length", true}};
+  MapRequest request;
+  ImgCommandLine line("map", arguments, kSpecs);
+  if (const auto code = read_options(line, request)) {
+    return *code;
+  }
+  const std::vector<std::string> operands = line.operands();
+  if (operands.size() != 1) {
+    return line.misuse("Expecting one image file name");
+  }
+  request.image.text = operands.front();
+  if (request.image.by_options && !request.image.format.empty()) {
+    report_error("--image-opts and --format are mutually exclusive");
+    return 1;
+  }
+  auto session = Session::create();
+  if (!session) {
+    return fail_command(session.error());
+  }
+  return (*session)->run(map((*session)->graph(), request));
+}
+
+}  // namespace cairn::tools
