@@ -1,5 +1,6 @@
 #include "tools/drivers.h"
 
+#include "formats/qcow2/driver.h"
 #include "formats/raw/raw.h"
 #include "protocols/file/file.h"
 #include "protocols/null/null.h"
@@ -11,6 +12,7 @@ void register_all_drivers(block::DriverTable& table) {
   table.add(file::kHostDeviceDriver);
   table.add(null::kNullAioDriver);
   table.add(null::kNullCoDriver);
+  table.add(qcow2::kQcow2Driver);
   table.add(raw::kRawDriver);
 }
 
