@@ -97,8 +97,8 @@ TEST(Visitor, NamesTheWayThroughWrappersAndArrays) {
   EXPECT_EQ(from_json<NbdServerOptionsLegacy>("{'addr':{'type':'pigeon','data':{}}}"),
             "Parameter 'type' does not accept value 'pigeon'");
   EXPECT_EQ(from_json<NbdServerOptionsLegacy>(
-                "{'addr':{'type':'inet','data':{'host':'h','port':'1','to':70000}}}"),
-            "Parameter 'to' expects uint16_t");
+                "{'max-connections':4294967296,'addr':{'type':'unix','data':{'path':'p'}}}"),
+            "Parameter 'max-connections' expects uint32_t");
   EXPECT_EQ(from_json<QmpCapabilitiesArguments>("{'enable':[1]}"),
             "Invalid parameter type for 'enable[0]', expected: string");
   EXPECT_EQ(from_json<QmpCapabilitiesArguments>("{'enable':['telepathy']}"),

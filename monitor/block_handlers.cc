@@ -1,0 +1,91 @@
+// Commands about nodes.
+#include <cerrno>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "monitor/handlers.h"
+#include "monitor/node_info.h"
+#include "monitor/setup.h"
+
+namespace cairn::monitor {
+
+// Nodes are no devices of a virtual machine, and there is no machine.
+HandlerResult<commands::QueryBlock> handle(Services&, commands::QueryBlock, schema::NoArguments) {
+  co_return std::vector<schema::BlockInfo>();
+}
+
+HandlerResult<commands::QueryBlockstats> handle(Services& services, commands::QueryBlockstats,
+                                                schema::QueryBlockstatsArguments arguments) {
+  std::vector<schema::BlockStats> result;
+  if (arguments.query_nodes.value_or(false)) {
+    for (const block::Node* node : services.graph.nodes()) {
+      result.push_back(describe_statistics(*node));
+    }
+  }
+  co_return result;
+}
+
+HandlerResult<commands::QueryNamedBlockNodes> handle(
+    Services& services, commands::QueryNamedBlockNodes,
+    schema::QueryNamedBlockNodesArguments arguments) {
+  const bool flat = arguments.flat.value_or(false);
+  // Held, since the graph may change while one of them is being described.
+  std::vector<std::shared_ptr<block::Node>> nodes;
+  for (block::Node* node : services.graph.nodes()) {
+    nodes.push_back(node->shared_from_this());
+  }
+  std::vector<schema::BlockDeviceInfo> result;
+  for (const auto& node : nodes) {
+    Result<schema::BlockDeviceInfo> info = co_await describe_node(*node, flat);
+    if (!info) {
+      co_return pass(info);
+    }
+    result.push_back(std::move(*info));
+  }
+  co_return result;
+}
+
+HandlerResult<commands::XDebugQueryBlockGraph> handle(Services& services,
+                                                      commands::XDebugQueryBlockGraph,
+                                                      schema::NoArguments) {
+  co_return describe_graph(services.graph);
+}
+
+HandlerResult<commands::BlockdevAdd> handle(Services& services, commands::BlockdevAdd,
+                                            schema::BlockdevOptions options) {
+  Result<void> added = co_await add_node(services, options);
+  co_return added;
+}
+
+HandlerResult<commands::BlockdevDel> handle(Services& services, commands::BlockdevDel,
+                                            schema::BlockdevDelArguments arguments) {
+  Result<void> removed = co_await services.graph.remove_monitor_node(arguments.node_name);
+  co_return removed;
+}
+
+HandlerResult<commands::BlockResize> handle(Services& services, commands::BlockResize,
+                                            schema::BlockResizeArguments arguments) {
+  const std::string device = arguments.device.value_or("");
+  const std::string name = arguments.node_name.value_or("");
+  std::shared_ptr<block::Node> node = services.graph.find(name);
+  // There are no devices here, so that naming one can not be right.
+  if (!device.empty() || !node) {
+    co_return fail(ENODEV, "Cannot find device='{}' nor node-name='{}'", device, name);
+  }
+  if (arguments.size < 0) {
+    co_return fail(EINVAL, "Parameter 'size' expects a >0 size");
+  }
+  const block::Permissions wanted{.used = block::PermissionSet::kResize};
+  auto root = services.graph.attach(std::move(node), "", wanted);
+  if (!root) {
+    co_return pass(root);
+  }
+  block::ResizeOptions options;
+  options.zero_new_space = true;
+  Result<void> resized = co_await (*root)->resize(static_cast<uint64_t>(arguments.size), options);
+  Result<void> detached = co_await services.graph.detach(std::move(*root));
+  co_return resized ? std::move(detached) : std::move(resized);
+}
+
+}  // namespace cairn::monitor

@@ -1,0 +1,64 @@
+// The handlers of all commands. What each does is said in schema/*.json; the arguments have been
+// checked against it. The services outlive the task.
+#pragma once
+
+#include <vector>
+
+#include "base/result.h"
+#include "io/task.h"
+#include "monitor/services.h"
+#include "schema/commands.h"
+
+namespace cairn::monitor {
+
+namespace commands = schema::commands;
+
+template <typename Command>
+using HandlerResult = io::Task<Result<typename Command::Result>>;
+
+// control_handlers.cc
+HandlerResult<commands::QmpCapabilities> handle(Services& services, commands::QmpCapabilities,
+                                                schema::QmpCapabilitiesArguments arguments);
+HandlerResult<commands::QueryVersion> handle(Services& services, commands::QueryVersion,
+                                             schema::NoArguments);
+HandlerResult<commands::QueryCommands> handle(Services& services, commands::QueryCommands,
+                                              schema::NoArguments);
+HandlerResult<commands::QueryQmpSchema> handle(Services& services, commands::QueryQmpSchema,
+                                               schema::NoArguments);
+HandlerResult<commands::Quit> handle(Services& services, commands::Quit, schema::NoArguments);
+HandlerResult<commands::QueryJobs> handle(Services& services, commands::QueryJobs,
+                                          schema::NoArguments);
+HandlerResult<commands::QueryBlockJobs> handle(Services& services, commands::QueryBlockJobs,
+                                               schema::NoArguments);
+
+// block_handlers.cc
+HandlerResult<commands::QueryBlock> handle(Services& services, commands::QueryBlock,
+                                           schema::NoArguments);
+HandlerResult<commands::QueryBlockstats> handle(Services& services, commands::QueryBlockstats,
+                                                schema::QueryBlockstatsArguments arguments);
+HandlerResult<commands::QueryNamedBlockNodes> handle(
+    Services& services, commands::QueryNamedBlockNodes,
+    schema::QueryNamedBlockNodesArguments arguments);
+HandlerResult<commands::XDebugQueryBlockGraph> handle(Services& services,
+                                                      commands::XDebugQueryBlockGraph,
+                                                      schema::NoArguments);
+HandlerResult<commands::BlockdevAdd> handle(Services& services, commands::BlockdevAdd,
+                                            schema::BlockdevOptions options);
+HandlerResult<commands::BlockdevDel> handle(Services& services, commands::BlockdevDel,
+                                            schema::BlockdevDelArguments arguments);
+HandlerResult<commands::BlockResize> handle(Services& services, commands::BlockResize,
+                                            schema::BlockResizeArguments arguments);
+
+// export_handlers.cc
+HandlerResult<commands::NbdServerStart> handle(Services& services, commands::NbdServerStart,
+                                               schema::NbdServerOptionsLegacy options);
+HandlerResult<commands::NbdServerStop> handle(Services& services, commands::NbdServerStop,
+                                              schema::NoArguments);
+HandlerResult<commands::BlockExportAdd> handle(Services& services, commands::BlockExportAdd,
+                                               schema::BlockExportOptions options);
+HandlerResult<commands::BlockExportDel> handle(Services& services, commands::BlockExportDel,
+                                               schema::BlockExportDelArguments arguments);
+HandlerResult<commands::QueryBlockExports> handle(Services& services, commands::QueryBlockExports,
+                                                  schema::NoArguments);
+
+}  // namespace cairn::monitor

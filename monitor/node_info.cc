@@ -1,0 +1,189 @@
+// Descriptions of nodes for query-named-block-nodes and query-blockstats.
+#include "monitor/node_info.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "block/filename.h"
+
+namespace cairn::monitor {
+
+namespace {
+
+// Bytes of host storage that the image takes: what its leaves store, without its backing chain.
+std::optional<int64_t> allocated_bytes(const block::Node& node) {
+  const int64_t own = node.driver().allocated_size();
+  if (own >= 0) {
+    return own;
+  }
+  std::optional<int64_t> sum;
+  for (const auto& edge : node.children()) {
+    if (edge->role() == block::ChildRole::kBacking) {
+      continue;
+    }
+    if (const auto bytes = allocated_bytes(edge->node())) {
+      sum = sum.value_or(0) + *bytes;
+    }
+  }
+  return sum;
+}
+
+schema::BlockdevDetectZeroesOptions detect_zeroes(const block::Node& node) {
+  switch (node.options().detect_zeroes) {
+    case block::NodeOptions::DetectZeroes::kOn:
+      return schema::BlockdevDetectZeroesOptions::kOn;
+    case block::NodeOptions::DetectZeroes::kUnmap:
+      return schema::BlockdevDetectZeroesOptions::kUnmap;
+    case block::NodeOptions::DetectZeroes::kOff:
+      break;
+  }
+  return schema::BlockdevDetectZeroesOptions::kOff;
+}
+
+// The backing file as the image or, where they say something else, the node's options name it.
+std::string backing_name(const block::Node& node) {
+  const block::Edge* edge = node.child("backing");
+  return edge ? edge->node().filename() : node.driver().backing_filename();
+}
+
+std::vector<schema::BlockPermission> permission_list(block::PermissionSet set) {
+  std::vector<schema::BlockPermission> result;
+  const std::pair<block::PermissionSet::Bit, schema::BlockPermission> all[] = {
+      {block::PermissionSet::kConsistentRead, schema::BlockPermission::kConsistentRead},
+      {block::PermissionSet::kWrite, schema::BlockPermission::kWrite},
+      {block::PermissionSet::kWriteUnchanged, schema::BlockPermission::kWriteUnchanged},
+      {block::PermissionSet::kResize, schema::BlockPermission::kResize},
+  };
+  for (const auto& [bit, permission] : all) {
+    if (set.has(bit)) {
+      result.push_back(permission);
+    }
+  }
+  return result;
+}
+
+int64_t as_signed(uint64_t count) { return static_cast<int64_t>(count); }
+
+}  // namespace
+
+io::Task<Result<schema::ImageInfo>> describe_image(const block::Node& node) {
+  block::Driver& driver = node.driver();
+  schema::ImageInfo info;
+  info.filename = node.filename();
+  info.format = node.info().name;
+  info.virtual_size = as_signed(node.length());
+  info.actual_size = allocated_bytes(node);
+  info.dirty_flag = driver.dirty();
+  if (driver.cluster_size() != 0) {
+    info.cluster_size = driver.cluster_size();
+  }
+  if (std::string name = driver.backing_filename(); !name.empty()) {
+    info.full_backing_filename = block::resolve_relative(node.filename(), name);
+    info.backing_filename = std::move(name);
+    if (std::string format = driver.backing_format(); !format.empty()) {
+      info.backing_filename_format = std::move(format);
+    }
+  }
+  auto specific = co_await driver.specific_info();
+  if (!specific) {
+    co_return pass(specific);
+  }
+  if (*specific) {
+    info.format_specific = std::move(**specific);
+  }
+  co_return info;
+}
+
+io::Task<Result<schema::BlockDeviceInfo>> describe_node(const block::Node& node, bool flat) {
+  schema::BlockDeviceInfo info;
+  info.file = node.filename();
+  info.node_name = node.name();
+  info.ro = node.read_only();
+  info.drv = node.info().name;
+  info.active = true;
+  info.detect_zeroes = detect_zeroes(node);
+  info.cache.writeback = true;
+  info.cache.direct = node.options().cache_direct;
+  info.cache.no_flush = node.options().no_flush;
+  if (std::string backing = backing_name(node); !backing.empty()) {
+    info.backing_file = std::move(backing);
+  }
+  for (const auto& edge : node.children()) {
+    info.children.push_back({.child = edge->name(), .node_name = edge->node().name()});
+  }
+  auto image = co_await describe_image(node);
+  if (!image) {
+    co_return pass(image);
+  }
+  info.image = std::move(*image);
+  // The images below, each inside the one above it.
+  schema::ImageInfo* above = &info.image;
+  const block::Edge* backing = node.child("backing");
+  while (!flat && backing) {
+    auto below = co_await describe_image(backing->node());
+    if (!below) {
+      co_return pass(below);
+    }
+    above->backing_image.emplace(std::move(*below));
+    above = &**above->backing_image;
+    backing = backing->node().child("backing");
+  }
+  co_return info;
+}
+
+schema::BlockStats describe_statistics(const block::Node& node) {
+  const block::Statistics& counters = node.statistics();
+  schema::BlockStats info;
+  info.node_name = node.name();
+  schema::BlockDeviceStats& stats = info.stats;
+  stats.rd_bytes = as_signed(counters.read_bytes);
+  stats.wr_bytes = as_signed(counters.write_bytes);
+  stats.unmap_bytes = as_signed(counters.unmap_bytes);
+  stats.rd_operations = as_signed(counters.read_operations);
+  stats.wr_operations = as_signed(counters.write_operations);
+  stats.flush_operations = as_signed(counters.flush_operations);
+  stats.unmap_operations = as_signed(counters.unmap_operations);
+  stats.wr_highest_offset = as_signed(counters.write_highest_offset);
+  stats.account_failed = true;
+  stats.account_invalid = true;
+  if (const block::Edge* file = node.child("file")) {
+    info.parent.emplace(describe_statistics(file->node()));
+  }
+  if (const block::Edge* backing = node.child("backing")) {
+    info.backing.emplace(describe_statistics(backing->node()));
+  }
+  return info;
+}
+
+schema::XDbgBlockGraph describe_graph(const block::Graph& graph) {
+  schema::XDbgBlockGraph result;
+  std::map<const block::Node*, uint64_t> ids;
+  uint64_t next = 1;
+  const auto add_vertex = [&](schema::XDbgBlockGraphNodeType type, std::string name) {
+    result.nodes.push_back({.id = next, .type = type, .name = std::move(name)});
+    return next++;
+  };
+  for (const block::Node* node : graph.nodes()) {
+    ids[node] = add_vertex(schema::XDbgBlockGraphNodeType::kBlockDriver, node->name());
+  }
+  for (const block::Node* node : graph.nodes()) {
+    for (const block::Edge* edge : node->parents()) {
+      const uint64_t parent = edge->parent()
+                                  ? ids[edge->parent()]
+                                  : add_vertex(schema::XDbgBlockGraphNodeType::kBlockBackend, "");
+      const block::Permissions permissions = edge->permissions();
+      result.edges.push_back({.parent = parent,
+                              .child = ids[node],
+                              .name = edge->name(),
+                              .perm = permission_list(permissions.used),
+                              .shared_perm = permission_list(permissions.shared)});
+    }
+  }
+  return result;
+}
+
+}  // namespace cairn::monitor

@@ -1,0 +1,32 @@
+// Services: what the commands of the monitor work on. The program owns all of it and outlives every
+// session.
+#pragma once
+
+#include <functional>
+
+#include "block/graph.h"
+#include "exports/export.h"
+#include "exports/nbd/server.h"
+#include "io/event.h"
+#include "monitor/events.h"
+
+namespace cairn::monitor {
+
+// What is reported to standard error while it happens; all off unless --trace asks for it.
+struct TraceSwitches {
+  bool commands = false;
+  bool replies = false;
+  bool events = false;
+};
+
+struct Services {
+  block::Graph& graph;
+  exports::ExportRegistry& exports;
+  nbd::Server& nbd_server;
+  EventHub& events;
+  // Set by quit: the program is to end.
+  io::Event& stop;
+  TraceSwitches trace;
+};
+
+}  // namespace cairn::monitor

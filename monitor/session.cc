@@ -1,0 +1,232 @@
+// Reading, answering and writing. The writer is a task of its own, so that events go out while the
+// reader waits for the client; it takes all that has piled up at once.
+#include "monitor/session.h"
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <span>
+#include <utility>
+
+#include "io/task_group.h"
+#include "io/timer.h"
+#include "monitor/dispatch.h"
+#include "monitor/version.h"
+#include "schema/commands.h"
+
+namespace cairn::monitor {
+
+namespace {
+
+constexpr size_t kReadBytes = 4096;
+// Above this no more requests are taken until the client has read its replies.
+constexpr size_t kOutboxFull = size_t{256} << 10;
+// Events above this end the session: better a visible end than events that are silently missing.
+constexpr size_t kOutboxLimit = size_t{8} << 20;
+// How long a client that does not read may delay the end of the program.
+constexpr std::chrono::milliseconds kFarewell(2000);
+
+std::string_view class_name(ErrorClass error_class) {
+  switch (error_class) {
+    case ErrorClass::kCommandNotFound:
+      return "CommandNotFound";
+    case ErrorClass::kDeviceNotActive:
+      return "DeviceNotActive";
+    case ErrorClass::kDeviceNotFound:
+      return "DeviceNotFound";
+    case ErrorClass::kKvmMissingCap:
+      return "KVMMissingCap";
+    case ErrorClass::kGenericError:
+      break;
+  }
+  return "GenericError";
+}
+
+schema::JsonValue greeting() {
+  schema::JsonObject inner;
+  inner.add("version", to_json(version_info()));
+  inner.add("capabilities", schema::JsonArray{to_json(schema::QMPCapability::kOob)});
+  schema::JsonObject outer;
+  outer.add("QMP", std::move(inner));
+  return outer;
+}
+
+schema::JsonValue reply(Result<schema::JsonValue> result, std::optional<schema::JsonValue> id) {
+  schema::JsonObject message;
+  if (result) {
+    message.add("return", std::move(*result));
+  } else {
+    schema::JsonObject error;
+    error.add("class", class_name(result.error().error_class()));
+    error.add("desc", result.error().message());
+    message.add("error", std::move(error));
+  }
+  if (id) {
+    message.add("id", std::move(*id));
+  }
+  return message;
+}
+
+std::unexpected<Error> not_found(std::string message) {
+  return std::unexpected(Error(ENOENT, std::move(message), ErrorClass::kCommandNotFound));
+}
+
+}  // namespace
+
+Session::Session(Services& services, Connection& connection, bool pretty)
+    : services_(services), connection_(connection), pretty_(pretty) {}
+
+Session::~Session() { services_.events.remove(*this); }
+
+io::Task<void> Session::run(io::CancelToken token) {
+  send(greeting());
+  io::TaskGroup writer;
+  writer.spawn(write_replies());
+  co_await read_requests(token);
+  services_.events.remove(*this);
+  closing_ = true;
+  work_.set();
+  {
+    const io::Deadline farewell(writing_, kFarewell);
+    co_await writer.join();
+  }
+  connection_.shutdown();
+}
+
+io::Task<void> Session::read_requests(io::CancelToken token) {
+  // Two things end the reading: the owner, and a client that can not be written to any more.
+  class Relay final : public io::CancelHook {
+   public:
+    Relay(io::CancelSource& source, io::CancelToken token) : source_(source) { arm(token); }
+    ~Relay() override = default;
+
+   private:
+    void on_cancel() override { source_.cancel(); }
+    io::CancelSource& source_;
+  };
+  const Relay relay(reading_, token);
+  std::array<std::byte, kReadBytes> buffer;
+  while (!finished() && !token.cancelled()) {
+    const Result<size_t> count = co_await connection_.read_some(buffer, reading_.token());
+    if (!count || *count == 0) {
+      break;
+    }
+    std::string_view input(reinterpret_cast<const char*>(buffer.data()), *count);
+    while (!finished()) {
+      std::optional<Result<schema::JsonValue>> item = stream_.next(input);
+      if (!item) {
+        break;
+      }
+      co_await answer(std::move(*item));
+      const bool room = co_await room_.wait(reading_.token());
+      if (!room) {
+        break;
+      }
+    }
+  }
+}
+
+io::Task<void> Session::write_replies() {
+  while (!failed_ && (!closing_ || !outbox_.empty())) {
+    work_.reset();
+    if (outbox_.empty()) {
+      co_await work_.wait();
+      continue;
+    }
+    const std::string sending = std::exchange(outbox_, {});
+    room_.set();
+    const Result<void> written = co_await connection_.write_all(sending, writing_.token());
+    if (!written) {
+      failed_ = true;
+    }
+  }
+  room_.set();
+  if (failed_) {
+    reading_.cancel();
+  }
+}
+
+io::Task<void> Session::answer(Result<schema::JsonValue> item) {
+  std::optional<schema::JsonValue> id;
+  Result<schema::JsonValue> result = std::move(item);
+  if (result) {
+    if (services_.trace.commands) {
+      trace("qmp_command", schema::to_text(*result));
+    }
+    id = take_id(*result);
+    Result<Request> request = parse_request(std::move(*result), oob_enabled_);
+    if (request) {
+      result = co_await execute(std::move(*request));
+    } else {
+      result = pass(request);
+    }
+  }
+  const schema::JsonValue message = reply(std::move(result), std::move(id));
+  if (services_.trace.replies) {
+    trace("qmp_reply", schema::to_text(message));
+  }
+  send(message);
+}
+
+io::Task<Result<schema::JsonValue>> Session::execute(Request request) {
+  if (!negotiated_) {
+    if (request.command == schema::commands::QmpCapabilities::kName) {
+      co_return negotiate(request.arguments);
+    }
+    co_return not_found("Expecting capabilities negotiation with 'qmp_capabilities'");
+  }
+  const CommandEntry* command = find_command(request.command);
+  if (!command) {
+    co_return not_found(fmt::format("The command {} has not been found", request.command));
+  }
+  if (request.out_of_band && !command->allow_oob) {
+    co_return fail(EINVAL, "The command {} does not support OOB", request.command);
+  }
+  auto task = command->run(services_, std::move(request.arguments));
+  Result<schema::JsonValue> result = co_await std::move(task);
+  co_return result;
+}
+
+Result<schema::JsonValue> Session::negotiate(const schema::JsonValue& arguments) {
+  auto decoded = schema::decode<schema::QmpCapabilitiesArguments>(arguments);
+  if (!decoded) {
+    return pass(decoded);
+  }
+  // There is one capability, so that it is enabled when anything is.
+  oob_enabled_ = decoded->enable && !decoded->enable->empty();
+  negotiated_ = true;
+  services_.events.add(*this);
+  return schema::JsonValue(schema::JsonObject());
+}
+
+void Session::on_event(const schema::JsonValue& message) {
+  if (services_.trace.events) {
+    trace("qmp_event", schema::to_text(message));
+  }
+  send(message);
+  if (outbox_.size() > kOutboxLimit) {
+    failed_ = true;
+    writing_.cancel();
+    reading_.cancel();
+  }
+}
+
+// Lines end in CR LF, as the specification asks for.
+void Session::send(const schema::JsonValue& message) {
+  const auto layout = pretty_ ? schema::JsonLayout::kPretty : schema::JsonLayout::kLine;
+  for (const char c : schema::to_text(message, layout)) {
+    outbox_ += c == '\n' ? "\r\n" : std::string_view(&c, 1);
+  }
+  outbox_ += "\r\n";
+  if (outbox_.size() >= kOutboxFull) {
+    room_.reset();
+  }
+  work_.set();
+}
+
+void Session::trace(std::string_view what, std::string_view text) const {
+  fmt::print(stderr, "{} monitor={} {}\n", what, static_cast<const void*>(this), text);
+}
+
+}  // namespace cairn::monitor

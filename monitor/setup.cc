@@ -1,0 +1,57 @@
+// Checks that belong to the way in rather than to what is set up.
+#include "monitor/setup.h"
+
+#include <cerrno>
+#include <utility>
+
+#include "monitor/address.h"
+
+namespace cairn::monitor {
+
+namespace {
+
+template <typename Options>
+io::Task<Result<void>> start_server(Services& services, const Options& options) {
+  auto address = to_io(options.addr);
+  if (!address) {
+    co_return pass(address);
+  }
+  nbd::ServerOptions server;
+  server.address = std::move(*address);
+  server.max_connections = options.max_connections.value_or(server.max_connections);
+  server.handshake_max_seconds =
+      options.handshake_max_seconds.value_or(server.handshake_max_seconds);
+  auto starting = services.nbd_server.start(std::move(server));
+  Result<void> started = co_await std::move(starting);
+  co_return started;
+}
+
+}  // namespace
+
+io::Task<Result<void>> add_node(Services& services, const schema::BlockdevOptions& options) {
+  if (!options.node_name) {
+    co_return fail(EINVAL, "'node-name' must be specified for the root node");
+  }
+  Result<void> added = co_await services.graph.add_monitor_node(options);
+  co_return added;
+}
+
+io::Task<Result<void>> add_export(Services& services, const schema::BlockExportOptions& options) {
+  if (options.iothread) {
+    co_return fail(ENOENT, "iothread \"{}\" not found", *options.iothread);
+  }
+  Result<void> added = co_await services.exports.add(options);
+  co_return added;
+}
+
+io::Task<Result<void>> start_nbd_server(Services& services,
+                                        const schema::NbdServerOptions& options) {
+  return start_server(services, options);
+}
+
+io::Task<Result<void>> start_nbd_server(Services& services,
+                                        const schema::NbdServerOptionsLegacy& options) {
+  return start_server(services, options);
+}
+
+}  // namespace cairn::monitor

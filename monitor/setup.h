@@ -1,0 +1,24 @@
+// What a command and the command line's option of the same purpose have in common.
+#pragma once
+
+#include "base/result.h"
+#include "io/task.h"
+#include "monitor/services.h"
+#include "schema/types_block_export.h"
+#include "schema/types_block_options.h"
+
+namespace cairn::monitor {
+
+// Makes a node that is known by its name. `services` and `options` outlive the tasks.
+[[nodiscard]] io::Task<Result<void>> add_node(Services& services,
+                                              const schema::BlockdevOptions& options);
+
+[[nodiscard]] io::Task<Result<void>> add_export(Services& services,
+                                                const schema::BlockExportOptions& options);
+
+[[nodiscard]] io::Task<Result<void>> start_nbd_server(Services& services,
+                                                      const schema::NbdServerOptions& options);
+[[nodiscard]] io::Task<Result<void>> start_nbd_server(
+    Services& services, const schema::NbdServerOptionsLegacy& options);
+
+}  // namespace cairn::monitor

@@ -1,0 +1,55 @@
+// cairnd: serves disk images, controlled by its command line and by QMP.
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "io/reactor.h"
+#include "io/signal.h"
+#include "tools/cairnd_daemon.h"
+#include "tools/cairnd_options.h"
+#include "tools/cairnd_process.h"
+
+namespace {
+
+int fail_to_start(const char* name, const cairn::Error& error) {
+  fmt::print(stderr, "{}: {}\n", name, error.message());
+  return EXIT_FAILURE;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // getopt's messages begin with argv[0]; ours have no directory in front, either.
+  argv[0] = program_invocation_short_name;
+  const char* name = argv[0];
+  int exit_code = EXIT_SUCCESS;
+  const auto options = cairn::tools::parse_command_line(argc, argv, exit_code);
+  if (!options) {
+    return exit_code;
+  }
+  std::optional<cairn::tools::Background> background;
+  if (options->daemonize) {
+    auto entered = cairn::tools::Background::enter();
+    if (!entered) {
+      return fail_to_start(name, entered.error());
+    }
+    background.emplace(std::move(*entered));
+  }
+  std::signal(SIGPIPE, SIG_IGN);
+  const auto signals = cairn::io::SignalWatcher::create({SIGINT, SIGTERM, SIGHUP});
+  if (!signals) {
+    return fail_to_start(name, signals.error());
+  }
+  const auto reactor = cairn::io::Reactor::create(options->io);
+  if (!reactor) {
+    return fail_to_start(name, reactor.error());
+  }
+  cairn::tools::Daemon daemon(name, *options, *signals, background ? &*background : nullptr);
+  return (*reactor)->block_on(daemon.run());
+}

@@ -1,0 +1,280 @@
+// Setting up, serving and ending.
+#include "tools/cairnd_daemon.h"
+
+#include <fnmatch.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "io/cancel.h"
+#include "io/task_group.h"
+#include "monitor/setup.h"
+#include "schema/commands.h"
+#include "schema/visit_monitor_options.h"
+#include "tools/drivers.h"
+
+namespace cairn::tools {
+
+namespace {
+
+// A T from the value of an option.
+template <typename T>
+Result<T> decode_option(std::string_view text, std::string_view implied_key) {
+  auto parsed = parse_schema_text(text, implied_key);
+  if (!parsed) {
+    return pass(parsed);
+  }
+  const auto form = parsed->keyval ? schema::InputForm::kKeyval : schema::InputForm::kJson;
+  return schema::decode<T>(parsed->value, form);
+}
+
+}  // namespace
+
+Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalWatcher& signals,
+               Background* background)
+    : name_(std::move(name)),
+      options_(options),
+      signals_(signals),
+      background_(background),
+      graph_(drivers_),
+      exports_(graph_),
+      nbd_server_(exports_),
+      services_{.graph = graph_,
+                .exports = exports_,
+                .nbd_server = nbd_server_,
+                .events = events_,
+                .stop = stop_,
+                .trace = {}} {
+  register_all_drivers(drivers_);
+  exports_.add_type(nbd_server_);
+  exports_.set_on_deleted([this](const std::string& id) {
+    schema::BlockExportDeletedEvent data;
+    data.id = id;
+    events_.raise<schema::events::BlockExportDeleted>(data);
+  });
+}
+
+io::Task<int> Daemon::run() {
+  Result<void> done = co_await set_up();
+  if (done) {
+    co_await serve();
+  } else {
+    report(done.error());
+  }
+  const Result<void> ended = co_await tear_down();
+  if (!ended) {
+    report(ended.error());
+  }
+  pidfile_.reset();
+  co_return done&& ended ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+io::Task<Result<void>> Daemon::set_up() {
+  Result<void> traced = enable_trace();
+  if (!traced) {
+    co_return traced;
+  }
+  for (const SetupOption& option : options_.setup) {
+    Result<void> applied = co_await apply(option);
+    if (!applied) {
+      co_return pass(applied, option.spelled() + ": ");
+    }
+  }
+  if (!options_.pidfile.empty()) {
+    auto pidfile = PidFile::create(options_.pidfile);
+    if (!pidfile) {
+      co_return pass(pidfile, "cannot create PID file: ");
+    }
+    pidfile_ = std::make_unique<PidFile>(std::move(*pidfile));
+  }
+  if (background_) {
+    Result<void> detached = background_->ready();
+    co_return detached;
+  }
+  co_return Result<void>();
+}
+
+// "[enable=]PATTERN": the names of what is reported.
+Result<void> Daemon::enable_trace() {
+  for (const std::string& text : options_.trace) {
+    const std::string pattern = text.starts_with("enable=") ? text.substr(7) : text;
+    if (pattern.find_first_of(",=") != pattern.npos) {
+      return fail(EINVAL, "--trace {}: only '[enable=]PATTERN' is available", text);
+    }
+    const std::pair<const char*, bool*> switches[] = {
+        {"qmp_command", &services_.trace.commands},
+        {"qmp_reply", &services_.trace.replies},
+        {"qmp_event", &services_.trace.events},
+    };
+    for (const auto& [event, enabled] : switches) {
+      *enabled = *enabled || fnmatch(pattern.c_str(), event, 0) == 0;
+    }
+  }
+  return {};
+}
+
+io::Task<Result<void>> Daemon::apply(const SetupOption& option) {
+  Result<void> result;
+  switch (option.kind) {
+    case SetupOption::Kind::kBlockdev:
+      result = co_await add_blockdev(option.text);
+      break;
+    case SetupOption::Kind::kChardev:
+      result = co_await add_chardev(option.text);
+      break;
+    case SetupOption::Kind::kExport:
+      result = co_await add_export(option.text);
+      break;
+    case SetupOption::Kind::kNbdServer:
+      result = co_await start_nbd_server(option.text);
+      break;
+    case SetupOption::Kind::kMonitor:
+      result = add_monitor(option.text);
+      break;
+    case SetupOption::Kind::kObject:
+      result = add_object(option.text);
+      break;
+  }
+  co_return result;
+}
+
+io::Task<Result<void>> Daemon::add_blockdev(std::string text) {
+  const auto options = decode_option<schema::BlockdevOptions>(text, "driver");
+  if (!options) {
+    co_return std::unexpected(options.error());
+  }
+  Result<void> added = co_await monitor::add_node(services_, *options);
+  co_return added;
+}
+
+io::Task<Result<void>> Daemon::add_chardev(std::string text) {
+  auto settings = monitor::parse_chardev(text);
+  if (!settings) {
+    co_return pass(settings);
+  }
+  for (const std::string& warning : settings->warnings) {
+    fmt::print(stderr, "{}: --chardev {}: warning: {}\n", name_, text, warning);
+  }
+  const bool stdio = settings->kind == monitor::ChardevSettings::Kind::kStdio;
+  if (stdio && options_.daemonize) {
+    co_return fail(EINVAL, "cannot use stdio with -daemonize");
+  }
+  for (const auto& other : chardevs_) {
+    if (other->id() == settings->id) {
+      co_return fail(EEXIST, "attempt to add duplicate property '{}' to object (type 'container')",
+                     settings->id);
+    }
+    if (stdio && other->kind() == monitor::ChardevSettings::Kind::kStdio) {
+      co_return fail(EBUSY, "cannot use stdio by multiple character devices");
+    }
+  }
+  auto opening = monitor::Chardev::open(std::move(*settings));
+  auto chardev = co_await std::move(opening);
+  if (!chardev) {
+    co_return pass(chardev);
+  }
+  chardevs_.push_back(std::move(*chardev));
+  co_return Result<void>();
+}
+
+io::Task<Result<void>> Daemon::add_export(std::string text) {
+  const auto options = decode_option<schema::BlockExportOptions>(text, "type");
+  if (!options) {
+    co_return std::unexpected(options.error());
+  }
+  Result<void> added = co_await monitor::add_export(services_, *options);
+  co_return added;
+}
+
+io::Task<Result<void>> Daemon::start_nbd_server(std::string text) {
+  const auto options = decode_option<schema::NbdServerOptions>(text, "");
+  if (!options) {
+    co_return std::unexpected(options.error());
+  }
+  Result<void> started = co_await monitor::start_nbd_server(services_, *options);
+  co_return started;
+}
+
+Result<void> Daemon::add_monitor(std::string_view text) {
+  const auto options = decode_option<schema::MonitorOptions>(text, "chardev");
+  if (!options) {
+    return std::unexpected(options.error());
+  }
+  if (options->mode == schema::MonitorMode::kReadline) {
+    return fail(ENOTSUP, "Only QMP is supported");
+  }
+  for (const auto& chardev : chardevs_) {
+    if (chardev->id() != options->chardev) {
+      continue;
+    }
+    if (chardev->in_use()) {
+      return fail(EBUSY, "Device '{}' is in use", chardev->id());
+    }
+    chardev->set_in_use();
+    monitors_.push_back(
+        std::make_unique<monitor::Monitor>(services_, *chardev, options->pretty.value_or(false)));
+    return {};
+  }
+  return fail(ENOENT, "chardev \"{}\" not found", options->chardev);
+}
+
+// There are no types of object yet.
+Result<void> Daemon::add_object(std::string_view text) {
+  const auto parsed = parse_schema_text(text, "qom-type");
+  if (!parsed) {
+    return std::unexpected(parsed.error());
+  }
+  const schema::JsonObject* object = parsed->value.as_object();
+  const schema::JsonValue* type = object ? object->find("qom-type") : nullptr;
+  if (!type) {
+    return fail(EINVAL, "Parameter 'qom-type' is missing");
+  }
+  if (!type->is_string()) {
+    return fail(EINVAL, "Invalid parameter type for 'qom-type', expected: string");
+  }
+  return fail(EINVAL, "Parameter 'qom-type' does not accept value '{}'", *type->as_string());
+}
+
+io::Task<void> Daemon::serve() {
+  io::CancelSource ending;
+  io::TaskGroup tasks;
+  tasks.spawn(watch_signals(ending.token()));
+  for (const auto& monitor : monitors_) {
+    tasks.spawn(monitor->run(ending.token()));
+  }
+  co_await stop_.wait();
+  ending.cancel();
+  co_await tasks.join();
+}
+
+io::Task<void> Daemon::watch_signals(io::CancelToken token) {
+  const Result<int> signal = co_await signals_.next(token);
+  if (signal) {
+    stop_.set();
+  }
+}
+
+io::Task<Result<void>> Daemon::tear_down() {
+  monitors_.clear();
+  chardevs_.clear();
+  co_await exports_.remove_all();
+  if (nbd_server_.running()) {
+    const Result<void> stopped = co_await nbd_server_.stop();
+    static_cast<void>(stopped);
+  }
+  Result<void> closed = co_await graph_.close_all();
+  co_return closed;
+}
+
+void Daemon::report(const Error& error) const {
+  fmt::print(stderr, "{}: {}\n", name_, error.message());
+  if (!error.hint().empty()) {
+    fmt::print(stderr, "{}\n", error.hint());
+  }
+}
+
+}  // namespace cairn::tools

@@ -1,0 +1,202 @@
+// Only what works is in the help and in the table of options.
+#include "tools/cairnd_options.h"
+
+#include <getopt.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "monitor/version.h"
+#include "schema/json_stream.h"
+#include "schema/keyval.h"
+
+namespace cairn::tools {
+
+namespace {
+
+enum OptionCode : int {
+  kHelp = 'h',
+  kVersion = 'V',
+  kTrace = 'T',
+  kBlockdev = 256,
+  kChardev,
+  kDaemonize,
+  kExport,
+  kIo,
+  kMonitor,
+  kNbdServer,
+  kObject,
+  kPidfile,
+};
+
+constexpr option kLongOptions[] = {
+    {"blockdev", required_argument, nullptr, kBlockdev},
+    {"chardev", required_argument, nullptr, kChardev},
+    {"daemonize", no_argument, nullptr, kDaemonize},
+    {"export", required_argument, nullptr, kExport},
+    {"help", no_argument, nullptr, kHelp},
+    {"io", required_argument, nullptr, kIo},
+    {"monitor", required_argument, nullptr, kMonitor},
+    {"nbd-server", required_argument, nullptr, kNbdServer},
+    {"object", required_argument, nullptr, kObject},
+    {"pidfile", required_argument, nullptr, kPidfile},
+    {"trace", required_argument, nullptr, kTrace},
+    {"version", no_argument, nullptr, kVersion},
+    {nullptr, 0, nullptr, 0},
+};
+
+constexpr std::string_view kHelpText = R"(
+  -h, --help             show this help and exit
+  -V, --version          show the version and exit
+  -T, --trace [enable=]PATTERN
+                         report matching events to standard error while they
+                         happen: qmp_command, qmp_reply, qmp_event; PATTERN may
+                         hold * and ?
+  --blockdev driver=DRIVER,node-name=NAME[,OPTION=VALUE...]
+                         make a block node; nested options are written with
+                         dots: file.driver=file,file.filename=disk.img
+  --chardev socket,id=ID,path=PATH[,server=on][,wait=off]
+  --chardev socket,id=ID,host=HOST,port=PORT[,server=on][,wait=off]
+  --chardev stdio,id=ID
+  --chardev null,id=ID   make a character device for a monitor to talk through
+  --daemonize            go to the background when everything is set up
+  --export type=nbd,id=ID,node-name=NODE[,name=NAME][,writable=on|off]
+           [,description=TEXT][,writethrough=on|off]
+                         serve a node by the NBD server
+  --io=auto|io_uring|epoll
+                         how to talk to the kernel (default: auto, which takes
+                         io_uring where the kernel offers it)
+  --monitor chardev=ID[,mode=control][,pretty=on|off]
+                         speak QMP on a character device
+  --nbd-server addr.type=unix,addr.path=PATH[,max-connections=N]
+               [,handshake-max-seconds=N]
+  --nbd-server addr.type=inet,addr.host=HOST,addr.port=PORT[,...]
+                         start the NBD server
+  --object TYPE,id=ID[,OPTION=VALUE...]
+                         make an object; there are no types of object yet
+  --pidfile PATH         write the process id to a file, which is removed at the
+                         end
+
+Values with nested options may be given as JSON objects, too. Options take
+effect in the order they are given.
+)";
+
+bool called_as_peer(std::string_view name) { return name.starts_with("qemu"); }
+
+void print_help(std::string_view name) {
+  fmt::print("Usage: {} [options]\n{} storage daemon\n{}", name,
+             called_as_peer(name) ? "QEMU" : "Cairn", kHelpText);
+}
+
+void print_version(std::string_view name) {
+  const schema::VersionInfo info = monitor::version_info();
+  fmt::print("{} version {}.{}.{} ({})\nCopyright (c) 2026 the Cairn authors\n", name,
+             info.qemu.major, info.qemu.minor, info.qemu.micro, info.package);
+}
+
+std::optional<SetupOption::Kind> setup_kind(int code) {
+  switch (code) {
+    case kBlockdev:
+      return SetupOption::Kind::kBlockdev;
+    case kChardev:
+      return SetupOption::Kind::kChardev;
+    case kExport:
+      return SetupOption::Kind::kExport;
+    case kMonitor:
+      return SetupOption::Kind::kMonitor;
+    case kNbdServer:
+      return SetupOption::Kind::kNbdServer;
+    case kObject:
+      return SetupOption::Kind::kObject;
+    default:
+      return std::nullopt;
+  }
+}
+
+// Stores one option; false when the program is to end with `exit_code`.
+bool take_option(DaemonOptions& options, int code, const char* name, int& exit_code) {
+  if (const auto kind = setup_kind(code)) {
+    options.setup.push_back({*kind, optarg});
+    return true;
+  }
+  switch (code) {
+    case kHelp:
+      print_help(name);
+      exit_code = EXIT_SUCCESS;
+      return false;
+    case kVersion:
+      print_version(name);
+      exit_code = EXIT_SUCCESS;
+      return false;
+    case kTrace:
+      options.trace.emplace_back(optarg);
+      return true;
+    case kDaemonize:
+      options.daemonize = true;
+      return true;
+    case kPidfile:
+      options.pidfile = optarg;
+      return true;
+    case kIo: {
+      const auto io = io::parse_backend_kind(optarg);
+      if (!io) {
+        fmt::print(stderr, "{}: --io={}: {}\n", name, optarg, io.error().message());
+        exit_code = EXIT_FAILURE;
+        return false;
+      }
+      options.io = *io;
+      return true;
+    }
+    default:
+      // getopt has said what is wrong.
+      exit_code = EXIT_FAILURE;
+      return false;
+  }
+}
+
+}  // namespace
+
+std::string SetupOption::spelled() const {
+  constexpr std::string_view kNames[] = {"blockdev", "chardev",    "export",
+                                         "monitor",  "nbd-server", "object"};
+  return fmt::format("--{} {}", kNames[static_cast<size_t>(kind)], text);
+}
+
+std::optional<DaemonOptions> parse_command_line(int argc, char** argv, int& exit_code) {
+  DaemonOptions options;
+  // Operands are looked at in their place; '-' makes getopt hand them over as option 1.
+  while (true) {
+    const int code = getopt_long(argc, argv, "-hVT:", kLongOptions, nullptr);
+    if (code == -1) {
+      break;
+    }
+    if (code == 1) {
+      fmt::print(stderr, "{}: {}: Unexpected argument\n", argv[0], optarg);
+      exit_code = EXIT_FAILURE;
+      return std::nullopt;
+    }
+    if (!take_option(options, code, argv[0], exit_code)) {
+      return std::nullopt;
+    }
+  }
+  if (optind < argc) {
+    fmt::print(stderr, "{}: {}: Unexpected argument\n", argv[0], argv[optind]);
+    exit_code = EXIT_FAILURE;
+    return std::nullopt;
+  }
+  return options;
+}
+
+Result<SchemaText> parse_schema_text(std::string_view text, std::string_view implied_key) {
+  const bool json = text.starts_with('{');
+  auto value = json ? schema::parse_json(text) : schema::parse_keyval(text, implied_key);
+  if (!value) {
+    return pass(value);
+  }
+  return SchemaText{.value = std::move(*value), .keyval = !json};
+}
+
+}  // namespace cairn::tools
