@@ -1,0 +1,156 @@
+// What bounds a client: requests and bytes in flight, slow readers, garbage, idleness.
+#include <gtest/gtest.h>
+
+#include "exports/nbd/connection.h"
+#include "tests/exports/nbd/harness.h"
+
+namespace cairn::testing {
+namespace {
+
+using nbd::Command;
+using nbd::Connection;
+
+class LimitsTest : public ::testing::Test {
+ protected:
+  void start(std::size_t disk_size = 1 << 20) {
+    harness_.emplace(disk_size);
+    harness_->start();
+    ASSERT_TRUE(harness_->add("e"));
+  }
+  // Lets the server do what it can.
+  void settle() {
+    for (int i = 0; i < 50; ++i) {
+      harness_->turn();
+    }
+  }
+  // Reads with cookies from 0 on, as one piece of bytes: a socket holds few small ones.
+  static std::string reads(uint64_t count, uint32_t length) {
+    std::string out;
+    for (uint64_t i = 0; i < count; ++i) {
+      out += wire(nbd::kRequestMagic, uint16_t{0}, uint16_t{0}, i, uint64_t{0}, length);
+    }
+    return out;
+  }
+
+  std::optional<NbdHarness> harness_;
+};
+
+TEST_F(LimitsTest, RequestsInFlightAreBounded) {
+  start();
+  NbdClient client(*harness_);
+  ASSERT_TRUE(client.go("e"));
+  harness_->disk().open_gate.reset();
+  const int count = 2 * static_cast<int>(Connection::kMaxRequests);
+  client.send(reads(static_cast<uint64_t>(count), 1));
+  settle();
+  EXPECT_EQ(harness_->disk().waiting, static_cast<int>(Connection::kMaxRequests));
+  harness_->disk().open_gate.set();
+  for (int i = 0; i < count; ++i) {
+    EXPECT_EQ(client.reply(1).cookie, static_cast<uint64_t>(i));
+  }
+}
+
+TEST_F(LimitsTest, BytesInFlightAreBounded) {
+  start(std::size_t{40} << 20);
+  NbdClient client(*harness_);
+  ASSERT_TRUE(client.go("e"));
+  harness_->disk().open_gate.reset();
+  constexpr uint32_t kLength = 12 << 20;
+  for (uint64_t i = 0; i < 6; ++i) {
+    client.request(Command::kRead, 0, kLength, 0, i);
+  }
+  settle();
+  EXPECT_EQ(harness_->disk().waiting, 2);  // three would be above 32 MiB
+  harness_->disk().open_gate.set();
+  for (uint64_t i = 0; i < 6; ++i) {
+    const Reply reply = client.reply(kLength);
+    EXPECT_EQ(reply.cookie, i);
+    EXPECT_EQ(reply.payload.size(), kLength);
+  }
+}
+
+TEST_F(LimitsTest, TheLargestRequestIsAlwaysAdmitted) {
+  start(std::size_t{40} << 20);
+  NbdClient client(*harness_);
+  ASSERT_TRUE(client.go("e"));
+  EXPECT_EQ(client.ask(Command::kRead, 0, nbd::kMaxPayload).payload.size(), nbd::kMaxPayload);
+}
+
+TEST_F(LimitsTest, AClientThatDoesNotReadStopsOnlyItself) {
+  start();
+  NbdClient slow(*harness_);
+  slow.shrink_receive_buffer();
+  ASSERT_TRUE(slow.go("e"));
+  slow.send(reads(1000, 65536));
+  settle();
+  const int reads = harness_->disk().reads;
+  EXPECT_LT(reads, 1000);
+  settle();
+  EXPECT_EQ(harness_->disk().reads, reads);  // nothing more until it reads
+  NbdClient other(*harness_);
+  ASSERT_TRUE(other.go("e"));
+  EXPECT_EQ(other.ask(Command::kRead, 0, 4).payload.size(), 4U);
+  for (uint64_t i = 0; i < 1000; ++i) {
+    ASSERT_EQ(slow.reply(65536).cookie, i);
+  }
+}
+
+TEST_F(LimitsTest, GarbageEndsTheConnectionAlone) {
+  start();
+  NbdClient good(*harness_);
+  ASSERT_TRUE(good.go("e"));
+  NbdClient bad(*harness_);
+  ASSERT_TRUE(bad.go("e"));
+  bad.send(std::string(1000, 'x'));
+  EXPECT_TRUE(bad.sees_end());
+  EXPECT_EQ(good.ask(Command::kRead, 0, 4).error, 0U);
+}
+
+TEST_F(LimitsTest, AClientThatLeavesInTheMiddleOfAWriteWritesNothing) {
+  start();
+  {
+    NbdClient client(*harness_);
+    ASSERT_TRUE(client.go("e"));
+    client.request(Command::kWrite, 0, 500000, 0, 1, std::string(1000, 'x'));
+    settle();
+  }
+  settle();
+  EXPECT_EQ(harness_->disk().writes, 0);
+  EXPECT_TRUE(harness_->registry().remove("e", exports::RemoveMode::kSafe));
+}
+
+TEST_F(LimitsTest, AClientThatLeavesWithRequestsInFlightIsForgottenAfterThem) {
+  start();
+  harness_->disk().open_gate.reset();
+  {
+    NbdClient client(*harness_);
+    ASSERT_TRUE(client.go("e"));
+    for (int i = 0; i < 10; ++i) {
+      client.request(Command::kRead, 0, 4096);
+    }
+    ASSERT_TRUE(harness_->until([&] { return harness_->disk().waiting == 10; }));
+  }
+  settle();
+  EXPECT_FALSE(harness_->registry().remove("e", exports::RemoveMode::kSafe));
+  harness_->disk().open_gate.set();
+  EXPECT_TRUE(harness_->until(
+      [&] { return harness_->registry().remove("e", exports::RemoveMode::kSafe).has_value(); }));
+}
+
+TEST_F(LimitsTest, RequestsMayArriveByteByByte) {
+  start();
+  NbdClient client(*harness_);
+  ASSERT_TRUE(client.go("e"));
+  const std::string text =
+      wire(nbd::kRequestMagic, uint16_t{0}, uint16_t{1}, uint64_t{1}, uint64_t{0}, uint32_t{5}) +
+      "abcde";
+  for (const char c : text) {
+    client.send(std::string(1, c));
+    harness_->turn();
+  }
+  EXPECT_EQ(client.reply().error, 0U);
+  EXPECT_EQ(client.ask(Command::kRead, 0, 5).payload, "abcde");
+}
+
+}  // namespace
+}  // namespace cairn::testing
