@@ -5,6 +5,7 @@
 // running it on the waker's stack, so that chains of wake-ups do not nest.
 #pragma once
 
+#include <cassert>
 #include <coroutine>
 
 namespace cairn::io {
@@ -45,11 +46,37 @@ class WaiterList {
 
   [[nodiscard]] bool empty() const { return head_ == nullptr; }
   [[nodiscard]] Waiter* front() const { return head_; }
-  void push(Waiter& waiter);
+
+  void push(Waiter& waiter) {
+    assert(waiter.list_ == nullptr);
+    waiter.list_ = this;
+    waiter.next_ = nullptr;
+    waiter.previous_ = tail_;
+    (tail_ != nullptr ? tail_->next_ : head_) = &waiter;
+    tail_ = &waiter;
+  }
+
   // Removes the oldest waiter; null when there is none.
-  Waiter* pop();
+  Waiter* pop() {
+    Waiter* first = head_;
+    if (first != nullptr) {
+      remove(*first);
+    }
+    return first;
+  }
+
   // Removes `waiter` if it is in this list; says whether it was.
-  bool remove(Waiter& waiter);
+  bool remove(Waiter& waiter) {
+    if (waiter.list_ != this) {
+      return false;
+    }
+    (waiter.previous_ != nullptr ? waiter.previous_->next_ : head_) = waiter.next_;
+    (waiter.next_ != nullptr ? waiter.next_->previous_ : tail_) = waiter.previous_;
+    waiter.list_ = nullptr;
+    return true;
+  }
+
+  // False when nobody waits.
   bool wake_one();
   void wake_all();
 
