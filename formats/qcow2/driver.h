@@ -1,6 +1,7 @@
 // Qcow2Driver: a qcow2 image as a translating node.
 //
-//   driver.cc   opening, closing, what the node tells about itself
+//   driver.cc   opening, closing
+//   info.cc     what the node tells about itself; check() is in check*.cc
 //   write.cc    begin_write() and end_write()
 //   zero.cc     zeroing and discarding by metadata
 //   resize.cc   growing, shrinking, preallocation
@@ -52,6 +53,9 @@ class Qcow2Driver final : public block::TranslatingDriver {
   [[nodiscard]] io::Task<Result<void>> close() override;
   [[nodiscard]] io::Task<Result<void>> resize(uint64_t length,
                                               block::ResizeOptions options) override;
+  [[nodiscard]] io::Task<Result<block::CheckResult>> check(block::CheckOptions options) override;
+  [[nodiscard]] io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>> specific_info()
+      override;
   [[nodiscard]] std::string backing_filename() const override {
     return image_.header().backing_file;
   }

@@ -41,7 +41,7 @@ io::Task<Result<void>> Mapping::load() {
   l1_.resize(entries);
   for (uint64_t i = 0; i < entries; ++i) {
     l1_[i] = load_be<uint64_t>(raw.data() + i * kL1EntryBytes);
-    if (table_offset(i) != 0 && image_.overlap_checks().active_l2) {
+    if (table_offset(i) != 0 && image_.open_for_writing() && image_.overlap_checks().active_l2) {
       image_.metadata().add(table_offset(i), image_.cluster_size());
     }
   }

@@ -78,6 +78,9 @@ class Mapping final : private TableLocator {
   // it.
   void drop_table(uint64_t l1_index);
 
+  // The file has become shorter.
+  void file_was_cut() { file_length_ = 0; }
+
   [[nodiscard]] const std::vector<uint64_t>& l1() const { return l1_; }
   [[nodiscard]] uint64_t l1_offset() const { return l1_offset_; }
 

@@ -1,5 +1,6 @@
 #include "formats/qcow2/metadata_map.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace cairn::qcow2 {
@@ -29,7 +30,7 @@ MetadataMap::Slot& MetadataMap::find_or_add(uint64_t chunk) {
   if (const Slot* found = find(chunk); found != nullptr) {
     return slots_[static_cast<std::size_t>(found - slots_.data())];
   }
-  if (2 * (used_ + 1) > slots_.size()) {
+  if (4 * (used_ + 1) > 3 * slots_.size()) {
     grow();
   }
   const uint64_t mask = slots_.size() - 1;
@@ -64,7 +65,7 @@ void MetadataMap::add(uint64_t host_offset, uint64_t length) {
   }
   const uint64_t last = (host_offset + length - 1) >> cluster_bits_;
   for (uint64_t cluster = host_offset >> cluster_bits_; cluster <= last; ++cluster) {
-    find_or_add(cluster / kBits).bits[cluster % kBits / 64] |= uint64_t{1} << (cluster % 64);
+    find_or_add(cluster / kBits).bits |= uint64_t{1} << (cluster % kBits);
   }
 }
 
@@ -75,7 +76,7 @@ void MetadataMap::remove(uint64_t host_offset, uint64_t length) {
   const uint64_t last = (host_offset + length - 1) >> cluster_bits_;
   for (uint64_t cluster = host_offset >> cluster_bits_; cluster <= last; ++cluster) {
     if (find(cluster / kBits) != nullptr) {
-      find_or_add(cluster / kBits).bits[cluster % kBits / 64] &= ~(uint64_t{1} << (cluster % 64));
+      find_or_add(cluster / kBits).bits &= ~(uint64_t{1} << (cluster % kBits));
     }
   }
 }
@@ -90,11 +91,13 @@ bool MetadataMap::overlaps(uint64_t host_offset, uint64_t length) const {
       cluster = chunk_end;
       continue;
     }
-    for (; cluster <= last && cluster < chunk_end; ++cluster) {
-      if ((slot->bits[cluster % kBits / 64] >> (cluster % 64) & 1) != 0) {
-        return true;
-      }
+    // The bits from this cluster to the last one, or to the chunk's end.
+    const uint64_t from = slot->bits >> (cluster % kBits);
+    const uint64_t count = std::min(last + 1, chunk_end) - cluster;
+    if ((count == kBits ? from : from & ((uint64_t{1} << count) - 1)) != 0) {
+      return true;
     }
+    cluster = chunk_end;
   }
   return false;
 }

@@ -4,7 +4,6 @@
 // for every in-place extent, so the answer is one probe of a small hash table of bit maps.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -32,10 +31,11 @@ class MetadataMap {
   [[nodiscard]] bool overlaps(uint64_t host_offset, uint64_t length) const;
 
  private:
-  static constexpr uint64_t kBits = 512;  // clusters per slot
+  // Tables lie far apart as a rule, so a slot is small: 64 clusters.
+  static constexpr uint64_t kBits = 64;
   struct Slot {
     uint64_t key = 0;  // chunk number plus one; 0: free
-    std::array<uint64_t, kBits / 64> bits{};
+    uint64_t bits = 0;
   };
 
   [[nodiscard]] const Slot* find(uint64_t chunk) const;
@@ -44,7 +44,7 @@ class MetadataMap {
 
   uint32_t cluster_bits_;
   uint64_t used_ = 0;
-  std::vector<Slot> slots_;  // open addressing, a power of two, at most half full
+  std::vector<Slot> slots_;  // open addressing, a power of two, at most three quarters full
 };
 
 }  // namespace cairn::qcow2

@@ -33,7 +33,7 @@ PageCache::PageCache(block::Edge& file, const TableLocator& locator, uint64_t ta
       locator_(locator),
       page_size_(static_cast<uint32_t>(std::min<uint64_t>(table_bytes, kLargestPage))),
       pages_per_table_(static_cast<uint32_t>(table_bytes / page_size_)),
-      limit_pages_(std::max<uint64_t>(limit / page_size_, 4)) {}
+      limit_pages_(std::max<uint64_t>(div_round_up(limit, page_size_), 4)) {}
 
 PageCache::~PageCache() {
   assert(std::all_of(pages_.begin(), pages_.end(), [](const auto& p) { return p->pins == 0; }) &&

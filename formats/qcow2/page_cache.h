@@ -133,10 +133,9 @@ class PageCache {
   // Ends what take_dirty() began; without success the pages are dirty again.
   void settle(DirtyPages& pages, bool success);
 
-  // The cache is full of what can not be dropped: a write-out is due.
-  [[nodiscard]] bool pressed() const {
-    return pages_.size() >= limit_pages_ && dirty_pages_ * 2 >= limit_pages_;
-  }
+  // The cache has outgrown its limit because pages are dirty: a write-out is due. Never so when the
+  // limit has room for all pages that there are.
+  [[nodiscard]] bool pressed() const { return pages_.size() > limit_pages_ && dirty_pages_ != 0; }
   [[nodiscard]] std::size_t size() const { return pages_.size(); }
 
  private:

@@ -9,6 +9,12 @@
 
 namespace cairn::qcow2 {
 
+namespace {
+
+constexpr std::size_t kMostFreedRemembered = 64 << 10;
+
+}  // namespace
+
 uint64_t load_refcount(const std::byte* bytes, uint32_t order, uint64_t index) {
   switch (order) {
     case 3:
@@ -135,39 +141,46 @@ io::Task<Result<Refcounts::Allocation>> Refcounts::allocate(uint64_t clusters) {
   co_return co_await allocate_locked(clusters);
 }
 
+io::Task<Result<void>> Refcounts::ensure_block(uint64_t cluster) {
+  const uint64_t block = block_of(cluster);
+  if (block >= table_.size()) {
+    Result<uint64_t> extended = co_await extend(0);
+    if (!extended) {
+      co_return pass(extended);
+    }
+  } else if (table_[block] == 0) {
+    co_return co_await add_blocks(block, 1);
+  }
+  co_return Result<void>{};
+}
+
 io::Task<Result<Refcounts::Allocation>> Refcounts::allocate_locked(uint64_t clusters) {
   for (;;) {
-    const uint64_t block = block_of(hint_);
-    if (block >= table_.size()) {
-      Result<uint64_t> extended = co_await extend(0);
-      if (!extended) {
-        co_return pass(extended);
-      }
-      continue;
+    const bool reuse = !freed_.empty();
+    uint64_t first = reuse ? *freed_.begin() : hint_;
+    Result<void> ready = co_await ensure_block(first);
+    if (!ready) {
+      co_return pass(ready);
     }
-    if (table_[block] == 0) {
-      Result<void> added = co_await add_blocks(block, 1);
-      if (!added) {
-        co_return pass(added);
-      }
-      continue;
+    if (block_of(first) >= table_.size()) {
+      continue;  // the table has grown, but not yet far enough
     }
-    Result<PagePin> pin = co_await page_of(hint_);
+    Result<PagePin> pin = co_await page_of(first);
     if (!pin) {
       co_return pass(pin);
     }
     Page& page = **pin;
-    const uint64_t page_end = align_down(hint_, page_entries_) + page_entries_;
+    const uint64_t page_end = align_down(first, page_entries_) + page_entries_;
     const auto used = [&](uint64_t cluster) {
       return load_refcount(page.data(), geometry_.refcount_order, in_page(cluster)) != 0;
     };
-    while (hint_ < page_end && used(hint_)) {
-      ++hint_;
+    while (!reuse && first < page_end && used(first)) {
+      ++first;
     }
-    if (hint_ == page_end) {
+    if (first == page_end || used(first)) {
+      reuse ? void(freed_.erase(first)) : void(hint_ = first);
       continue;
     }
-    const uint64_t first = hint_;
     uint64_t count = 1;
     while (count < clusters && first + count < page_end && !used(first + count)) {
       ++count;
@@ -181,16 +194,32 @@ io::Task<Result<Refcounts::Allocation>> Refcounts::allocate_locked(uint64_t clus
     }
     for (uint64_t i = 0; i < count; ++i) {
       set(page, first + i, 1);
+      freed_.erase(first + i);
     }
-    hint_ = first + count;
+    if (first >= hint_) {
+      hint_ = first + count;
+    }
     co_return taken(first, count);
+  }
+}
+
+// Remembers a cluster whose count has become 0.
+void Refcounts::note_freed(uint64_t cluster) {
+  if (cluster >= hint_) {
+    return;  // the search has not been there yet
+  }
+  if (freed_.size() < kMostFreedRemembered) {
+    freed_.insert(cluster);
+  } else {
+    hint_ = cluster;
+    freed_.erase(freed_.lower_bound(cluster), freed_.end());
   }
 }
 
 // The first of `clusters` free clusters in a row that existing blocks cover.
 io::Task<Result<std::optional<uint64_t>>> Refcounts::find_run(uint64_t clusters) {
   uint64_t run = 0;
-  uint64_t cluster = hint_;
+  uint64_t cluster = 0;
   const uint64_t end = table_.size() * block_entries_;
   while (cluster < end) {
     if (table_[block_of(cluster)] == 0) {
@@ -285,7 +314,7 @@ io::Task<Result<void>> Refcounts::release_locked(uint64_t host_offset, uint64_t 
                      image_.node().name());
     }
     if (count == 1) {
-      hint_ = std::min(hint_, cluster);
+      note_freed(cluster);
     }
   }
   co_return Result<void>{};

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "base/result.h"
@@ -97,6 +98,9 @@ class Refcounts final : private TableLocator {
   [[nodiscard]] io::Task<Result<void>> move_table(uint64_t host_offset, uint64_t clusters);
   [[nodiscard]] io::Task<Result<void>> write_table_sectors(const std::vector<uint64_t>& linked);
   Allocation taken(uint64_t cluster, uint64_t count);
+  void note_freed(uint64_t cluster);
+  // The block that counts `cluster`, made if it does not exist.
+  [[nodiscard]] io::Task<Result<void>> ensure_block(uint64_t cluster);
 
   Image& image_;
   io::AsyncMutex& writeout_;
@@ -108,7 +112,10 @@ class Refcounts final : private TableLocator {
   std::vector<uint64_t> table_;
   uint64_t table_offset_;
   std::map<uint64_t, bool> unlinked_;  // table indices; true: complete
-  uint64_t hint_ = 0;                  // no free cluster lies before this one, as far as is known
+  // Clusters before this one are in use, but for those in freed_ (and, when there were too many to
+  // remember, hint_ went back): a full image is searched once and not again for every cluster freed.
+  uint64_t hint_ = 0;
+  std::set<uint64_t> freed_;
   uint64_t high_water_ = 0;            // in bytes: nothing was ever stored from here on
 };
 

@@ -143,6 +143,7 @@ io::Task<Result<void>> Qcow2Driver::cut_file() {
   // What can not be cut is free space inside the file, and no reason to fail.
   const Result<void> cut = co_await image_.file().resize(clusters * cluster_size, {});
   static_cast<void>(cut);
+  mapping_.file_was_cut();
   co_return Result<void>{};
 }
 

@@ -1,0 +1,239 @@
+// The order of a check, and the references of L1 and L2 tables.
+#include "formats/qcow2/check.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "base/bytes.h"
+#include "block/node.h"
+#include "formats/qcow2/page_cache.h"
+#include "io/zero.h"
+
+namespace cairn::qcow2 {
+
+Checker::Checker(Image& image, block::CheckOptions options)
+    : image_(image),
+      header_(image.header()),
+      geometry_(image.geometry()),
+      options_(std::move(options)) {
+  file_length_ = image.file().length();
+  file_clusters_ = div_round_up(file_length_, geometry_.cluster_size());
+}
+
+io::Task<Result<block::CheckResult>> Checker::run() {
+  fragmentation_.total_clusters =
+      static_cast<int64_t>(div_round_up(header_.size, geometry_.cluster_size()));
+  Result<void> result = co_await read_refcount_table();
+  if (result) {
+    result = co_await read_snapshots();
+  }
+  if (result) {
+    result = count(0, geometry_.cluster_size());
+  }
+  if (result) {
+    const L1Table active{header_.l1_table_offset, header_.l1_size, true};
+    result = co_await count_l1(active);
+  }
+  if (result) {
+    result = co_await count_snapshots();
+  }
+  if (result) {
+    result = count_crypt_header();
+  }
+  if (result) {
+    result = co_await count_bitmaps();
+  }
+  if (result) {
+    result = check_refcount_table();
+  }
+  if (result) {
+    result = co_await compare();
+  }
+  if (result && flags_differ_) {
+    result = co_await check_copied_flags();
+  }
+  if (!result) {
+    co_return pass(result);
+  }
+  result_.image_end_offset = static_cast<int64_t>(used_end_ * geometry_.cluster_size());
+  result_.fragmentation = fragmentation_;
+  co_return result_;
+}
+
+void Checker::report(const std::string& line) const {
+  if (options_.report) {
+    options_.report(line);
+  }
+}
+
+void Checker::corruption(const std::string& line) {
+  ++findings_;
+  ++result_.corruptions;
+  report(line);
+}
+
+Result<void> Checker::count(uint64_t offset, uint64_t length, ReferenceCounts::Flag flag) {
+  if (length == 0) {
+    return {};
+  }
+  const auto end = checked_add(offset, length);
+  if (!end || (*end > file_length_ && *end - file_length_ >= geometry_.cluster_size())) {
+    corruption(
+        fmt::format("ERROR: counting reference for region exceeding the end of the file by "
+                    "one cluster or more: offset {:#x} size {:#x}",
+                    offset, length));
+    return {};
+  }
+  const uint64_t last = (*end - 1) >> geometry_.cluster_bits;
+  for (uint64_t cluster = offset >> geometry_.cluster_bits; cluster <= last; ++cluster) {
+    if (!references_.add(cluster, flag)) {
+      return fail(ENOMEM, "The check would need more memory than it may use");
+    }
+  }
+  return {};
+}
+
+io::Task<Result<void>> Checker::read_table(uint64_t offset, uint64_t entries,
+                                           std::vector<std::byte>& bytes) {
+  bytes.resize(entries * sizeof(uint64_t));
+  // There are no references in what is not in the file.
+  if (offset >= file_length_) {
+    std::fill(bytes.begin(), bytes.end(), std::byte{0});
+    co_return Result<void>{};
+  }
+  co_return co_await read_metadata(image_.file(), offset, bytes);
+}
+
+io::Task<Result<void>> Checker::count_l1(L1Table table) {
+  if (auto counted = count(table.offset, table.entries * kL1EntryBytes); !counted) {
+    co_return counted;
+  }
+  std::vector<std::byte> bytes;
+  const uint64_t piece_entries = geometry_.cluster_size() / kL1EntryBytes;
+  for (uint64_t first = 0; first < table.entries; first += piece_entries) {
+    const uint64_t entries = std::min(piece_entries, table.entries - first);
+    Result<void> read = co_await read_table(table.offset + first * kL1EntryBytes, entries, bytes);
+    if (!read) {
+      report("ERROR: I/O error in check_refcounts_l1");
+      co_return read;
+    }
+    for (uint64_t i = 0; i < entries; ++i) {
+      const auto entry = load_be<uint64_t>(bytes.data() + i * kL1EntryBytes);
+      if (entry == 0) {
+        continue;
+      }
+      Result<void> counted = co_await count_l1_entry(entry, table.active);
+      if (!counted) {
+        co_return counted;
+      }
+    }
+  }
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> Checker::count_l1_entry(uint64_t entry, bool active) {
+  if ((entry & kL1ReservedMask) != 0) {
+    corruption(fmt::format("ERROR found L1 entry with reserved bits set: {:x}", entry));
+  }
+  const uint64_t offset = entry & kEntryOffsetMask;
+  auto flag = ReferenceCounts::Flag::kNone;
+  if (active) {
+    flag = (entry & kEntryCopied) != 0 ? ReferenceCounts::Flag::kCopied
+                                       : ReferenceCounts::Flag::kUncopied;
+  }
+  if (offset >> geometry_.cluster_bits >= file_clusters_) {
+    flags_differ_ = flags_differ_ || active;
+  }
+  if (auto counted = count(offset, geometry_.cluster_size(), flag); !counted) {
+    co_return counted;
+  }
+  if (!is_aligned(offset, geometry_.cluster_size())) {
+    // What would be read from there has never been a table.
+    corruption(fmt::format("ERROR l2_offset={:x}: Table is not cluster aligned; L1 entry corrupted",
+                           offset));
+    co_return Result<void>{};
+  }
+  co_return co_await count_l2(offset, active);
+}
+
+io::Task<Result<void>> Checker::count_l2(uint64_t offset, bool active) {
+  std::vector<std::byte> bytes;
+  Result<void> read = co_await read_table(offset, geometry_.l2_entries(), bytes);
+  if (!read) {
+    report("ERROR: I/O error in check_refcounts_l2");
+    co_return read;
+  }
+  constexpr uint64_t kGlance = 64;  // bytes that are looked at together: most tables have gaps
+  uint64_t next_contiguous = 0;
+  for (uint64_t at = 0; at < bytes.size(); at += kGlance) {
+    const std::span<const std::byte> glance(bytes.data() + at, kGlance);
+    if (io::is_zero(glance)) {
+      continue;
+    }
+    for (uint64_t i = 0; i < kGlance; i += kL2EntryBytes) {
+      const auto entry = load_be<uint64_t>(glance.data() + i);
+      if (entry == 0) {
+        continue;
+      }
+      if (auto counted = count_l2_entry(entry, active, next_contiguous); !counted) {
+        co_return counted;
+      }
+    }
+  }
+  co_return Result<void>{};
+}
+
+Result<void> Checker::count_l2_entry(uint64_t entry, bool active, uint64_t& next_contiguous) {
+  const ClusterKind kind = classify(entry);
+  if (kind == ClusterKind::kCompressed) {
+    return count_compressed(entry, active);
+  }
+  // Version 2 has no zero flag, but writers that set it mean it.
+  if ((entry & kL2ReservedMask & ~uint64_t{0x1ff}) != 0 || (entry & 0x1fe) != 0) {
+    corruption(fmt::format("ERROR found l2 entry with reserved bits set: {:x}", entry));
+  }
+  if (kind != ClusterKind::kData && kind != ClusterKind::kZeroAllocated) {
+    return {};
+  }
+  const uint64_t offset = entry & kEntryOffsetMask;
+  if (!is_aligned(offset, geometry_.cluster_size())) {
+    corruption(
+        fmt::format("ERROR offset={:x}: {} cluster is not properly aligned; L2 entry corrupted.",
+                    offset, kind == ClusterKind::kData ? "Data" : "Preallocated"));
+  }
+  auto flag = ReferenceCounts::Flag::kNone;
+  if (active) {
+    ++fragmentation_.allocated_clusters;
+    if (next_contiguous != 0 && offset != next_contiguous) {
+      ++fragmentation_.fragmented_clusters;
+    }
+    next_contiguous = offset + geometry_.cluster_size();
+    flag = (entry & kEntryCopied) != 0 ? ReferenceCounts::Flag::kCopied
+                                       : ReferenceCounts::Flag::kUncopied;
+    if (offset >> geometry_.cluster_bits >= file_clusters_ ||
+        !is_aligned(offset, geometry_.cluster_size())) {
+      flags_differ_ = true;
+      flag = ReferenceCounts::Flag::kNone;
+    }
+  }
+  return count(offset, geometry_.cluster_size(), flag);
+}
+
+Result<void> Checker::count_compressed(uint64_t entry, bool active) {
+  if ((entry & kEntryCopied) != 0) {
+    const uint64_t place = entry & ((uint64_t{1} << geometry_.compressed_shift()) - 1);
+    corruption(fmt::format(
+        "ERROR: coffset={:#x}: copied flag must never be set for compressed clusters", place));
+  }
+  const CompressedRange range = geometry_.compressed_range(entry & ~kEntryCopied);
+  if (active) {
+    ++fragmentation_.allocated_clusters;
+    ++fragmentation_.compressed_clusters;
+    // Compressed clusters never lie where plain ones would.
+    ++fragmentation_.fragmented_clusters;
+  }
+  return count(range.host_offset, range.length);
+}
+
+}  // namespace cairn::qcow2

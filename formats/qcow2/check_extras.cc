@@ -1,0 +1,193 @@
+// References of what lies beside the active tables: snapshots, bitmaps, the encryption header.
+#include <array>
+#include <cerrno>
+
+#include "base/bytes.h"
+#include "block/node.h"
+#include "formats/qcow2/check.h"
+#include "formats/qcow2/page_cache.h"
+
+namespace cairn::qcow2 {
+
+namespace {
+
+// Section "Snapshots".
+constexpr uint64_t kSnapshotFixed = 40;
+constexpr uint32_t kSnapshotMaxExtra = 1024;
+constexpr uint32_t kSnapshotExtraV3 = 16;  // the size of the state and of the disk
+
+// bitmaps.rst, "Bitmap directory".
+constexpr uint64_t kBitmapsExtension = 24;
+constexpr uint64_t kBitmapEntryFixed = 24;
+constexpr uint32_t kMaxBitmaps = 65535;
+constexpr uint64_t kMaxBitmapDirectory = 64u << 20;
+
+constexpr uint64_t kCryptExtension = 16;
+
+std::string text(const std::vector<std::byte>& bytes, std::size_t from, std::size_t length) {
+  std::string result;
+  for (std::size_t i = from; i < from + length; ++i) {
+    result.push_back(static_cast<char>(bytes[i]));
+  }
+  return result;
+}
+
+}  // namespace
+
+io::Task<Result<void>> Checker::read_snapshots() {
+  uint64_t at = header_.snapshots_offset;
+  for (uint32_t i = 0; i < header_.snapshot_count; ++i) {
+    Result<Snapshot> snapshot = co_await read_snapshot(at, i);
+    if (!snapshot) {
+      co_return pass(snapshot, "ERROR failed to read the snapshot table: ");
+    }
+    at += snapshot->length;
+    if (at - header_.snapshots_offset > kMaxSnapshotTableBytes) {
+      co_return fail(EFBIG, "ERROR failed to read the snapshot table: Snapshot table is too big");
+    }
+    snapshots_.push_back(std::move(*snapshot));
+  }
+  co_return Result<void>{};
+}
+
+io::Task<Result<Checker::Snapshot>> Checker::read_snapshot(uint64_t offset, uint32_t index) {
+  std::array<std::byte, kSnapshotFixed> fixed{};
+  Result<void> read = co_await read_metadata(image_.file(), offset, fixed);
+  if (!read) {
+    co_return pass(read);
+  }
+  Snapshot snapshot;
+  snapshot.l1_offset = load_be<uint64_t>(fixed.data());
+  snapshot.l1_entries = load_be<uint32_t>(fixed.data() + 8);
+  const auto id_length = load_be<uint16_t>(fixed.data() + 12);
+  const auto name_length = load_be<uint16_t>(fixed.data() + 14);
+  const auto extra = load_be<uint32_t>(fixed.data() + 36);
+  if (extra > kSnapshotMaxExtra) {
+    co_return std::unexpected(
+        Error(EFBIG, fmt::format("Too much extra metadata in snapshot table entry {}", index))
+            .with_hint("You can force-remove this extra metadata with qemu-img check -r all"));
+  }
+  if (header_.version >= 3 && extra < kSnapshotExtraV3) {
+    corruption(fmt::format("ERROR snapshot table entry {} is incomplete", index));
+  }
+  std::vector<std::byte> names(uint64_t{id_length} + name_length);
+  read = co_await read_metadata(image_.file(), offset + kSnapshotFixed + extra, names);
+  if (!read) {
+    co_return pass(read);
+  }
+  snapshot.id = text(names, 0, id_length);
+  snapshot.name = text(names, id_length, name_length);
+  snapshot.length = align_up(kSnapshotFixed + extra + names.size(), 8);
+  co_return snapshot;
+}
+
+io::Task<Result<void>> Checker::count_snapshots() {
+  uint64_t table_length = 0;
+  for (const Snapshot& snapshot : snapshots_) {
+    table_length += snapshot.length;
+    if (!is_aligned(snapshot.l1_offset, geometry_.cluster_size())) {
+      corruption(
+          fmt::format("ERROR snapshot {} ({}) l1_offset={:#x}: L1 table is not cluster aligned; "
+                      "snapshot table entry corrupted",
+                      snapshot.id, snapshot.name, snapshot.l1_offset));
+      continue;
+    }
+    if (snapshot.l1_entries > kMaxL1Bytes / kL1EntryBytes) {
+      corruption(
+          fmt::format("ERROR snapshot {} ({}) l1_size={:#x}: L1 table is too large; "
+                      "snapshot table entry corrupted",
+                      snapshot.id, snapshot.name, snapshot.l1_entries));
+      continue;
+    }
+    const L1Table table{snapshot.l1_offset, snapshot.l1_entries, false};
+    Result<void> counted = co_await count_l1(table);
+    if (!counted) {
+      co_return counted;
+    }
+  }
+  co_return count(header_.snapshots_offset, table_length);
+}
+
+Result<void> Checker::count_crypt_header() {
+  const HeaderExtension* extension = header_.extension(ExtensionType::kCryptHeader);
+  if (extension == nullptr || extension->data.size() < kCryptExtension) {
+    return {};
+  }
+  return count(load_be<uint64_t>(extension->data.data()),
+               load_be<uint64_t>(extension->data.data() + 8));
+}
+
+io::Task<Result<void>> Checker::count_bitmaps() {
+  const HeaderExtension* extension = header_.extension(ExtensionType::kBitmaps);
+  // Without the autoclear bit somebody has written to the image who does not know bitmaps: they are
+  // void, and their clusters leaked.
+  if (extension == nullptr || extension->data.size() < kBitmapsExtension ||
+      (header_.autoclear_features & kAutoclearBitmaps) == 0) {
+    co_return Result<void>{};
+  }
+  const auto bitmaps = load_be<uint32_t>(extension->data.data());
+  const auto length = load_be<uint64_t>(extension->data.data() + 8);
+  const auto offset = load_be<uint64_t>(extension->data.data() + 16);
+  if (bitmaps > kMaxBitmaps || length > kMaxBitmapDirectory || offset > kMaxHostOffset) {
+    corruption("ERROR the bitmap directory is beyond the limits of the format");
+    co_return Result<void>{};
+  }
+  if (auto counted = count(offset, length); !counted) {
+    co_return counted;
+  }
+  uint64_t at = 0;
+  for (uint32_t i = 0; i < bitmaps; ++i) {
+    std::array<std::byte, kBitmapEntryFixed> entry{};
+    if (length < kBitmapEntryFixed || at > length - kBitmapEntryFixed) {
+      corruption(fmt::format("ERROR bitmap directory entry {} is beyond the directory's end", i));
+      break;
+    }
+    Result<void> read = co_await read_metadata(image_.file(), offset + at, entry);
+    if (!read) {
+      co_return pass(read, "Could not read the bitmap directory: ");
+    }
+    const auto name_length = load_be<uint16_t>(entry.data() + 18);
+    const auto extra = load_be<uint32_t>(entry.data() + 20);
+    at += align_up(kBitmapEntryFixed + name_length + extra, 8);
+    const auto table_offset = load_be<uint64_t>(entry.data());
+    const auto table_entries = load_be<uint32_t>(entry.data() + 8);
+    Result<void> counted = co_await count_bitmap_table(table_offset, table_entries);
+    if (!counted) {
+      co_return counted;
+    }
+  }
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> Checker::count_bitmap_table(uint64_t offset, uint64_t entries) {
+  const uint64_t length = entries * sizeof(uint64_t);
+  if (auto counted = count(offset, length); !counted) {
+    co_return counted;
+  }
+  // A table that does not lie in the file was just found wanting.
+  if (offset >= file_length_ || length > file_length_ - offset) {
+    co_return Result<void>{};
+  }
+  std::vector<std::byte> bytes;
+  const uint64_t piece_entries = geometry_.cluster_size() / sizeof(uint64_t);
+  for (uint64_t first = 0; first < entries; first += piece_entries) {
+    const uint64_t here = std::min(piece_entries, entries - first);
+    Result<void> read = co_await read_table(offset + first * sizeof(uint64_t), here, bytes);
+    if (!read) {
+      co_return pass(read, "Could not read a bitmap table: ");
+    }
+    for (uint64_t i = 0; i < here; ++i) {
+      const uint64_t place =
+          load_be<uint64_t>(bytes.data() + i * sizeof(uint64_t)) & kEntryOffsetMask;
+      if (place == 0) {
+        continue;
+      }
+      if (auto counted = count(place, geometry_.cluster_size()); !counted) {
+        co_return counted;
+      }
+    }
+  }
+  co_return Result<void>{};
+}
+
+}  // namespace cairn::qcow2

@@ -1,0 +1,49 @@
+// What `check` and `info` tell about an open image.
+#include <cerrno>
+
+#include "formats/qcow2/check.h"
+#include "formats/qcow2/driver.h"
+#include "schema/types_block_info.h"
+
+namespace cairn::qcow2 {
+
+io::Task<Result<block::CheckResult>> Qcow2Driver::check(block::CheckOptions options) {
+  if (image_.open_for_writing()) {
+    Result<void> flushed = co_await flush();
+    if (!flushed) {
+      co_return pass(flushed);
+    }
+  }
+  const bool repair = options.fix_leaks || options.fix_errors;
+  Checker checker(image_, std::move(options));
+  Result<block::CheckResult> result = co_await checker.run();
+  if (result && repair && (result->leaks != 0 || result->corruptions != 0)) {
+    co_return fail(ENOTSUP, "This build can not repair qcow2 images yet");
+  }
+  co_return result;
+}
+
+io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>> Qcow2Driver::specific_info() {
+  const Header& header = image_.header();
+  schema::ImageInfoSpecificQCow2 data;
+  data.compat = std::string(header.compat());
+  data.compression_type = header.compression == CompressionType::kZstd
+                              ? schema::Qcow2CompressionType::kZstd
+                              : schema::Qcow2CompressionType::kZlib;
+  data.refcount_bits = static_cast<int64_t>(header.geometry().refcount_bits());
+  if (header.version >= 3) {
+    data.lazy_refcounts = header.lazy_refcounts();
+    data.corrupt = header.has(kIncompatibleCorrupt);
+    data.extended_l2 = header.has(kIncompatibleExtendedL2);
+  }
+  if (header.has(kIncompatibleDataFile)) {
+    data.data_file = header.data_file();
+    data.data_file_raw = (header.autoclear_features & kAutoclearDataFileRaw) != 0;
+  }
+  auto info = std::make_unique<schema::ImageInfoSpecific>();
+  info->type = schema::ImageInfoSpecificKind::kQcow2;
+  info->branch = schema::ImageInfoSpecificQCow2Wrapper{std::move(data)};
+  co_return info;
+}
+
+}  // namespace cairn::qcow2

@@ -1,0 +1,113 @@
+#include <gtest/gtest.h>
+
+#include "tests/formats/qcow2/qcow2_test.h"
+
+namespace cairn::qcow2 {
+namespace {
+
+using testing::Qcow2Builder;
+
+class Qcow2ResizeTest : public Qcow2Test {
+ protected:
+  Result<void> resize(uint64_t length, block::ResizeOptions options = {}) {
+    return image_.run(image_.edge().resize(length, options));
+  }
+};
+
+TEST_F(Qcow2ResizeTest, GrowingMovesTheL1TableAndKeepsTheData) {
+  constexpr uint64_t kReach = 64 * 512;  // of one L1 entry
+  start({.cluster_bits = 9, .size = 3 * kReach});
+  ASSERT_TRUE(image_.write(1, 0, 3 * kReach));
+  const uint64_t old_offset = image_.driver().image().header().l1_table_offset;
+  ASSERT_TRUE(resize(200 * kReach));
+  EXPECT_NE(image_.driver().image().header().l1_table_offset, old_offset);
+  EXPECT_EQ(image_.edge().length(), 200 * kReach);
+  EXPECT_TRUE(image_.holds(1, 0, 3 * kReach));
+  EXPECT_TRUE(image_.holds(testing::kZeroes, 3 * kReach, 197 * kReach));
+  ASSERT_TRUE(image_.write(2, 199 * kReach, kReach));
+  close_clean();
+  open();
+  EXPECT_TRUE(image_.holds(1, 0, 3 * kReach));
+  EXPECT_TRUE(image_.holds(2, 199 * kReach, kReach));
+  close_clean();
+}
+
+TEST(Qcow2ResizeSeries, AFailureAtAnyRequestLeavesTheOldSizeOrTheNew) {
+  constexpr uint64_t kReach = 64 * 512;
+  for (uint64_t request = 0; request < 12; ++request) {
+    ImageWorld image;
+    Qcow2Builder builder({.cluster_bits = 9, .size = 2 * kReach});
+    image.world().add("image", builder.finish());
+    ASSERT_TRUE(image.open());
+    ASSERT_TRUE(image.write(1, 0, 2 * kReach));
+    image.world().add_fault({.after = request, .error = ENOSPC});
+    const Result<void> grown = image.run(image.edge().resize(300 * kReach, {}));
+    image.world().clear_faults();
+    EXPECT_EQ(image.edge().length(), grown ? 300 * kReach : 2 * kReach) << request;
+    EXPECT_TRUE(image.holds(1, 0, 2 * kReach));
+    ASSERT_TRUE(image.write(2, 0, 512));
+    ASSERT_TRUE(image.close());
+    EXPECT_EQ(image.verify().corruptions, std::vector<std::string>{}) << request;
+  }
+}
+
+TEST(Qcow2ResizeSeries, ShrinkingFreesWhatItCutsOff) {
+  for (const uint32_t bits : {9u, 16u}) {
+    const uint64_t cluster = uint64_t{1} << bits;
+    ImageWorld image;
+    Qcow2Builder builder({.cluster_bits = bits, .size = 500 * cluster});
+    image.world().add("image", builder.finish());
+    ASSERT_TRUE(image.open());
+    ASSERT_TRUE(image.write(1, 0, 500 * cluster));
+    ASSERT_TRUE(image.flush());
+    const uint64_t before = image.file().disk.size();
+    ASSERT_TRUE(image.run(image.edge().resize(70 * cluster + 512, {.exact = true})));
+    EXPECT_EQ(image.edge().length(), 70 * cluster + 512);
+    if (bits == 16) {  // a refcount block that is empty now may keep a smaller file long
+      EXPECT_LT(image.file().disk.size(), before / 2);
+    }
+    EXPECT_TRUE(image.holds(1, 0, 70 * cluster + 512));
+    ASSERT_TRUE(image.write(2, 0, 70 * cluster));
+    ASSERT_TRUE(image.close());
+    const auto report = image.verify();
+    EXPECT_EQ(report.corruptions, std::vector<std::string>{});
+    EXPECT_EQ(report.leaks, 0u);
+  }
+}
+
+TEST_F(Qcow2ResizeTest, ShrinkingOverASharedTableLeavesTheSnapshotAlone) {
+  constexpr uint64_t kReach = 64 * 512;
+  Qcow2Builder builder({.cluster_bits = 9, .size = 4 * kReach});
+  std::vector<std::byte> data(512);
+  for (uint64_t i = 0; i < 256; i += 3) {
+    testing::fill_pattern(1, i * 512, data);
+    builder.data(i * 512, data);
+  }
+  builder.snapshot("1", "first");
+  start(builder);
+  ASSERT_TRUE(resize(kReach + 5 * 512));
+  EXPECT_TRUE(image_.holds(1, 0, 512));
+  close_clean();
+}
+
+TEST(Qcow2ResizeSeries, PreallocatedSpaceIsMappedAndReadsAsZeroes) {
+  for (const auto mode : {block::Preallocation::kMetadata, block::Preallocation::kFalloc}) {
+    ImageWorld image;
+    Qcow2Builder builder({.size = 1 << 20});
+    image.world().add("image", builder.finish());
+    ASSERT_TRUE(image.open());
+    ASSERT_TRUE(image.write(1, 0, 4096));
+    ASSERT_TRUE(image.run(image.edge().resize(8 << 20, {.preallocation = mode})));
+    ASSERT_TRUE(image.holds(testing::kZeroes, 1 << 20, 7 << 20));
+    block::Extent extent;
+    ASSERT_TRUE(image.driver().try_map(2 << 20, 4096, extent));
+    EXPECT_TRUE(extent.in_place);
+    ASSERT_TRUE(image.close());
+    const auto report = image.verify();
+    EXPECT_EQ(report.corruptions, std::vector<std::string>{});
+    EXPECT_EQ(report.leaks, 0u);
+  }
+}
+
+}  // namespace
+}  // namespace cairn::qcow2
