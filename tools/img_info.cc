@@ -1,5 +1,7 @@
 // cairn-img info
 #include <array>
+#include <cerrno>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -76,19 +78,8 @@ void print_text(const Chain& chain) {
   }
 }
 
-}  // namespace
-
-int img_info(std::span<const std::string> arguments) {
-  constexpr std::array kSpecs = {kHelpOption,
-                                 kFormatOption,
-                                 kShareOption,
-                                 kObjectOption,
-                                 kImageOptsOption,
-                                 kOutputOption,
-                                 OptionSpec{'t', "cache", true},
-                                 OptionSpec{kOptBackingChain, "backing-chain", false}};
-  InfoRequest request;
-  ImgCommandLine line("info", arguments, kSpecs);
+// Reads the options into `request`; the exit code when there is nothing more to do.
+std::optional<int> read_options(ImgCommandLine& line, InfoRequest& request) {
   while (const auto option = line.next()) {
     switch (option->id) {
       case 'f':
@@ -122,8 +113,24 @@ int img_info(std::span<const std::string> arguments) {
       }
     }
   }
-  if (line.exit_code()) {
-    return *line.exit_code();
+  return line.exit_code();
+}
+
+}  // namespace
+
+int img_info(std::span<const std::string> arguments) {
+  constexpr std::array kSpecs = {kHelpOption,
+                                 kFormatOption,
+                                 kShareOption,
+                                 kObjectOption,
+                                 kImageOptsOption,
+                                 kOutputOption,
+                                 OptionSpec{'t', "cache", true},
+                                 OptionSpec{kOptBackingChain, "backing-chain", false}};
+  InfoRequest request;
+  ImgCommandLine line("info", arguments, kSpecs);
+  if (const auto code = read_options(line, request)) {
+    return *code;
   }
   const std::vector<std::string> operands = line.operands();
   if (operands.size() != 1) {

@@ -3,7 +3,8 @@
 //   io_main.cc      the program's options, -c and the prompt
 //   io_shell.cc     finding and running commands, help
 //   io_open.cc      open, close, reopen
-//   io_transfer.cc  read, write, readv, writev, aio_read, aio_write, aio_flush
+//   io_transfer.cc  read, write, readv, writev
+//   io_aio.cc       aio_read, aio_write, aio_flush
 //   io_image.cc     the other commands on an image: discard, map, truncate, …
 #pragma once
 
