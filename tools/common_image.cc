@@ -256,19 +256,26 @@ Error could_not_open(const ImageName& name, Error error) {
   return std::move(error).prefix(fmt::format("Could not open '{}': ", name.text));
 }
 
+block::Permissions root_permissions(const block::Node& node) {
+  block::Permissions permissions{
+      .used = PermissionSet::kConsistentRead,
+      .shared = PermissionSet::kConsistentRead | PermissionSet::kWriteUnchanged};
+  if (node.options().force_share) {
+    permissions.shared = PermissionSet::all();
+  }
+  if (!node.read_only()) {
+    permissions.used |= PermissionSet::kWrite;
+  }
+  return permissions;
+}
+
 io::Task<Result<std::unique_ptr<block::Edge>>> open_root(block::Graph& graph, ImageName name,
                                                          block::OpenFlags flags) {
   Result<std::shared_ptr<block::Node>> node = co_await open_image(graph, name, flags);
   if (!node) {
     co_return std::unexpected(could_not_open(name, std::move(node.error())));
   }
-  block::Permissions permissions{.used = PermissionSet::kConsistentRead,
-                                 .shared = PermissionSet::all()};
-  if (!flags.read_only) {
-    permissions.used |= PermissionSet::kWrite | PermissionSet::kResize;
-    permissions.shared = PermissionSet::kConsistentRead | PermissionSet::kWriteUnchanged;
-  }
-  auto edge = graph.attach(*node, "", permissions);
+  auto edge = graph.attach(*node, "", root_permissions(**node));
   if (!edge) {
     Result<void> released = co_await graph.release(std::move(*node));
     co_return std::unexpected(could_not_open(name, std::move(edge.error())));

@@ -25,8 +25,11 @@ struct ImageName {
 // "Could not open 'NAME': …", as the offline tool says it.
 [[nodiscard]] Error could_not_open(const ImageName& name, Error error);
 
-// Opens and attaches in one go; failures carry could_not_open()'s words. With `writable` flags the
-// edge may write and resize.
+// What a program uses of an image and what it lets others do meanwhile: read alone, or write, too.
+// Nobody else writes, unless the user says that it may happen (force-share).
+[[nodiscard]] block::Permissions root_permissions(const block::Node& node);
+
+// Opens and attaches in one go; failures carry could_not_open()'s words.
 [[nodiscard]] io::Task<Result<std::unique_ptr<block::Edge>>> open_root(block::Graph& graph,
                                                                        ImageName name,
                                                                        block::OpenFlags flags);

@@ -38,7 +38,6 @@ void ProgressLine::update(uint64_t done, uint64_t total) {
 
 void ProgressLine::finish() {
   if (show_ == Show::kAlways) {
-    print(kAll);
     fmt::print("\n");
   }
 }

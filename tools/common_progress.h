@@ -13,7 +13,7 @@ class ProgressLine {
 
   // `done` of `total` bytes. Prints when that is a step worth showing, or was asked for.
   void update(uint64_t done, uint64_t total);
-  // All is done: the last figure, and the line break.
+  // It is over, one way or the other: breaks the line.
   void finish();
 
  private:

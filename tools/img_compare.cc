@@ -76,17 +76,16 @@ io::Task<int> compare_edges(const CompareRequest& request, block::Edge& first,
     progress.update(done, total);
   };
   jobs::CompareOutcome outcome = co_await jobs::compare_images(std::move(options));
+  int code = 0;
   if (outcome.failure) {
-    co_return report_failure(request, *outcome.failure, outcome.error);
-  }
-  if (outcome.difference) {
-    co_return report_difference(request, *outcome.difference);
-  }
-  if (!request.quiet) {
+    code = report_failure(request, *outcome.failure, outcome.error);
+  } else if (outcome.difference) {
+    code = report_difference(request, *outcome.difference);
+  } else if (!request.quiet) {
     fmt::print("Images are identical.\n");
   }
   progress.finish();
-  co_return 0;
+  co_return code;
 }
 
 io::Task<int> compare(block::Graph& graph, const CompareRequest& request) {

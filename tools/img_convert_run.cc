@@ -188,8 +188,8 @@ io::Task<Result<void>> copy(const ConvertRequest& request, Conversion& conversio
     };
   }
   Result<void> copied = co_await jobs::copy_images(options);
+  progress.finish();
   if (copied) {
-    progress.finish();
     copied = co_await conversion.target->flush();
   }
   co_return copied;

@@ -31,12 +31,12 @@ struct InfoRequest {
 
 io::Task<Result<schema::BlockGraphInfo>> describe(block::Graph& graph, ImageName name,
                                                   block::OpenFlags flags) {
-  auto node = co_await open_image(graph, name, flags);
-  if (!node) {
-    co_return std::unexpected(could_not_open(name, std::move(node.error())));
+  auto root = co_await open_root(graph, name, flags);
+  if (!root) {
+    co_return pass(root);
   }
-  Result<schema::BlockGraphInfo> info = co_await block::describe_tree(**node);
-  Result<void> released = co_await graph.release(std::move(*node));
+  Result<schema::BlockGraphInfo> info = co_await block::describe_tree((*root)->node());
+  Result<void> released = co_await graph.detach(std::move(*root));
   co_return info;
 }
 

@@ -83,7 +83,14 @@ io::Task<int> resize(block::Graph& graph, const ResizeRequest& request) {
   if (!root) {
     co_return fail_command(root.error());
   }
-  const int code = co_await resize_image(**root, request);
+  block::Permissions permissions = (*root)->permissions();
+  permissions.used |= block::PermissionSet::kResize;
+  int code = 0;
+  if (const auto granted = graph.set_permissions(**root, permissions); granted) {
+    code = co_await resize_image(**root, request);
+  } else {
+    code = fail_command(granted.error());
+  }
   Result<void> closed = co_await graph.detach(std::move(*root));
   if (code != 0) {
     co_return code;

@@ -19,8 +19,6 @@
 namespace cairn::tools {
 namespace {
 
-using block::PermissionSet;
-
 // A filename as a value in a list of options.
 std::string escape_commas(std::string_view text) {
   std::string escaped;
@@ -190,12 +188,7 @@ Result<void> IoShell::open(IoOpenRequest request) {
 }
 
 Result<void> IoShell::attach(std::shared_ptr<block::Node> node) {
-  block::Permissions permissions{.used = PermissionSet::kConsistentRead,
-                                 .shared = PermissionSet::all()};
-  if (!node->read_only()) {
-    permissions.used |= PermissionSet::kWrite;
-  }
-  auto root = session_.graph().attach(node, "", permissions);
+  auto root = session_.graph().attach(node, "", root_permissions(*node));
   if (!root) {
     const Result<void> released = session_.run(session_.graph().release(std::move(node)));
     return std::unexpected(failure(request_, std::move(root.error())));

@@ -1,0 +1,164 @@
+// Tests of jobs/copy.h and jobs/compare.h on real files.
+#include "jobs/copy.h"
+
+#include <algorithm>
+
+#include "jobs/compare.h"
+#include "protocols/file/file.h"
+#include "protocols/null/null.h"
+#include "tests/support/graph_test.h"
+
+namespace cairn::jobs {
+namespace {
+
+constexpr uint64_t kMib = 1u << 20;
+
+class CopyTest : public cairn::testing::GraphTest {
+ protected:
+  CopyTest() : GraphTest({&file::kFileDriver, &null::kNullCoDriver}) {}
+
+  block::Edge* open_file(std::string_view name) {
+    return open(cairn::testing::file_options(path(name)), kReadWrite);
+  }
+
+  // A file with data in `data` (megabytes) and holes elsewhere.
+  block::Edge* make_sparse(std::string_view name, uint64_t size, std::vector<uint64_t> data) {
+    make_file(name, size);
+    block::Edge* edge = open_file(name);
+    for (const uint64_t at : data) {
+      std::string bytes(kMib, static_cast<char>('a' + at));
+      EXPECT_TRUE(write(*edge, at * kMib, bytes));
+    }
+    return edge;
+  }
+
+  uint64_t bytes_written(const block::Edge& edge) { return edge.node().statistics().write_bytes; }
+
+  CompareOutcome compare(block::Edge* a, block::Edge* b, bool strict = false) {
+    return run(compare_images({.first = a, .second = b, .strict = strict}));
+  }
+};
+
+TEST_F(CopyTest, CopiesDataAndLeavesHolesOut) {
+  block::Edge* source = make_sparse("s", 16 * kMib, {0, 5, 15});
+  block::Edge* target = make_sparse("t", 16 * kMib, {});
+  ASSERT_TRUE(run(copy_images({.sources = {source}, .target = target, .target_is_zero = true})));
+  EXPECT_EQ(content("s"), content("t"));
+  EXPECT_EQ(bytes_written(*target), 3 * kMib);
+}
+
+TEST_F(CopyTest, LeavesOutZeroesThatAreStoredAsData) {
+  block::Edge* source = make_sparse("s", 4 * kMib, {1});
+  ASSERT_TRUE(write(*source, 2 * kMib, std::string(kMib, '\0')));
+  block::Edge* target = make_sparse("t", 4 * kMib, {});
+  ASSERT_TRUE(run(copy_images({.sources = {source}, .target = target, .target_is_zero = true})));
+  EXPECT_EQ(content("s"), content("t"));
+  EXPECT_EQ(bytes_written(*target), kMib);
+}
+
+TEST_F(CopyTest, WritesEverythingWhenAskedNotToLookForZeroes) {
+  block::Edge* source = make_sparse("s", 4 * kMib, {1});
+  block::Edge* target = make_sparse("t", 4 * kMib, {});
+  ASSERT_TRUE(run(copy_images(
+      {.sources = {source}, .target = target, .sparse_size = 0, .target_is_zero = true})));
+  EXPECT_EQ(content("s"), content("t"));
+  EXPECT_EQ(bytes_written(*target), 4 * kMib);
+}
+
+TEST_F(CopyTest, ClearsWhatATargetHeldBefore) {
+  block::Edge* source = make_sparse("s", 8 * kMib, {2});
+  block::Edge* target = make_sparse("t", 8 * kMib, {0, 2, 7});
+  ASSERT_TRUE(run(copy_images({.sources = {source}, .target = target})));
+  EXPECT_EQ(content("s"), content("t"));
+}
+
+TEST_F(CopyTest, JoinsSources) {
+  block::Edge* first = make_sparse("a", 3 * kMib, {0, 2});
+  block::Edge* second = make_sparse("b", 2 * kMib, {1});
+  block::Edge* target = make_sparse("t", 5 * kMib, {});
+  ASSERT_TRUE(
+      run(copy_images({.sources = {first, second}, .target = target, .target_is_zero = true})));
+  EXPECT_EQ(content("a") + content("b"), content("t"));
+}
+
+TEST_F(CopyTest, GivesTheSameInAnyOrderAndWithAnyNumberOfWorkers) {
+  block::Edge* source = make_sparse("s", 12 * kMib, {0, 1, 2, 5, 6, 11});
+  for (const unsigned workers : {1u, 3u, 16u}) {
+    for (const bool ordered : {false, true}) {
+      block::Edge* target = make_sparse("t", 12 * kMib, {});
+      ASSERT_TRUE(run(copy_images({.sources = {source},
+                                   .target = target,
+                                   .workers = workers,
+                                   .ordered = ordered,
+                                   .target_is_zero = true})));
+      EXPECT_EQ(content("s"), content("t"));
+      detach(target);
+    }
+  }
+}
+
+TEST_F(CopyTest, TellsHowFarItIs) {
+  block::Edge* source = make_sparse("s", 8 * kMib, {0, 4});
+  block::Edge* target = make_sparse("t", 8 * kMib, {});
+  std::vector<uint64_t> seen;
+  CopyOptions options{.sources = {source}, .target = target, .target_is_zero = true};
+  options.progress = [&seen](uint64_t done, uint64_t total) {
+    EXPECT_EQ(total, 8 * kMib);
+    seen.push_back(done);
+  };
+  ASSERT_TRUE(run(copy_images(options)));
+  ASSERT_GE(seen.size(), 3u);
+  EXPECT_EQ(seen.front(), 0u);
+  EXPECT_EQ(seen.back(), 8 * kMib);
+  EXPECT_TRUE(std::ranges::is_sorted(seen));
+}
+
+TEST_F(CopyTest, ReportsWhereAWriteFailed) {
+  block::Edge* source = make_sparse("s", 2 * kMib, {1});
+  block::Edge* target = make_sparse("t", kMib, {});
+  const auto copied =
+      run(copy_images({.sources = {source}, .target = target, .target_is_zero = true}));
+  ASSERT_FALSE(copied);
+  EXPECT_TRUE(copied.error().message().starts_with("error while writing at byte"))
+      << copied.error().message();
+}
+
+TEST_F(CopyTest, AnEmptySourceIsDoneAtOnce) {
+  block::Edge* source = make_sparse("s", 0, {});
+  block::Edge* target = make_sparse("t", 0, {});
+  EXPECT_TRUE(run(copy_images({.sources = {source}, .target = target})));
+}
+
+TEST_F(CopyTest, EqualImagesCompareEqualHoweverTheyAreStored) {
+  block::Edge* a = make_sparse("a", 4 * kMib, {1});
+  block::Edge* b = make_sparse("b", 4 * kMib, {1});
+  ASSERT_TRUE(write(*b, 3 * kMib, std::string(kMib, '\0')));
+  EXPECT_FALSE(compare(a, b).difference);
+  EXPECT_FALSE(compare(a, b).failure);
+  const auto strict = compare(a, b, true);
+  ASSERT_TRUE(strict.difference);
+  EXPECT_EQ(strict.difference->kind, Difference::Kind::kAllocation);
+}
+
+TEST_F(CopyTest, ADifferenceIsFoundToTheSector) {
+  block::Edge* a = make_sparse("a", 4 * kMib, {1});
+  block::Edge* b = make_sparse("b", 4 * kMib, {1});
+  ASSERT_TRUE(write(*b, kMib + 40000, "x"));
+  const auto outcome = compare(a, b);
+  ASSERT_TRUE(outcome.difference);
+  EXPECT_EQ(outcome.difference->kind, Difference::Kind::kContent);
+  EXPECT_EQ(outcome.difference->offset, kMib + 39936);
+}
+
+TEST_F(CopyTest, TheTailOfALongerImageHasToBeZeroes) {
+  block::Edge* a = make_sparse("a", 2 * kMib, {1});
+  block::Edge* b = make_sparse("b", 6 * kMib, {1});
+  EXPECT_FALSE(compare(a, b).difference);
+  ASSERT_TRUE(write(*b, 5 * kMib + 700, "x"));
+  const auto outcome = compare(b, a);
+  ASSERT_TRUE(outcome.difference);
+  EXPECT_EQ(outcome.difference->offset, 5 * kMib + 512);
+}
+
+}  // namespace
+}  // namespace cairn::jobs
