@@ -1,3 +1,4 @@
+// Raw nodes: windows, resizing, and images whose format was guessed.
 #include "formats/raw/raw.h"
 
 #include "protocols/file/file.h"

@@ -1,3 +1,4 @@
+// Creating image files.
 #include "protocols/file/create.h"
 
 #include <sys/stat.h>

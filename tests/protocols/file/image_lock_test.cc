@@ -1,3 +1,4 @@
+// The locks themselves, between two descriptors of one file.
 #include "protocols/file/image_lock.h"
 
 #include <fcntl.h>

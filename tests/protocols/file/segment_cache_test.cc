@@ -1,3 +1,4 @@
+// What is remembered of data and holes, and when it is forgotten.
 #include "protocols/file/segment_cache.h"
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// Null devices.
 #include "protocols/null/null.h"
 
 #include "tests/support/graph_test.h"
