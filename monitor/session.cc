@@ -24,6 +24,8 @@ constexpr size_t kReadBytes = 4096;
 constexpr size_t kOutboxFull = size_t{256} << 10;
 // Events above this end the session: better a visible end than events that are silently missing.
 constexpr size_t kOutboxLimit = size_t{8} << 20;
+// Nobody who means to talk to us sends so much that is no request, and nothing else.
+constexpr int kMostFaults = 1000;
 // How long a client that does not read may delay the end of the program.
 constexpr std::chrono::milliseconds kFarewell(2000);
 
@@ -119,6 +121,9 @@ io::Task<void> Session::read_requests(io::CancelToken token) {
         break;
       }
       co_await answer(std::move(*item));
+      if (faults_in_a_row_ > kMostFaults) {
+        co_return;
+      }
       const bool room = co_await room_.wait(reading_.token());
       if (!room) {
         break;
@@ -150,6 +155,7 @@ io::Task<void> Session::write_replies() {
 io::Task<void> Session::answer(Result<schema::JsonValue> item) {
   std::optional<schema::JsonValue> id;
   Result<schema::JsonValue> result = std::move(item);
+  ++faults_in_a_row_;
   if (result) {
     if (services_.trace.commands) {
       trace("qmp_command", schema::to_text(*result));
@@ -157,6 +163,7 @@ io::Task<void> Session::answer(Result<schema::JsonValue> item) {
     id = take_id(*result);
     Result<Request> request = parse_request(std::move(*result), oob_enabled_);
     if (request) {
+      faults_in_a_row_ = 0;
       result = co_await execute(std::move(*request));
     } else {
       result = pass(request);

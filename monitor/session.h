@@ -5,6 +5,7 @@
 // - Before qmp_capabilities nothing else is answered and no event is sent.
 // - What waits to be sent is bounded: while a client does not read its replies no more requests are
 //   taken from it, and one that lets events pile up is disconnected.
+// - One that only sends what is no request is disconnected after a while.
 #pragma once
 
 #include <cstddef>
@@ -51,11 +52,12 @@ class Session final : public EventListener {
   bool oob_enabled_ = false;
 
   schema::JsonStream stream_;
-  std::string outbox_;    // not handed to the kernel yet
-  bool failed_ = false;   // the client is gone or has been given up
-  bool closing_ = false;  // nothing more will be added to the outbox
-  io::Event work_;        // the writer has something to do
-  io::Event room_{true};  // the outbox is short enough to take more requests
+  int faults_in_a_row_ = 0;  // messages that were no requests, since the last one that was
+  std::string outbox_;       // not handed to the kernel yet
+  bool failed_ = false;      // the client is gone or has been given up
+  bool closing_ = false;     // nothing more will be added to the outbox
+  io::Event work_;           // the writer has something to do
+  io::Event room_{true};     // the outbox is short enough to take more requests
   io::CancelSource reading_;
   io::CancelSource writing_;
 };

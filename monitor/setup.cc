@@ -2,7 +2,9 @@
 #include "monitor/setup.h"
 
 #include <cerrno>
+#include <string>
 #include <utility>
+#include <variant>
 
 #include "monitor/address.h"
 
@@ -39,6 +41,13 @@ io::Task<Result<void>> add_node(Services& services, const schema::BlockdevOption
 io::Task<Result<void>> add_export(Services& services, const schema::BlockExportOptions& options) {
   if (options.iothread) {
     co_return fail(ENOENT, "iothread \"{}\" not found", *options.iothread);
+  }
+  const auto* nbd = std::get_if<schema::BlockExportOptionsNbd>(&options.branch);
+  if (nbd && nbd->bitmaps && !nbd->bitmaps->empty()) {
+    const auto& first = nbd->bitmaps->front().value;
+    const auto* local = std::get_if<std::string>(&first);
+    co_return fail(ENOENT, "Bitmap '{}' is not found",
+                   local ? *local : std::get<schema::BlockDirtyBitmap>(first).name);
   }
   Result<void> added = co_await services.exports.add(options);
   co_return added;

@@ -151,7 +151,7 @@ std::optional<Result<JsonValue>> JsonStream::next(std::string_view& input) {
       continue;
     }
     if (text_.size() >= limits_.bytes) {
-      return over_limit("token size", State::kSkipLine);
+      return over_limit("token size");
     }
     const Step step = this->step(c);
     if (step != Step::kTokenBefore) {
@@ -194,7 +194,7 @@ std::optional<Result<JsonValue>> JsonStream::finish() {
 std::optional<Result<JsonValue>> JsonStream::end_token() {
   state_ = State::kBetween;
   if (tokens_.size() >= limits_.tokens) {
-    return over_limit("token count", State::kSkipLine);
+    return over_limit("token count");
   }
   tokens_.push_back({kind_, static_cast<uint32_t>(token_start_),
                      static_cast<uint32_t>(text_.size() - token_start_)});
@@ -208,7 +208,7 @@ std::optional<Result<JsonValue>> JsonStream::count_structure(JsonTokenKind kind)
                : kind == JsonTokenKind::kCloseBracket ? -1
                                                       : 0;
   if (braces_ + brackets_ > static_cast<int64_t>(limits_.depth)) {
-    return over_limit("nesting depth", State::kBetween);
+    return over_limit("nesting depth");
   }
   if ((braces_ > 0 || brackets_ > 0) && braces_ >= 0 && brackets_ >= 0) {
     return std::nullopt;
@@ -227,9 +227,10 @@ Result<JsonValue> JsonStream::stray() {
   return fail(EINVAL, "JSON parse error, stray '{}'", token.c_str());
 }
 
-Result<JsonValue> JsonStream::over_limit(std::string_view what, State next) {
+// What follows on the line belongs to the value that was too large, and is no news to anybody.
+Result<JsonValue> JsonStream::over_limit(std::string_view what) {
   reset();
-  state_ = next;
+  state_ = State::kSkipLine;
   return fail(E2BIG, "JSON {} limit exceeded", what);
 }
 

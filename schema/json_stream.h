@@ -80,7 +80,7 @@ class JsonStream {
   std::optional<Result<JsonValue>> end_token();
   std::optional<Result<JsonValue>> count_structure(JsonTokenKind kind);
   Result<JsonValue> stray();
-  Result<JsonValue> over_limit(std::string_view what, State next);
+  Result<JsonValue> over_limit(std::string_view what);
   Result<JsonValue> parse_tokens();
   void reset();
 
