@@ -80,11 +80,20 @@ io::Task<Result<void>> Graph::remove_monitor_node(std::string name) {
   if (node == nullptr) {
     co_return fail(ENOENT, "Failed to find node with node-name='{}'", name);
   }
+  for (const Edge* user : node->parents()) {
+    if (user->parent() == nullptr) {
+      co_return fail(EBUSY, "Node {} is in use", name);
+    }
+    if (user->role() == ChildRole::kBacking) {
+      co_return fail(EBUSY, "Node '{}' is busy: node is used as backing hd of '{}'", name,
+                     user->parent()->name());
+    }
+  }
   if (!held_by_monitor(*node)) {
     co_return fail(EPERM, "Node {} is not owned by the monitor", name);
   }
   if (!node->parents().empty()) {
-    co_return fail(EBUSY, "Node {} is in use", name);
+    co_return fail(EBUSY, "Block device {} is in use", name);
   }
   std::erase(monitor_nodes_, node);
   co_return co_await release(node);

@@ -248,7 +248,7 @@ io::Task<Result<Edge*>> OpenContext::open_child(std::string name, const schema::
   if (const auto* existing = std::get_if<std::string>(&ref.value)) {
     child = graph_.find(*existing);
     if (child == nullptr) {
-      co_return fail(ENOENT, "Cannot find device='' nor node-name='{}'", *existing);
+      co_return fail(ENOENT, "Cannot find device='{0}' nor node-name='{0}'", *existing);
     }
   } else {
     const auto& options = *std::get<schema::Box<schema::BlockdevOptions>>(ref.value);

@@ -1,5 +1,6 @@
 // Qcow2Driver: changing the size of the disk, and preallocation. No request is in flight meanwhile.
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "base/bytes.h"
@@ -9,6 +10,9 @@
 namespace cairn::qcow2 {
 
 io::Task<Result<void>> Qcow2Driver::resize(uint64_t length, block::ResizeOptions options) {
+  if (!is_aligned(length, 512)) {
+    co_return fail(EINVAL, "The new size must be a multiple of 512");
+  }
   Result<void> result = co_await prepare_write();
   if (!result) {
     co_return result;

@@ -21,7 +21,7 @@ using Opened = Result<std::unique_ptr<block::Driver>>;
 io::Task<Opened> open(block::OpenContext& context, const schema::BlockdevOptions& options) {
   const auto& raw = std::get<schema::BlockdevOptionsRaw>(options.branch);
   const Result<block::Edge*> file =
-      co_await context.open_child("file", raw.file, block::ChildRole::kImage);
+      co_await context.open_child("file", raw.file, block::ChildRole::kFiltered);
   if (!file) {
     co_return std::unexpected(file.error());
   }
