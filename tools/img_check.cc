@@ -131,36 +131,30 @@ int fail_check(const Error& error) {
 
 io::Task<int> check_node(const CheckRequest& request, const block::Node& node) {
   const bool repair = request.fix_leaks || request.fix_errors;
-  if (repair) {
-    block::CheckOptions options = check_options(request.fix_leaks, request.fix_errors);
-    Result<block::CheckResult> fixed = co_await node.driver().check(std::move(options));
-    if (fixed && (fixed->corruptions_fixed != 0 || fixed->leaks_fixed != 0)) {
-      // What counts is how the image is now.
-      block::CheckOptions again = check_options(false, false);
-      Result<block::CheckResult> second = co_await node.driver().check(std::move(again));
-      if (!second) {
-        co_return fail_check(second.error());
-      }
-      second->corruptions_fixed = fixed->corruptions_fixed;
-      second->leaks_fixed = fixed->leaks_fixed;
-      co_return finish(request, node, *second, true);
-    }
-    if (fixed || fixed.error().code() != ENOTSUP) {
-      co_return fixed ? finish(request, node, *fixed, false) : fail_check(fixed.error());
-    }
-  }
-  block::CheckOptions options = check_options(false, false);
+  block::CheckOptions options = check_options(request.fix_leaks, request.fix_errors);
   Result<block::CheckResult> result = co_await node.driver().check(std::move(options));
-  if (!result) {
-    co_return fail_check(result.error());
+  if (!repair || (!result && result.error().code() != ENOTSUP)) {
+    co_return result ? finish(request, node, *result, false) : fail_check(result.error());
   }
-  if (repair && (result->corruptions != 0 || result->leaks != 0)) {
-    report_error(fmt::format(
-        "The image has errors, and this version can not repair images of the format '{}'",
-        node.info().name));
+  if (result && result->corruptions_fixed == 0 && result->leaks_fixed == 0) {
+    co_return finish(request, node, *result, false);
+  }
+  // What counts is how the image is now; and a format that can not repair may be able to check.
+  block::CheckOptions again = check_options(false, false);
+  if (!result) {
+    again.report = [](const std::string& /*line*/) {};  // told already
+  }
+  Result<block::CheckResult> second = co_await node.driver().check(std::move(again));
+  if (!second) {
+    co_return fail_check(second.error());
+  }
+  if (!result) {
+    report_error(result.error());
     co_return kExitFailed;
   }
-  co_return finish(request, node, *result, false);
+  second->corruptions_fixed = result->corruptions_fixed;
+  second->leaks_fixed = result->leaks_fixed;
+  co_return finish(request, node, *second, true);
 }
 
 io::Task<int> check(block::Graph& graph, const CheckRequest& request) {

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -56,6 +57,10 @@ class Qcow2Driver final : public block::TranslatingDriver {
   [[nodiscard]] io::Task<Result<block::CheckResult>> check(block::CheckOptions options) override;
   [[nodiscard]] io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>> specific_info()
       override;
+  [[nodiscard]] std::optional<bool> dirty() const override {
+    return image_.header().has(kIncompatibleDirty);
+  }
+  [[nodiscard]] uint64_t vm_state_offset() const override;
   [[nodiscard]] std::string backing_filename() const override {
     return image_.header().backing_file;
   }

@@ -1,6 +1,7 @@
 // What `check` and `info` tell about an open image.
 #include <cerrno>
 
+#include "base/bytes.h"
 #include "formats/qcow2/check.h"
 #include "formats/qcow2/driver.h"
 #include "schema/types_block_info.h"
@@ -21,6 +22,12 @@ io::Task<Result<block::CheckResult>> Qcow2Driver::check(block::CheckOptions opti
     co_return fail(ENOTSUP, "This build can not repair qcow2 images yet");
   }
   co_return result;
+}
+
+// What the L1 entries behind the guest's disk map.
+uint64_t Qcow2Driver::vm_state_offset() const {
+  const uint64_t mapped_by_table = image_.cluster_size() * image_.geometry().l2_entries();
+  return checked_align_up(length(), mapped_by_table).value_or(0);
 }
 
 io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>> Qcow2Driver::specific_info() {
