@@ -17,6 +17,7 @@ class NullDriver final : public block::RequestDriver {
  public:
   explicit NullDriver(NullParameters parameters) : parameters_(parameters) {}
 
+  [[nodiscard]] std::optional<bool> dirty() const override { return std::nullopt; }
   [[nodiscard]] uint64_t length() const override { return parameters_.length; }
   [[nodiscard]] block::Limits limits() const override { return {.native_fua = true}; }
   [[nodiscard]] int64_t allocated_size() const override { return 0; }
