@@ -13,7 +13,7 @@ _TITLES = {
     "block-options": "Block node options",
     "block-info": "Block node information",
     "block-stats": "Block node statistics",
-    "block-core": "Block node commands and events",
+    "block-core": "Block node commands",
     "block-export": "Exports",
     "monitor-options": "Monitor options",
 }
