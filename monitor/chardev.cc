@@ -111,14 +111,15 @@ Result<ChardevSettings> parse_chardev(std::string_view text) {
   return settings;
 }
 
-io::Task<Result<std::unique_ptr<Chardev>>> Chardev::open(ChardevSettings settings) {
+io::Task<Result<std::unique_ptr<Chardev>>> Chardev::open(ChardevSettings settings,
+                                                         io::CancelToken token) {
   std::unique_ptr<Chardev> chardev(new Chardev(std::move(settings)));
   const ChardevSettings& wanted = chardev->settings_;
   if (wanted.kind != ChardevSettings::Kind::kSocket) {
     co_return chardev;
   }
   if (!wanted.server) {
-    Result<io::Stream> stream = co_await io::Stream::connect(wanted.address);
+    Result<io::Stream> stream = co_await io::Stream::connect(wanted.address, token);
     if (!stream) {
       co_return pass(stream);
     }
@@ -132,7 +133,7 @@ io::Task<Result<std::unique_ptr<Chardev>>> Chardev::open(ChardevSettings setting
   chardev->listeners_ = std::move(*listeners);
   if (wanted.wait) {
     fmt::print(stderr, "info: waiting for connection on: {}\n", wanted.address.to_string());
-    Result<io::Stream> stream = co_await chardev->listeners_[0].accept();
+    Result<io::Stream> stream = co_await chardev->listeners_[0].accept(token);
     if (!stream) {
       co_return pass(stream);
     }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "io/cancel.h"
 #include "io/socket.h"
 #include "io/socket_address.h"
 #include "io/task.h"
@@ -34,8 +35,9 @@ struct ChardevSettings {
 
 class Chardev {
  public:
-  // Listens or connects.
-  [[nodiscard]] static io::Task<Result<std::unique_ptr<Chardev>>> open(ChardevSettings settings);
+  // Listens or connects, and waits for the first client when that is asked for.
+  [[nodiscard]] static io::Task<Result<std::unique_ptr<Chardev>>> open(ChardevSettings settings,
+                                                                       io::CancelToken token);
 
   [[nodiscard]] const std::string& id() const { return settings_.id; }
   [[nodiscard]] ChardevSettings::Kind kind() const { return settings_.kind; }

@@ -59,12 +59,20 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
 }
 
 io::Task<int> Daemon::run() {
+  io::CancelSource watching;
+  io::TaskGroup watcher;
+  watcher.spawn(watch_signals(watching.token()));
   Result<void> done = co_await set_up();
   if (done) {
     co_await serve();
+  } else if (stop_.is_set()) {
+    // A signal came first, which is no failure.
+    done = Result<void>();
   } else {
     report(done.error());
   }
+  watching.cancel();
+  co_await watcher.join();
   const Result<void> ended = co_await tear_down();
   if (!ended) {
     report(ended.error());
@@ -79,6 +87,9 @@ io::Task<Result<void>> Daemon::set_up() {
     co_return traced;
   }
   for (const SetupOption& option : options_.setup) {
+    if (stop_.is_set()) {
+      co_return fail(EINTR, "Ended by a signal");
+    }
     Result<void> applied = co_await apply(option);
     if (!applied) {
       co_return pass(applied, option.spelled() + ": ");
@@ -172,7 +183,7 @@ io::Task<Result<void>> Daemon::add_chardev(std::string text) {
       co_return fail(EBUSY, "cannot use stdio by multiple character devices");
     }
   }
-  auto opening = monitor::Chardev::open(std::move(*settings));
+  auto opening = monitor::Chardev::open(std::move(*settings), starting_.token());
   auto chardev = co_await std::move(opening);
   if (!chardev) {
     co_return pass(chardev);
@@ -242,7 +253,6 @@ Result<void> Daemon::add_object(std::string_view text) {
 io::Task<void> Daemon::serve() {
   io::CancelSource ending;
   io::TaskGroup tasks;
-  tasks.spawn(watch_signals(ending.token()));
   for (const auto& monitor : monitors_) {
     tasks.spawn(monitor->run(ending.token()));
   }
@@ -255,6 +265,7 @@ io::Task<void> Daemon::watch_signals(io::CancelToken token) {
   const Result<int> signal = co_await signals_.next(token);
   if (signal) {
     stop_.set();
+    starting_.cancel();
   }
 }
 

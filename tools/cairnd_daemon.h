@@ -13,6 +13,7 @@
 #include "block/graph.h"
 #include "exports/export.h"
 #include "exports/nbd/server.h"
+#include "io/cancel.h"
 #include "io/event.h"
 #include "io/signal.h"
 #include "io/task.h"
@@ -63,6 +64,7 @@ class Daemon {
   nbd::Server nbd_server_;
   monitor::EventHub events_;
   io::Event stop_;
+  io::CancelSource starting_;  // a signal came; what setting up waits for is given up
   monitor::Services services_;
   std::vector<std::unique_ptr<monitor::Chardev>> chardevs_;
   std::vector<std::unique_ptr<monitor::Monitor>> monitors_;
