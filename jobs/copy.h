@@ -21,7 +21,7 @@ struct CopyOptions {
   std::vector<block::Edge*> sources;
   block::Edge* target = nullptr;
 
-  unsigned workers = 8;            // pieces in flight, each with a buffer
+  unsigned workers = 8;              // pieces in flight, each with a buffer
   uint64_t piece_size = 256u << 10;  // of one buffer; a power of two
   // Pieces are begun in order, so that the target's space is given out in order. Otherwise a piece
   // is written as soon as it is read.

@@ -113,10 +113,11 @@ class Refcounts final : private TableLocator {
   uint64_t table_offset_;
   std::map<uint64_t, bool> unlinked_;  // table indices; true: complete
   // Clusters before this one are in use, but for those in freed_ (and, when there were too many to
-  // remember, hint_ went back): a full image is searched once and not again for every cluster freed.
+  // remember, hint_ went back): a full image is searched once and not again for every cluster
+  // freed.
   uint64_t hint_ = 0;
   std::set<uint64_t> freed_;
-  uint64_t high_water_ = 0;            // in bytes: nothing was ever stored from here on
+  uint64_t high_water_ = 0;  // in bytes: nothing was ever stored from here on
 };
 
 }  // namespace cairn::qcow2

@@ -1,3 +1,4 @@
+// Sizes as people write and read them.
 #include "base/size_text.h"
 
 #include <cerrno>

@@ -164,8 +164,12 @@ def dead_files(tree):
     named = set()
     for build_file in tree.named("meson.build"):
         folder = os.path.dirname(build_file)
-        for name in re.findall(r"'([^'\n]+\.cc)'", tree.read(build_file)):
-            named.add(os.path.normpath(os.path.join(folder, name)))
+        text = tree.read(build_file)
+        names = re.findall(r"'([^'\n]+\.cc)'", text)
+        # A loop over names may add the ending: name + '_fuzz.cc'.
+        for ending in re.findall(r"name \+ '([^'\n]+\.cc)'", text):
+            names += [stem + ending for stem in re.findall(r"'(\w+)'", text)]
+        named.update(os.path.normpath(os.path.join(folder, name)) for name in names)
     included = {i.path for s in tree.sources for i in s.includes if i.quoted}
     for source in tree.sources:
         if source.is_header and source.path not in included:

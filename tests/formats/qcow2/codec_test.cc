@@ -1,3 +1,4 @@
+// Decoding compressed clusters, sound and damaged ones.
 #include "formats/qcow2/codec.h"
 
 #include <vector>

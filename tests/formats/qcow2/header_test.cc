@@ -1,3 +1,4 @@
+// Reading, checking and writing qcow2 headers.
 #include "formats/qcow2/header.h"
 
 #include <cstring>

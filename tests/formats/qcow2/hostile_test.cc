@@ -1,3 +1,4 @@
+// Images made to do harm: opened, read, written and checked without any.
 #include "tests/formats/qcow2/hostile.h"
 
 #include <vector>

@@ -1,3 +1,4 @@
+// The map of clusters that hold metadata.
 #include "formats/qcow2/metadata_map.h"
 
 #include <set>

@@ -1,3 +1,4 @@
+// Reference counts of every width.
 #include <vector>
 
 #include <gtest/gtest.h>

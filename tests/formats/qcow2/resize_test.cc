@@ -1,3 +1,4 @@
+// Growing and shrinking qcow2 disks.
 #include <gtest/gtest.h>
 
 #include "tests/formats/qcow2/qcow2_test.h"
