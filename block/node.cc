@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "block/engine.h"
+#include "block/graph.h"
 
 namespace cairn::block {
 
@@ -60,6 +61,26 @@ io::Task<Result<void>> Edge::write(uint64_t offset, const void* buffer, uint64_t
                                    WriteFlags flags) {
   // iovec has no const form; a write only reads the memory.
   return Engine::write(*this, offset, io::IoVector(const_cast<void*>(buffer), length), flags);
+}
+
+bool Edge::try_read_zeroes(uint64_t offset, uint64_t length) {
+  Node& node = *child_;
+  const uint64_t end = node.driver_->length();
+  if (node.translating_ == nullptr || node.graph_.draining() || offset > end ||
+      length > end - offset || length == 0) {
+    return false;
+  }
+  Extent extent;
+  if (!node.translating_->try_map(offset, length, extent) || extent.length < length) {
+    return false;
+  }
+  const bool zero = extent.kind == Extent::Kind::kZero ||
+                    (extent.kind == Extent::Kind::kHole && node.backing_ == nullptr);
+  if (zero) {
+    ++node.statistics_.read_operations;
+    node.statistics_.read_bytes += length;
+  }
+  return zero;
 }
 
 io::Task<Result<BlockStatus>> Edge::status(uint64_t offset, uint64_t length) {

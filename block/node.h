@@ -72,6 +72,10 @@ class Edge {
   [[nodiscard]] io::Task<Result<void>> flush();
   [[nodiscard]] io::Task<Result<void>> resize(uint64_t length, ResizeOptions options = {});
 
+  // Carries a read out without touching memory when cached metadata says that the whole range reads
+  // as zeroes; false when it does not say so, and read() has to. Never suspends.
+  [[nodiscard]] bool try_read_zeroes(uint64_t offset, uint64_t length);
+
   // Convenience for metadata: one buffer.
   [[nodiscard]] io::Task<Result<void>> read(uint64_t offset, void* buffer, uint64_t length);
   [[nodiscard]] io::Task<Result<void>> write(uint64_t offset, const void* buffer, uint64_t length,

@@ -12,6 +12,9 @@
 namespace cairn::nbd {
 namespace {
 
+// Reads from this length on are answered as a hole where the metadata says so: for smaller ones
+// asking costs more than it saves.
+constexpr uint64_t kSmallestHole = 16384;
 // CACHE reads in pieces of this many bytes.
 constexpr uint64_t kCachePiece = uint64_t{256} * 1024;
 // A block status reply has at most so many extents a context, and takes at most so many look-ups;
@@ -74,6 +77,14 @@ void Connection::finish(const Request& request, const Result<void>& result) {
 }
 
 io::Task<void> Connection::do_read(Request request) {
+  const bool may_be_hole = request.length >= kSmallestHole && !request.has(kFlagDf) &&
+                           output_.format() != ReplyQueue::Format::kSimple;
+  if (may_be_hole && export_->root().try_read_zeroes(request.offset, request.length)) {
+    in_flight_bytes_ -= request.length;
+    output_.read_hole(request);
+    replied();
+    co_return;
+  }
   BufferPool::Lease data = pool_.take(request.length);
   Result<void> result;
   if (data.valid()) {

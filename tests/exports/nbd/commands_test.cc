@@ -50,6 +50,29 @@ TEST_F(CommandsTest, StructuredRepliesCarryReadDataWithItsOffset) {
   EXPECT_EQ(reply.payload, wire(uint64_t{100}) + "xxxx");
 }
 
+TEST_F(CommandsTest, LargeReadsOfKnownZeroesAreAnsweredAsHoles) {
+  ASSERT_TRUE(harness_.add("z", true, {}, "zeroes"));
+  NbdClient client(harness_);
+  ASSERT_TRUE(client.go("z", true));
+  constexpr uint32_t kLength = 65536;
+  for (const uint64_t offset : {uint64_t{0}, uint64_t{1} << 19}) {
+    const Reply hole = client.ask(Command::kRead, offset, kLength);
+    EXPECT_EQ(hole.chunk_type, 2);
+    EXPECT_EQ(hole.chunk_flags, nbd::kReplyDone);
+    EXPECT_EQ(hole.payload, wire(offset, kLength));
+  }
+  // Not where the client wants one piece of data, nor where one piece of metadata does not say it.
+  const std::string zeroes(kLength, '\0');
+  EXPECT_EQ(client.ask(Command::kRead, 0, kLength, nbd::kFlagDf).payload,
+            wire(uint64_t{0}) + zeroes);
+  const uint64_t across = (1 << 19) - 512;
+  EXPECT_EQ(client.ask(Command::kRead, across, kLength).payload, wire(across) + zeroes);
+  EXPECT_EQ(client.ask(Command::kRead, 0, 512).chunk_type, 1);
+  NbdClient simple(harness_);
+  ASSERT_TRUE(simple.go("z"));
+  EXPECT_EQ(simple.ask(Command::kRead, 0, kLength).payload, zeroes);
+}
+
 TEST_F(CommandsTest, ReadsOfNothingSucceed) {
   NbdClient simple(harness_);
   ASSERT_TRUE(simple.go("e"));

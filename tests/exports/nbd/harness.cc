@@ -43,14 +43,17 @@ NbdHarness::NbdHarness(std::size_t disk_size)
       folder_(make_folder()),
       socket_path_(folder_ + "/nbd.sock") {
   drivers_.add(memory_driver_info(disk_));
+  drivers_.add(zero_driver_info());
   registry_.add_type(server_);
   registry_.set_on_deleted([this](const std::string& id) { deleted_.push_back(id); });
   schema::BlockdevOptions options;
   options.driver = schema::BlockdevDriver::kNullCo;
   options.node_name = "disk";
   options.discard = schema::BlockdevDiscardOptions::kUnmap;
-  const auto added = reactor_->block_on(graph_.add_monitor_node(options));
-  EXPECT_TRUE(added.has_value());
+  EXPECT_TRUE(reactor_->block_on(graph_.add_monitor_node(options)).has_value());
+  options.driver = schema::BlockdevDriver::kNullAio;
+  options.node_name = "zeroes";
+  EXPECT_TRUE(reactor_->block_on(graph_.add_monitor_node(options)).has_value());
 }
 
 NbdHarness::~NbdHarness() {
@@ -71,11 +74,12 @@ void NbdHarness::start(uint32_t max_connections, uint32_t handshake_seconds) {
   ASSERT_TRUE(started.has_value()) << started.error().message();
 }
 
-Result<void> NbdHarness::add(std::string name, bool writable, std::string description) {
+Result<void> NbdHarness::add(std::string name, bool writable, std::string description,
+                             std::string node) {
   schema::BlockExportOptions options;
   options.type = schema::BlockExportType::kNbd;
   options.id = name;
-  options.node_name = "disk";
+  options.node_name = std::move(node);
   options.writable = writable;
   schema::BlockExportOptionsNbd own;
   own.name = std::move(name);

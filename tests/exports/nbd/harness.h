@@ -65,8 +65,9 @@ class NbdHarness {
 
   void start(uint32_t max_connections = 100, uint32_t handshake_seconds = 0);
   Result<void> stop() { return reactor_->block_on(server_.stop()); }
-  // An export with the id and name `name` of the node "disk".
-  Result<void> add(std::string name, bool writable = true, std::string description = {});
+  // An export with the id and name `name`, of the node "disk" (memory) or "zeroes" (ZeroDriver).
+  Result<void> add(std::string name, bool writable = true, std::string description = {},
+                   std::string node = "disk");
 
   // Turns the reactor until `done()`; false when patience ran out.
   template <typename Done>

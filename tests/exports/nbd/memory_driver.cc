@@ -22,7 +22,31 @@ io::Task<Result<std::unique_ptr<block::Driver>>> open_memory(
   co_return std::unique_ptr<block::Driver>(std::make_unique<MemoryDriver>(*current_disk));
 }
 
+io::Task<Result<std::unique_ptr<block::Driver>>> open_zeroes(
+    block::OpenContext& /*context*/, const schema::BlockdevOptions& /*options*/) {
+  co_return std::unique_ptr<block::Driver>(std::make_unique<ZeroDriver>());
+}
+
 }  // namespace
+
+bool ZeroDriver::try_map(uint64_t offset, uint64_t length, block::Extent& extent) {
+  const bool first_half = offset < kLength / 2;
+  extent.kind = first_half ? block::Extent::Kind::kZero : block::Extent::Kind::kHole;
+  extent.length = first_half ? std::min(length, kLength / 2 - offset) : length;
+  return true;
+}
+
+io::Task<Result<block::Extent>> ZeroDriver::map(uint64_t offset, uint64_t length) {
+  block::Extent extent;
+  (void)try_map(offset, length, extent);
+  co_return extent;
+}
+
+const block::DriverInfo& zero_driver_info() {
+  static const block::DriverInfo info{
+      .name = "null-aio", .kind = block::DriverInfo::Kind::kFormat, .open = open_zeroes};
+  return info;
+}
 
 io::Task<void> MemoryDriver::pass_gate() {
   ++disk_.waiting;

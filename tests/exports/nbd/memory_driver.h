@@ -52,6 +52,20 @@ class MemoryDriver final : public block::RequestDriver {
   MemoryDisk& disk_;
 };
 
+// A translating node that is half zeroes, half holes without anything behind them.
+class ZeroDriver final : public block::TranslatingDriver {
+ public:
+  static constexpr uint64_t kLength = 1 << 20;
+
+  [[nodiscard]] uint64_t length() const override { return kLength; }
+  [[nodiscard]] uint64_t allocation_unit() const override { return 65536; }
+  [[nodiscard]] bool try_map(uint64_t offset, uint64_t length, block::Extent& extent) override;
+  [[nodiscard]] io::Task<Result<block::Extent>> map(uint64_t offset, uint64_t length) override;
+};
+
+// Its entry in the driver table, under the name "null-aio".
+[[nodiscard]] const block::DriverInfo& zero_driver_info();
+
 // The driver table's entry, under the name of a driver that the interface knows: "null-co". Nodes
 // that are opened by it work on `disk`, which is the same for all.
 [[nodiscard]] const block::DriverInfo& memory_driver_info(MemoryDisk& disk);
