@@ -125,6 +125,7 @@ void add_node(io::Reactor& reactor, block::Graph& graph, exports::ExportRegistry
   schema::BlockdevOptions null;
   null.driver = schema::BlockdevDriver::kNullCo;
   null.node_name = "null-co";
+  null.branch = schema::BlockdevOptionsNull{};
   add_node(**reactor, graph, registry, null);
 
   counters->serving = true;
