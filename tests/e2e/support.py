@@ -151,6 +151,14 @@ class Daemon:
         self.process.wait(TIMEOUT)
         self.check_sanitizers()
 
+    def kill_writing(self, image):
+        """Kills it with requests to `image` in flight. The kernel may still be at them when the
+        process is gone, and holds the image's locks until they are done: rightly so, and not
+        for long."""
+        self.kill()
+        wait_until(lambda: "lock" not in run("qemu-img", "info", image, code=None).err,
+                   "the end of the writes in flight")
+
     def alive(self):
         return self.process.poll() is None
 
