@@ -86,6 +86,7 @@ io::Task<Result<void>> Daemon::set_up() {
   if (!traced) {
     co_return traced;
   }
+  nbd_server_.admit_clients(false);
   for (const SetupOption& option : options_.setup) {
     if (stop_.is_set()) {
       co_return fail(EINTR, "Ended by a signal");
@@ -95,6 +96,7 @@ io::Task<Result<void>> Daemon::set_up() {
       co_return pass(applied, option.spelled() + ": ");
     }
   }
+  nbd_server_.admit_clients(true);
   if (!options_.pidfile.empty()) {
     auto pidfile = PidFile::create(options_.pidfile);
     if (!pidfile) {

@@ -30,7 +30,8 @@ constexpr io::Duration kAcceptPause = std::chrono::milliseconds(100);
 struct Server::State {
   explicit State(ServerOptions what) : options(std::move(what)) {}
 
-  io::Task<void> accept_loop(const io::Listener& listener);
+  // Both are the server's and outlive the task.
+  io::Task<void> accept_loop(const io::Listener& listener, io::Event& admitting);
   io::Task<void> serve(io::Stream stream);
   io::Task<void> tidy();
   void stop_clients();
@@ -77,7 +78,7 @@ io::Task<Result<void>> Server::start(ServerOptions options) {
   // With a single connection there is nothing to be shared between several.
   state_->exports.set_multi_conn(state_->options.max_connections != 1);
   for (const io::Listener& listener : state_->listeners) {
-    state_->acceptors.spawn(state_->accept_loop(listener));
+    state_->acceptors.spawn(state_->accept_loop(listener, admitting_));
   }
   co_return Result<void>{};
 }
@@ -120,8 +121,9 @@ Result<std::unique_ptr<exports::Export>> Server::create(const schema::BlockExpor
                                      std::move(description));
 }
 
-io::Task<void> Server::State::accept_loop(const io::Listener& listener) {
+io::Task<void> Server::State::accept_loop(const io::Listener& listener, io::Event& admitting) {
   while (!over.cancelled()) {
+    (void)co_await admitting.wait(over.token());
     if (full()) {
       slot_free.reset();
       (void)co_await slot_free.wait(over.token());

@@ -14,6 +14,7 @@
 
 #include "base/result.h"
 #include "exports/export.h"
+#include "io/event.h"
 #include "io/socket.h"
 #include "io/task.h"
 
@@ -43,6 +44,10 @@ class Server final : public exports::ExportType {
 
   [[nodiscard]] bool running() const;
 
+  // While off, clients wait in the listen queue. For a daemon that starts: who connects as soon as
+  // the socket is there must find the exports that the command line goes on to make. On at first.
+  void admit_clients(bool on) { on ? admitting_.set() : admitting_.reset(); }
+
   // ExportType
   [[nodiscard]] std::string_view name() const override { return "nbd"; }
   [[nodiscard]] block::PermissionSet shared_permissions() const override;
@@ -54,6 +59,7 @@ class Server final : public exports::ExportType {
   struct State;  // server.cc
 
   exports::ExportRegistry& registry_;
+  io::Event admitting_{true};
   bool starting_ = false;
   std::unique_ptr<State> state_;  // null while it does not run
 };
