@@ -4,12 +4,15 @@ import re
 
 from .model import Array, Builtin
 
+# Words of the language, a name that generated unions use themselves, and macros.
 _RESERVED = frozenset(
     """alignas alignof and asm auto bool break case catch char class concept const constexpr
     continue default delete do double else enum explicit export extern false float for friend goto
     if inline int long mutable namespace new noexcept not operator or private protected public
     register requires return short signed sizeof static struct switch template this throw true try
-    typedef typename union unsigned using virtual void volatile while xor branch""".split())
+    typedef typename union unsigned using virtual void volatile while xor
+    branch
+    errno stdin stdout stderr assert linux unix""".split())
 
 BUILTIN_TYPES = {
     "str": "std::string",
@@ -31,7 +34,7 @@ BUILTIN_TYPES = {
 
 
 def member_name(name):
-    """node-name -> node_name; words of the language get a trailing underscore."""
+    """node-name -> node_name; reserved words get a trailing underscore."""
     spelled = re.sub(r"[^A-Za-z0-9]", "_", name)
     if spelled[0].isdigit():
         spelled = "_" + spelled

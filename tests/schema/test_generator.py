@@ -181,6 +181,7 @@ def test_defines_types_after_those_they_hold(tmp_path):
 def test_spells_names_for_cpp():
     assert member_name("node-name") == "node_name"
     assert member_name("template") == "template_"
+    assert member_name("errno") == "errno_"
     assert constant("null-co") == "kNullCo"
     assert constant("io_uring") == "kIoUring"
     assert pascal("BLOCK_IMAGE_CORRUPTED") == "BlockImageCorrupted"
