@@ -77,6 +77,7 @@ io::Task<Result<void>> Image::update_header(std::function<void(Header&)> change)
   Result<void> restored = co_await write_sector(header_);
   if (!restored) {
     broken_ = true;
+    header_unknown_ = true;
   }
   co_return pass(written, "Could not update the qcow2 header: ");
 }

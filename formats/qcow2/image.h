@@ -45,6 +45,9 @@ class Image {
   // Writes may go straight to where the mapping says: the image is open for writing, nothing
   // forbids it, and prepare_write() has been done.
   [[nodiscard]] bool writable() const { return prepared_ && !broken_; }
+  // An update of the header failed, and so did putting the old one back: a reader may find either.
+  // Both describe a sound image as long as no metadata is written any more.
+  [[nodiscard]] bool header_unknown() const { return header_unknown_; }
   [[nodiscard]] MetadataMap& metadata() { return metadata_; }
   [[nodiscard]] const MetadataMap& metadata() const { return metadata_; }
   void set_overlap_checks(const OverlapChecks& checks) { checks_ = checks; }
@@ -84,6 +87,7 @@ class Image {
   bool writable_;
   bool prepared_ = false;
   bool broken_ = false;
+  bool header_unknown_ = false;
   bool reported_ = false;
   std::function<std::string(uint64_t)> describe_;
   OverlapChecks checks_;

@@ -124,7 +124,8 @@ io::Task<Result<void>> Mapping::grow_l1(uint64_t entries, uint64_t size) {
     image_.metadata().add(new_offset, clusters << cluster_bits_);
     image_.metadata().remove(old_offset, old_clusters << cluster_bits_);
   }
-  if (unused != 0) {
+  // While either table may be the one that the header on disk names, both stay.
+  if (unused != 0 && !image_.header_unknown()) {
     // What can not be given back is a leak, and no reason to fail.
     const Result<void> released = co_await refcounts_.release(unused, unused_clusters);
     static_cast<void>(released);

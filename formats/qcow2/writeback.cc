@@ -1,5 +1,6 @@
 #include "formats/qcow2/writeback.h"
 
+#include <cerrno>
 #include <utility>
 
 #include "block/node.h"
@@ -29,6 +30,10 @@ io::Task<Result<void>> Writeback::flush() {
 }
 
 io::Task<Result<void>> Writeback::run() {
+  if (image_.header_unknown()) {
+    co_return fail(EIO, "qcow2: '{}' can not be written out after an error in its header",
+                   image_.node().name());
+  }
   // No suspension until all has been taken: the entries and the clusters they freed belong
   // together.
   std::vector<FreedClusters> freed = reclaim_.take();
