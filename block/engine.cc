@@ -11,9 +11,6 @@
 namespace cairn::block {
 namespace {
 
-// Offsets and sizes of requests stay below this, so that sums of a few of them can not overflow.
-constexpr uint64_t kLargestOffset = INT64_MAX - (uint64_t{1} << 30);
-
 class DrainAwaiter {
  public:
   explicit DrainAwaiter(io::WaiterList& waiters) : waiters_(waiters) {}
@@ -250,34 +247,6 @@ Engine::Outcome Engine::flush_node(Node& node) {
   if (result) {
     node.writes_flushed_ = std::max(node.writes_flushed_, covered);
   }
-  co_return result;
-}
-
-Engine::Outcome Engine::resize(Edge& edge, uint64_t length, ResizeOptions options) {
-  Node& node = *edge.child_;
-  if (auto ok = check_writable(edge, PermissionSet::kResize); !ok) {
-    co_return ok;
-  }
-  if (!edge.permissions_.used.has(PermissionSet::kResize)) {
-    co_return fail(EPERM, "The user of block node '{}' did not ask to resize it", node.name());
-  }
-  if (length > kLargestOffset) {
-    co_return fail(EFBIG, "The new size of '{}' is too large", node.name());
-  }
-  Result<void> result;
-  if (edge.parent_ == nullptr) {
-    const auto alone = co_await node.graph_.resizes().lock();
-    if (must_wait(edge)) {
-      co_await admitted(node);
-    }
-    co_await node.graph_.drain_begin();
-    result = co_await node.driver_->resize(length, options);
-    node.graph_.drain_end();
-  } else {
-    result = co_await node.driver_->resize(length, options);
-  }
-  ++node.writes_completed_;
-  node.limits_ = node.driver_->limits();
   co_return result;
 }
 

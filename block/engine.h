@@ -9,7 +9,8 @@
 //   engine_zero.cc    zeroes and discards, whole units by metadata and ragged ends as data
 //   engine_status.cc  block status of one node and along a chain
 //   engine_leaf.cc    what protocols and filters need: alignment, splitting, emulation
-//   engine.cc         the choke point: checks, accounting, flush, resize
+//   engine_resize.cc  changing the length, and what the new space holds
+//   engine.cc         the choke point: checks, accounting, flush
 #pragma once
 
 #include <cstddef>
@@ -42,6 +43,11 @@ class Engine {
   static io::Task<void> admitted(Node& node);
 
  private:
+  friend class Graph;
+
+  // Offsets and sizes of requests stay below this, so that sums of a few of them can not overflow.
+  static constexpr uint64_t kLargestOffset = INT64_MAX - (uint64_t{1} << 30);
+
   // Choke point (engine.cc).
   static Result<void> check_range(const Edge& edge, uint64_t offset, uint64_t length,
                                   bool may_grow);
@@ -50,6 +56,8 @@ class Engine {
   static Node* plain_leaf(const Extent& extent, const io::IoVector& data);
   static void account_write(Node& node, uint64_t offset, uint64_t length);
   static Outcome flush_node(Node& node);
+  static Outcome resize_node(Node& node, uint64_t length, ResizeOptions options);
+  static Outcome clear_new_space(Node& node, uint64_t offset, uint64_t end, bool hide_backing);
 
   // Translating nodes. The caller holds a RequestScope on `node`.
   static Outcome read_translated(Node& node, uint64_t offset, io::IoVector data);

@@ -21,6 +21,10 @@ void EpochTracker::leave(uint64_t epoch) {
 }
 
 void EpochTracker::defer(std::function<void()> action) {
+  if (broken_) {
+    action();
+    return;
+  }
   epochs_.back().action = std::move(action);
   epochs_.emplace_back();
   run_finished();

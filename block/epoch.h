@@ -57,6 +57,9 @@ class EpochTracker {
   // must not suspend, and may call defer().
   void defer(std::function<void()> action);
 
+  // Actions do not wait for pins any more. This breaks I2 on purpose: the simulator has to notice.
+  void break_for_test() { broken_ = true; }
+
   [[nodiscard]] bool quiescent() const { return pins_ == 0; }
 
  private:
@@ -74,6 +77,7 @@ class EpochTracker {
   uint64_t first_ = 0;
   uint64_t pins_ = 0;
   bool running_ = false;
+  bool broken_ = false;
 };
 
 }  // namespace cairn::block

@@ -6,6 +6,8 @@
 #include <cctype>
 #include <cerrno>
 
+#include "block/engine.h"
+
 namespace cairn::block {
 namespace {
 
@@ -111,7 +113,12 @@ io::Task<Result<void>> Graph::release(std::shared_ptr<Node> node) {
   }
   Result<void> result;
   if (node->driver_ != nullptr) {
-    result = co_await node->driver_->close();
+    // What was acknowledged is durable once a node is closed, with every driver.
+    result = co_await Engine::flush_node(*node);
+    Result<void> closed = co_await node->driver_->close();
+    if (result) {
+      result = std::move(closed);
+    }
   }
   co_await drop_children(*node, result);
   std::erase(nodes_, node.get());

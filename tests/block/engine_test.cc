@@ -276,6 +276,53 @@ TEST_F(EngineTest, ResizesRunOneAfterTheOther) {
   EXPECT_EQ(edge.length(), 80 * kUnit);
 }
 
+TEST_F(EngineTest, GrowingShowsNothingOfWhatAShrinkCutOff) {
+  Permissions resizer = kWriter;
+  resizer.used |= PermissionSet::kResize;
+  Edge& edge = attach_format(resizer);
+  ASSERT_TRUE(write(edge, 1, 0, 64 * kUnit));
+  // Within the last unit, and in whole units that the driver has left mapped.
+  ASSERT_TRUE(run(edge.resize(10 * kUnit + 1024)));
+  ASSERT_TRUE(run(edge.resize(20 * kUnit)));
+  EXPECT_TRUE(holds(edge, 1, 0, 10 * kUnit + 1024));
+  EXPECT_TRUE(holds(edge, kZeroes, 10 * kUnit + 1024, 10 * kUnit - 1024));
+}
+
+TEST_F(EngineTest, SpaceThatCanNotBeClearedIsNotShown) {
+  ClusterFormat::settings().can_zero = false;
+  Permissions resizer = kWriter;
+  resizer.used |= PermissionSet::kResize;
+  Edge& edge = attach_format(resizer);
+  ASSERT_TRUE(write(edge, 1, 0, 64 * kUnit));
+  ASSERT_TRUE(run(edge.resize(10 * kUnit)));
+  world_.add_fault({.kind = IoKind::kWrite, .error = ENOSPC});
+  const Result<void> result = run(edge.resize(20 * kUnit));
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code(), ENOSPC);
+  EXPECT_EQ(edge.length(), 10 * kUnit);
+}
+
+TEST_F(EngineTest, NewSpaceHidesALongerBackingNodeWhenAskedTo) {
+  ClusterFormat::settings().length = 8 * kUnit;
+  world_.add("base");
+  auto base = format_options("base");
+  base.node_name = "below";
+  Edge& below = attach(base);
+  ASSERT_TRUE(write(below, 1, 0, 8 * kUnit));
+  Permissions resizer = kWriter;
+  resizer.used |= PermissionSet::kResize;
+  for (const bool hide : {false, true}) {
+    ClusterFormat::settings().length = 2 * kUnit + 512;
+    const std::string name = hide ? "hiding" : "showing";
+    world_.add(name);
+    Edge& edge = attach(format_options(name, "below"), resizer);
+    ASSERT_TRUE(run(edge.resize(10 * kUnit, {.zero_new_space = hide})));
+    EXPECT_TRUE(holds(edge, 1, 0, 2 * kUnit + 512));
+    EXPECT_TRUE(holds(edge, hide ? kZeroes : 1, 2 * kUnit + 512, 4 * kUnit));
+    EXPECT_TRUE(holds(edge, kZeroes, 8 * kUnit, 2 * kUnit));
+  }
+}
+
 struct Piece {
   uint64_t offset;
   uint64_t length;

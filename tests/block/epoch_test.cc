@@ -83,6 +83,15 @@ TEST(EpochTrackerTest, AMovedPinHoldsOnce) {
   EXPECT_TRUE(ran);
 }
 
+TEST(EpochTrackerTest, ABrokenTrackerDoesNotWait) {
+  EpochTracker tracker;
+  const auto pin = tracker.pin();
+  tracker.break_for_test();
+  bool ran = false;
+  tracker.defer([&ran] { ran = true; });
+  EXPECT_TRUE(ran);
+}
+
 // Against the definition: an action has run exactly when every pin taken before it is released, and
 // so has every action before it.
 TEST(EpochTrackerTest, AgreesWithItsDefinitionInRandomInterleavings) {

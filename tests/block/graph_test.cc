@@ -287,6 +287,19 @@ TEST_F(GraphTest, ADrainKeepsStatusOut) {
   EXPECT_TRUE(done);
 }
 
+TEST_F(GraphTest, ClosingMakesEverythingDurable) {
+  world_.add("image");
+  auto node = open(format_options("image"));
+  ASSERT_TRUE(node.has_value());
+  auto edge = graph_.attach(*node, "a test", kWriter);
+  ASSERT_TRUE(edge.has_value());
+  ASSERT_TRUE(write(**edge, 1, 0, kUnit));
+  EXPECT_NE(file("image").disk.unflushed(), 0U);
+  node->reset();
+  ASSERT_TRUE(run(graph_.detach(std::move(*edge))));
+  EXPECT_EQ(file("image").disk.unflushed(), 0U);
+}
+
 TEST_F(GraphTest, CloseReportsAFailedFinalWriteOutAndGoesOn) {
   for (const char* name : {"one", "two"}) {
     world_.add(name);
