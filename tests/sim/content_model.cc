@@ -143,11 +143,11 @@ void ContentModel::begin_resize(uint64_t length, Values added) {
   }
 }
 
-void ContentModel::end_resize(bool succeeded) {
+void ContentModel::end_resize(bool succeeded, bool changed) {
   end_change(resize_change_, succeeded);
   const uint64_t length = *std::exchange(resizing_to_, std::nullopt);
-  if (succeeded) {
-    lengths_.push_back({std::exchange(length_, length), now_});
+  if (changed) {
+    lengths_.push_back({std::exchange(length_, length), succeeded ? now_ : kNever});
   } else {
     // The image may have either length if the power goes now.
     lengths_.push_back({length, kNever});

@@ -58,7 +58,9 @@ class ContentModel {
 
   // Shrinking drops what is beyond, growing adds what reads as `added`. Resizes run alone.
   void begin_resize(uint64_t length, Values added);
-  void end_resize(bool succeeded);
+  // A resize that failed may have changed the length all the same.
+  void end_resize(bool succeeded, bool changed);
+  void end_resize(bool succeeded) { end_resize(succeeded, succeeded); }
 
   // Everything stops where it is: no handle is good any more, and the values above are what the
   // disk may hold now.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <utility>
 
 #include "base/bytes.h"
 
@@ -60,26 +61,36 @@ void SimulatedDisk::widen(Change& change) const {
   change.length = end - start;
 }
 
+std::vector<SimulatedDisk::Range> SimulatedDisk::effective(const Change& change,
+                                                           std::vector<Range> hidden) {
+  std::ranges::sort(hidden, {}, &Range::start);
+  const uint64_t end = change.offset + change.length;
+  hidden.push_back({end, end});
+  std::vector<Range> ranges;
+  uint64_t position = change.offset;
+  for (const Range& skip : hidden) {
+    const uint64_t stop = std::min(skip.start, end);
+    if (stop > position) {
+      ranges.push_back({position, stop});
+    }
+    position = std::max(position, skip.end);
+  }
+  return ranges;
+}
+
 void SimulatedDisk::put(SparseBytes& bytes, const Change& change, std::vector<Range> hidden) {
   if (change.kind == Change::Kind::kResize) {
     bytes.resize(change.offset);
     return;
   }
-  std::ranges::sort(hidden, {}, &Range::start);
-  const uint64_t end = change.offset + change.length;
-  hidden.push_back({end, end});
-  uint64_t position = change.offset;
-  for (const Range& skip : hidden) {
-    const uint64_t stop = std::min(skip.start, end);
-    if (stop > position) {
-      if (change.kind == Change::Kind::kZero) {
-        bytes.zero(position, stop - position);
-      } else {
-        bytes.write(position,
-                    std::span(change.data).subspan(position - change.offset, stop - position));
-      }
+  for (const Range& range : effective(change, std::move(hidden))) {
+    if (change.kind == Change::Kind::kZero) {
+      bytes.zero(range.start, range.end - range.start);
+    } else {
+      bytes.write(
+          range.start,
+          std::span(change.data).subspan(range.start - change.offset, range.end - range.start));
     }
-    position = std::max(position, skip.end);
   }
 }
 
@@ -138,15 +149,26 @@ void SimulatedDisk::complete_flush(std::span<const ChangeId> changes) {
 }
 
 void SimulatedDisk::make_durable(ChangeId id) {
+  // A file system's journal keeps its order: an earlier change of the size goes first.
+  for (std::size_t i = 0; changes_[i].id != id;) {
+    if (changes_[i].kind == Change::Kind::kResize) {
+      make_durable(changes_[i].id);
+      i = 0;
+    } else {
+      ++i;
+    }
+  }
   const Change& change = find(id);
   put(durable_, change, change.hidden);
-  const bool resize = change.kind == Change::Kind::kResize;
-  const Range over{change.offset, resize ? UINT64_MAX : change.offset + change.length};
+  // What it does not touch, being torn, stays as it was.
+  const std::vector<Range> over = change.kind == Change::Kind::kResize
+                                      ? std::vector<Range>{{change.offset, UINT64_MAX}}
+                                      : effective(change, change.hidden);
   // What was applied before it can not come back over it.
   std::size_t index = 0;
   for (; changes_[index].id != id; ++index) {
     if (changes_[index].kind != Change::Kind::kResize) {
-      changes_[index].hidden.push_back(over);
+      changes_[index].hidden.insert(changes_[index].hidden.end(), over.begin(), over.end());
     }
   }
   changes_.erase(changes_.begin() + static_cast<std::ptrdiff_t>(index));
@@ -180,6 +202,7 @@ SparseBytes SimulatedDisk::power_cut(Random& random) const {
   const unsigned kept = random.pick({0U, 10U, 35U, 60U, 90U, 100U});
   const unsigned torn = random.pick({0U, 0U, 15U, 40U});
   SparseBytes result = durable_;
+  uint64_t lost_size = 0;
   for (Change change : changes_) {
     if (!change.applied) {
       widen(change);
@@ -189,7 +212,16 @@ SparseBytes SimulatedDisk::power_cut(Random& random) const {
       const std::vector<Range> lost = torn_sectors(change, random);
       hidden.insert(hidden.end(), lost.begin(), lost.end());
     } else if (!random.chance(kept)) {
+      if (change.kind == Change::Kind::kResize) {
+        lost_size = change.offset;
+      }
       continue;
+    }
+    if (change.kind == Change::Kind::kResize) {
+      lost_size = 0;
+    } else if (change.offset + change.length > result.size() && lost_size > result.size()) {
+      // What lies in the space that a resize added can only be there when the resize is, too.
+      result.resize(std::exchange(lost_size, 0));
     }
     put(result, change, std::move(hidden));
   }

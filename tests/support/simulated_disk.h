@@ -84,6 +84,9 @@ class SimulatedDisk {
   Change& find(ChangeId id);
   // Widens a change to whole sectors with what is around it now.
   void widen(Change& change) const;
+  // The parts of a change that are not hidden.
+  [[nodiscard]] static std::vector<Range> effective(const Change& change,
+                                                    std::vector<Range> hidden);
   static void put(SparseBytes& bytes, const Change& change, std::vector<Range> hidden);
   void make_durable(ChangeId id);
   [[nodiscard]] std::vector<Range> torn_sectors(const Change& change, Random& random) const;

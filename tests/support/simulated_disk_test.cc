@@ -164,6 +164,38 @@ TEST(SimulatedDiskTest, TheSizeIsAsVolatileAsTheContent) {
   EXPECT_EQ(disk.durable().size(), kSector);
 }
 
+TEST(SimulatedDiskTest, ADurableWriteIsNotCutOffByAnEarlierResize) {
+  SimulatedDisk disk;
+  write(disk, 1, 0, 4 * kSector);
+  for (const uint64_t size : {kSector, 4 * kSector}) {
+    const auto resize = disk.begin_resize(size);
+    disk.apply(resize);
+    disk.complete(resize);
+  }
+  const auto id = disk.begin_write(2 * kSector, pattern(2, 2 * kSector, kSector));
+  disk.apply(id);
+  disk.complete(id, true);
+  flush(disk);
+  EXPECT_TRUE(holds(disk.durable(), 2, 2 * kSector, kSector));
+  EXPECT_TRUE(holds(disk.durable(), kZeroes, kSector, kSector));
+}
+
+TEST(SimulatedDiskTest, ATornWriteHidesNothingWhereItIsTorn) {
+  for (uint64_t seed = 0; seed < 50; ++seed) {
+    SimulatedDisk disk;
+    Random random(seed);
+    const auto slow = disk.begin_write(0, pattern(1, 0, 4 * kSector));
+    disk.apply(slow);
+    disk.apply_torn(disk.begin_write(0, pattern(2, 0, 4 * kSector)), random);
+    flush(disk);
+    disk.complete(slow);
+    flush(disk);
+    for (uint64_t at = 0; at < 4 * kSector; at += kSector) {
+      EXPECT_TRUE(holds(disk.durable(), 1, at, kSector) || holds(disk.durable(), 2, at, kSector));
+    }
+  }
+}
+
 TEST(SimulatedDiskTest, AFailedWriteLeavesNothingOrSomeSectors) {
   SimulatedDisk disk;
   const auto clean = disk.begin_write(0, pattern(1, 0, kSector));

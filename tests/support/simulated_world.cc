@@ -108,7 +108,7 @@ io::Task<void> SimulatedWorld::pass_time() {
   const auto most = static_cast<uint64_t>(longest_delay_.count());
   // Some requests take no time at all, a few take much longer than the others.
   const uint64_t shape = random_.below(8);
-  const uint64_t time = shape == 0 ? 0 : random_.below(shape == 1 ? 16 * most : most);
+  const uint64_t time = shape == 0 ? 0 : random_.below(shape == 1 ? straggling_ * most : most);
   const io::Duration delay(static_cast<io::Duration::rep>(time));
   co_await io::sleep_for(delay);
 }

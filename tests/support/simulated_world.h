@@ -86,8 +86,11 @@ class SimulatedWorld {
   SimulatedFile& create(std::string_view path, uint64_t size);
   void set_default_traits(FileTraits traits) { default_traits_ = traits; }
 
-  // Every request takes between 0 and twice `longest`.
-  void set_delays(io::Duration longest) { longest_delay_ = longest; }
+  // Every step of a request takes up to `longest`, and one in eight up to `straggling` times that.
+  void set_delays(io::Duration longest, unsigned straggling = 16) {
+    longest_delay_ = longest;
+    straggling_ = straggling;
+  }
 
   void add_fault(FaultRule rule) { rules_.push_back({std::move(rule), 0}); }
   void clear_faults() { rules_.clear(); }
@@ -141,6 +144,7 @@ class SimulatedWorld {
   std::map<std::string, SparseBytes, std::less<>> survivors_;
   FileTraits default_traits_;
   io::Duration longest_delay_{};
+  unsigned straggling_ = 16;
   std::vector<ArmedRule> rules_;
   bool powered_ = true;
   std::optional<uint64_t> cut_at_;

@@ -1,0 +1,165 @@
+// What is found after a round: by the raw bytes, by the engine, and by qemu-img.
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+
+#include <fmt/format.h>
+
+#include "tests/sim/history.h"
+#include "tests/support/qcow2_verifier.h"
+
+namespace cairn::testing {
+
+io::Task<void> History::inspect(const Round& round) {
+  const bool clean = round.ending == Round::Ending::kClean && !failed_;
+  if (world_.in_flight() != 0) {
+    find("requests are in flight after closing");
+    co_return;
+  }
+  // Closing a disk makes all of it durable; a power cut right afterwards loses nothing.
+  if (clean && plan_.traits.keeps_flush) {
+    model_->end_flush(model_->begin_flush());
+  }
+  if (world_.powered()) {
+    world_.cut_power();
+  }
+  world_.restore_power();
+  world_.clear_faults();
+  faults_before_ = world_.faults();
+  model_->power_cut();
+  world_.note("inspection");
+  inspect_bytes(clean);
+  if (!found()) {
+    co_await inspect_by_engine();
+  }
+  if (!found() && options_.ask_qemu) {
+    inspect_by_qemu();
+  }
+}
+
+void History::inspect_bytes(bool clean) {
+  const SparseBytes& file = world_.find(top_)->disk.visible();
+  std::vector<std::byte> guest;
+  if (plan_.format == Plan::Format::kRaw) {
+    guest = file.read(0, file.size());
+  } else {
+    Qcow2Verifier verifier(file);
+    const Qcow2Verifier::Report report = verifier.verify();
+    if (!report.corruptions.empty()) {
+      find(fmt::format("the image is corrupt ({} findings): {}", report.corruptions.size(),
+                       report.corruptions.front()));
+      return;
+    }
+    if (clean && report.leaks > leaks_) {
+      find(fmt::format("{} clusters leaked in a round that ended cleanly", report.leaks - leaks_));
+      return;
+    }
+    leaks_ = report.leaks;
+    guest.resize(verifier.guest_size());
+    const ContentModel* below = below_.empty() ? nullptr : below_.back().get();
+    const auto backing = [below](uint64_t offset, std::span<std::byte> out) {
+      std::ranges::fill(out, std::byte{0});
+      if (below != nullptr && offset < below->length()) {
+        below->expected(offset,
+                        out.first(std::min<uint64_t>(out.size(), below->length() - offset)));
+      }
+    };
+    if (const auto read = verifier.read(0, guest, backing); !read) {
+      find(fmt::format("the image can not be read: {}", read.error().message()));
+      return;
+    }
+  }
+  if (!model_->settle_length(guest.size())) {
+    find(fmt::format("the length is {}, which it never was", guest.size()));
+    return;
+  }
+  if (const auto wrong = model_->settle(0, guest)) {
+    find(fmt::format("after the round, {}", *wrong));
+  }
+}
+
+// The engine must see the very same.
+io::Task<void> History::inspect_by_engine() {
+  const Result<void> opened = co_await open_top(false);
+  if (!opened) {
+    find(fmt::format("the image does not open: {}", opened.error().message()));
+    co_return;
+  }
+  std::vector<std::byte> expected(model_->length());
+  model_->expected(0, expected);
+  std::vector<std::byte> seen(expected.size());
+  const uint64_t step = 1 << 20;
+  for (uint64_t offset = 0; offset < seen.size() && !found(); offset += step) {
+    const auto part = std::span(seen).subspan(offset, std::min(step, seen.size() - offset));
+    io::IoVector vector(part);
+    const Result<void> read = co_await root_->read(offset, std::move(vector));
+    if (!read) {
+      find(fmt::format("after the round, reading at {} fails: {}", offset, read.error().message()));
+    }
+  }
+  if (!found() && seen != expected) {
+    const auto at = static_cast<uint64_t>(std::ranges::mismatch(seen, expected).in1 - seen.begin());
+    find(fmt::format("the engine reads {} at {}, but the image holds {}",
+                     describe_data(at, std::span(seen).subspan(at)), at,
+                     describe_data(at, std::span(expected).subspan(at))));
+  }
+  block::CheckOptions options;
+  Result<block::CheckResult> checked = co_await root_->node().driver().check(options);
+  if (!checked && checked.error().code() != ENOTSUP) {
+    find(fmt::format("check fails: {}", checked.error().message()));
+  } else if (checked &&
+             (checked->corruptions != 0 || checked->leaks != static_cast<int64_t>(leaks_))) {
+    find(fmt::format("check says {} corruptions and {} leaks instead of 0 and {}",
+                     checked->corruptions, checked->leaks, leaks_));
+  }
+  co_await close_top();
+}
+
+void History::inspect_by_qemu() {
+  if (plan_.format == Plan::Format::kRaw) {
+    return;
+  }
+  const auto directory = std::filesystem::temp_directory_path() /
+                         fmt::format("cairn-sim-{}-{}", getpid(), options_.seed);
+  std::filesystem::create_directories(directory);
+  std::vector<std::string> names = {top_, "base.raw"};
+  for (unsigned depth = 0; depth < plan_.backing; ++depth) {
+    names.push_back(fmt::format("base{}.qcow2", depth));
+  }
+  for (const std::string& name : names) {
+    if (const SimulatedFile* file = world_.find(name)) {
+      const auto saved = file->disk.visible().save(directory / name);
+      if (!saved) {
+        find(saved.error().message());
+      }
+    }
+  }
+  const std::string inside = fmt::format("cd {} && ", directory.string());
+  // 3 stands for leaks alone.
+  const int status =
+      std::system(fmt::format("{}qemu-img check {} >check.log 2>&1", inside, top_).c_str());
+  const int code = WEXITSTATUS(status);
+  if (code != 0 && !(code == 3 && leaks_ > 0)) {
+    find(fmt::format("qemu-img check ends with {}; see {}", code, directory.string()));
+    return;
+  }
+  if (std::system(
+          fmt::format("{}qemu-img convert -O raw {} seen >check.log 2>&1", inside, top_).c_str()) !=
+      0) {
+    find(fmt::format("qemu-img can not convert the image; see {}", directory.string()));
+    return;
+  }
+  const auto seen = SparseBytes::load(directory / "seen");
+  std::vector<std::byte> expected(model_->length());
+  model_->expected(0, expected);
+  if (!seen || seen->size() != expected.size() || seen->read(0, expected.size()) != expected) {
+    find(fmt::format("qemu-img reads something else; see {}", directory.string()));
+    return;
+  }
+  std::filesystem::remove_all(directory);
+}
+
+}  // namespace cairn::testing
