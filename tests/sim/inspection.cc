@@ -110,9 +110,11 @@ io::Task<void> History::inspect_by_engine() {
   Result<block::CheckResult> checked = co_await root_->node().driver().check(options);
   if (!checked && checked.error().code() != ENOTSUP) {
     find(fmt::format("check fails: {}", checked.error().message()));
+    // The check, like the peer's, does not look at clusters beyond the end of the file, which may
+    // be counted after a power cut; the verifier does.
   } else if (checked &&
-             (checked->corruptions != 0 || checked->leaks != static_cast<int64_t>(leaks_))) {
-    find(fmt::format("check says {} corruptions and {} leaks instead of 0 and {}",
+             (checked->corruptions != 0 || checked->leaks > static_cast<int64_t>(leaks_))) {
+    find(fmt::format("check says {} corruptions and {} leaks instead of 0 and at most {}",
                      checked->corruptions, checked->leaks, leaks_));
   }
   co_await close_top();

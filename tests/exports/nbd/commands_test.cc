@@ -221,6 +221,7 @@ TEST_F(CommandsTest, ErrorsOfTheNodeReachTheClient) {
   EXPECT_EQ(reply.payload.substr(6), "Input/output error");
   // The connections are as good as before.
   harness_.disk().read_error = 0;
+  harness_.disk().write_error = 0;
   EXPECT_EQ(simple.ask(Command::kRead, 0, 512).error, 0U);
   EXPECT_EQ(structured.ask(Command::kRead, 0, 512).error, 0U);
 }
