@@ -134,6 +134,11 @@ Result<void> print_creation_help(const block::DriverTable& drivers, std::string_
   return {};
 }
 
+std::string creation_path(std::string_view filename) {
+  constexpr std::string_view kFile = "file:";
+  return std::string(filename.starts_with(kFile) ? filename.substr(kFile.size()) : filename);
+}
+
 Error creation_failure(const CreationTable& table, Error error) {
   if (error.code() != EFBIG) {
     return error;

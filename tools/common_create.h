@@ -47,6 +47,9 @@ class CreationTable {
 [[nodiscard]] Result<void> print_creation_help(const block::DriverTable& drivers,
                                                std::string_view format, std::string_view filename);
 
+// What a driver is to create for `filename`: the path, without "file:" before it.
+[[nodiscard]] std::string creation_path(std::string_view filename);
+
 // The words for a failed creation: an image that its format can not hold has its own.
 [[nodiscard]] Error creation_failure(const CreationTable& table, Error error);
 

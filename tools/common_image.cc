@@ -9,6 +9,7 @@
 #include "base/size_text.h"
 #include "block/filename.h"
 #include "schema/json.h"
+#include "schema/json_stream.h"
 #include "schema/keyval.h"
 #include "schema/visit_block_options.h"
 #include "tools/common_report.h"
@@ -28,10 +29,9 @@ constexpr std::array<std::string_view, 7> kSizes = {"size",
                                                     "l2-cache-entry-size",
                                                     "refcount-cache-size",
                                                     "latency-ns"};
-// Options of every node, which do not make an image another image.
-constexpr std::array<std::string_view, 10> kCommonOptions = {
-    "driver",    "file",           "node-name", "discard",       "cache",
-    "read-only", "auto-read-only", "active",    "detect-zeroes", "force-share"};
+// Options that make an image another image, so that they are part of its name.
+constexpr std::array<std::string_view, 4> kNamingOptions = {"offset", "size", "latency-ns",
+                                                            "read-zeroes"};
 
 const std::string* text_of(const JsonObject& object, std::string_view name) {
   const JsonValue* value = object.find(name);
@@ -80,9 +80,26 @@ Error unknown_option(const block::Graph& graph, const JsonObject& root, std::str
                fmt::format("Block format '{}' does not support the option '{}'", info->name, rest));
 }
 
+// Numbers and booleans as a list of options on the command line would hold them.
+JsonObject as_text(const JsonObject& object) {
+  JsonObject text;
+  for (const auto& [name, value] : object) {
+    if (const JsonObject* inner = value.as_object()) {
+      text.add(name, as_text(*inner));
+    } else if (const bool* flag = value.as_bool()) {
+      text.add(name, *flag ? "on" : "off");
+    } else if (value.is_number()) {
+      text.add(name, to_text(value));
+    } else {
+      text.add(name, value);
+    }
+  }
+  return text;
+}
+
 Result<schema::BlockdevOptions> decode_options(const block::Graph& graph,
                                                const JsonObject& object) {
-  const JsonValue value(object);
+  const JsonValue value(as_text(object));
   schema::Reading reading{.form = schema::InputForm::kKeyval, .error = {}};
   schema::BlockdevOptions options;
   if (schema::read(schema::Input(reading, value), options)) {
@@ -171,12 +188,12 @@ Result<void> require_file(const block::Graph& graph, const JsonObject& object) {
   return {};
 }
 
-// Options beyond those of every node are part of the image's name.
+// Gives the node a name that says all that makes its content.
 void name_node(block::Node& node, const JsonObject& as_given, const JsonObject& completed) {
-  const bool plain = std::ranges::all_of(as_given, [](const JsonObject::Member& member) {
-    return std::ranges::find(kCommonOptions, member.first) != kCommonOptions.end();
+  const bool named = std::ranges::any_of(as_given, [](const JsonObject::Member& member) {
+    return std::ranges::find(kNamingOptions, member.first) != kNamingOptions.end();
   });
-  if (plain) {
+  if (!named) {
     return;
   }
   JsonObject name;
@@ -188,14 +205,54 @@ void name_node(block::Node& node, const JsonObject& as_given, const JsonObject& 
   node.set_filename("json:" + to_text(JsonValue(std::move(name))));
 }
 
-io::Task<Result<std::shared_ptr<block::Node>>> open_by_options(block::Graph& graph,
-                                                               std::string text,
-                                                               block::OpenFlags flags) {
+// "file.filename" means "filename" within "file", also in JSON.
+void add_unfolded(JsonObject& out, std::string_view name, const JsonValue& value) {
+  if (const size_t dot = name.find('.'); dot != name.npos) {
+    const std::string_view first = name.substr(0, dot);
+    if (out.find(first) == nullptr) {
+      out.add(std::string(first), JsonObject());
+    }
+    if (JsonObject* inner = out.find(first)->as_object()) {
+      add_unfolded(*inner, name.substr(dot + 1), value);
+    }
+  } else if (const JsonObject* object = value.as_object()) {
+    JsonObject inner;
+    for (const auto& [key, member] : *object) {
+      add_unfolded(inner, key, member);
+    }
+    put(out, name, JsonValue(std::move(inner)));
+  } else {
+    put(out, name, value);
+  }
+}
+
+// "json:{…}" as a list of options.
+Result<JsonObject> parse_json_name(std::string_view name) {
+  const Result<JsonValue> value = schema::parse_json(name.substr(name.find(':') + 1));
+  if (!value) {
+    return fail(EINVAL, "Could not parse the JSON options: {}", value.error().message());
+  }
+  if (value->as_object() == nullptr) {
+    return fail(EINVAL, "Invalid JSON object given");
+  }
+  JsonObject options;
+  for (const auto& [key, member] : *value->as_object()) {
+    add_unfolded(options, key, member);
+  }
+  return options;
+}
+
+Result<JsonObject> parse_option_string(std::string_view text) {
   Result<JsonValue> parsed = schema::parse_keyval(text, "file");
   if (!parsed) {
-    co_return pass(parsed);
+    return pass(parsed);
   }
-  JsonObject given = std::move(*parsed->as_object());
+  return std::move(*parsed->as_object());
+}
+
+io::Task<Result<std::shared_ptr<block::Node>>> open_by_options(block::Graph& graph,
+                                                               JsonObject given,
+                                                               block::OpenFlags flags) {
   if (const std::string* reference = text_of(given, "file")) {
     co_return fail(ENODEV, "Cannot find device='{0}' nor node-name='{0}'", *reference);
   }
@@ -206,13 +263,13 @@ io::Task<Result<std::shared_ptr<block::Node>>> open_by_options(block::Graph& gra
   if (!completed) {
     co_return pass(completed);
   }
-  if (flags.no_backing && completed->find("backing") != nullptr) {
-    // Nobody would look at it.
-    const JsonValue* backing = completed->find("backing");
-    const bool nested = backing->as_object() != nullptr;
-    co_return std::unexpected(
-        Error(EINVAL, fmt::format("Block format '{}' does not support the option 'backing{}'",
-                                  *text_of(*completed, "driver"), nested ? ".driver" : "")));
+  if (const JsonValue* backing = completed->find("backing"); flags.no_backing && backing) {
+    if (backing->as_object() != nullptr) {
+      // Nobody would look at it.
+      co_return fail(EINVAL, "Block format '{}' does not support the option 'backing.driver'",
+                     *text_of(*completed, "driver"));
+    }
+    (void)completed->take("backing");
   }
   const Result<schema::BlockdevOptions> options = decode_options(graph, *completed);
   if (!options) {
@@ -240,8 +297,13 @@ void warn_of_guess(const ImageName& name) {
 io::Task<Result<std::shared_ptr<block::Node>>> open_image(block::Graph& graph, ImageName name,
                                                           block::OpenFlags flags) {
   Result<std::shared_ptr<block::Node>> node = nullptr;
-  if (name.by_options) {
-    node = co_await open_by_options(graph, name.text, flags);
+  if (name.by_options || (block::is_json_filename(name.text) && name.format.empty())) {
+    Result<JsonObject> options =
+        name.by_options ? parse_option_string(name.text) : parse_json_name(name.text);
+    if (!options) {
+      co_return pass(options);
+    }
+    node = co_await open_by_options(graph, std::move(*options), flags);
   } else {
     node = co_await graph.open_filename(name.text, name.format, flags);
   }

@@ -119,14 +119,15 @@ io::Task<Result<void>> create_target(block::Graph& graph, const ConvertRequest& 
   if (auto possible = check_target_format(request, request.target.format); !possible) {
     co_return possible;
   }
-  const bool existed = access(filename.c_str(), F_OK) == 0;
-  Result<void> created = co_await table->format().create(graph, filename, options);
+  std::string path = creation_path(filename);
+  const bool existed = access(path.c_str(), F_OK) == 0;
+  Result<void> created = co_await table->format().create(graph, path, options);
   if (!created) {
     co_return std::unexpected(creation_failure(*table, std::move(created.error()))
                                   .prefix(fmt::format("{}: error while converting {}: ", filename,
                                                       request.target.format)));
   }
-  conversion.created = existed ? "" : filename;
+  conversion.created = existed ? "" : std::move(path);
   conversion.created_on_file = true;
   co_return Result<void>();
 }

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <optional>
+#include <utility>
 
 #include "block/filename.h"
 #include "tools/common_create.h"
@@ -130,7 +131,8 @@ io::Task<Result<void>> create(block::Graph& graph, const CreateRequest& request)
   if (!request.quiet) {
     fmt::print("Formatting '{}', fmt={} {}\n", request.filename, request.format, options.to_text());
   }
-  Result<void> created = co_await table->format().create(graph, request.filename, options);
+  std::string path = creation_path(request.filename);
+  Result<void> created = co_await table->format().create(graph, std::move(path), options);
   if (!created) {
     co_return std::unexpected(creation_failure(*table, std::move(created.error())));
   }

@@ -1,7 +1,12 @@
 // cairn-img resize
+#include <algorithm>
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "base/size_text.h"
 #include "tools/common_image.h"
@@ -51,6 +56,20 @@ std::optional<uint64_t> new_size(const ResizeRequest& request, uint64_t current)
   }
   const uint64_t size = request.sign == '+' ? current + request.amount : request.amount;
   return size > 0 && size <= kLargest ? std::optional(size) : std::nullopt;
+}
+
+// A size that begins with a minus sign looks like an option. Takes it out of `arguments`.
+std::optional<std::string> take_negative_size(std::vector<std::string>& arguments) {
+  const auto found = std::ranges::find_if(arguments, [](const std::string& argument) {
+    return argument.size() > 1 && argument[0] == '-' &&
+           std::isdigit(static_cast<unsigned char>(argument[1])) != 0;
+  });
+  if (found == arguments.end()) {
+    return std::nullopt;
+  }
+  std::string size = std::move(*found);
+  arguments.erase(found);
+  return size;
 }
 
 io::Task<int> resize_image(block::Edge& root, const ResizeRequest& request) {
@@ -114,14 +133,10 @@ int img_resize(std::span<const std::string> arguments) {
                                  kImageOptsOption,
                                  OptionSpec{kOptPreallocation, "preallocation", true},
                                  OptionSpec{kOptShrink, "shrink", false}};
-  // A size that begins with a minus sign is no option: the last argument is always the size.
   ResizeRequest request;
-  std::optional<std::string> size;
-  if (!arguments.empty() && arguments.back() != "-h" && arguments.back() != "--help") {
-    size = arguments.back();
-    arguments = arguments.first(arguments.size() - 1);
-  }
-  ImgCommandLine line("resize", arguments, kSpecs);
+  std::vector<std::string> rest(arguments.begin(), arguments.end());
+  const std::optional<std::string> difference = take_negative_size(rest);
+  ImgCommandLine line("resize", rest, kSpecs);
   while (const auto option = line.next()) {
     switch (option->id) {
       case 'f':
@@ -153,15 +168,18 @@ int img_resize(std::span<const std::string> arguments) {
     report_error("--image-opts and --format are mutually exclusive");
     return 1;
   }
-  const std::vector<std::string> operands = line.operands();
-  if (operands.empty() || !size) {
+  std::vector<std::string> operands = line.operands();
+  if (difference) {
+    operands.push_back(*difference);
+  }
+  if (operands.size() < 2) {
     return line.misuse("Expecting image file name and size");
   }
-  if (operands.size() > 1) {
+  if (operands.size() > 2) {
     return line.misuse("Extra argument(s) in command line");
   }
   request.image.text = operands.front();
-  if (const auto parsed = parse_amount(*size, request); !parsed) {
+  if (const auto parsed = parse_amount(operands[1], request); !parsed) {
     return fail_command(parsed.error());
   }
   auto session = Session::create();

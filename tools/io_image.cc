@@ -148,8 +148,11 @@ int io_info(IoShell& shell, const IoArguments& /*arguments*/) {
     return fail_io(info.error());
   }
   const block::Driver& driver = node.driver();
-  fmt::print("format name: {}\ncluster size: {}\nvm state offset: {}\n", node.info().name,
-             io_size_text(driver.cluster_size()),
+  fmt::print("format name: {}\n", node.info().name);
+  if (!driver.dirty()) {
+    return 1;  // nothing is stored, and there is nothing more to tell
+  }
+  fmt::print("cluster size: {}\nvm state offset: {}\n", io_size_text(driver.cluster_size()),
              io_size_text(static_cast<double>(driver.vm_state_offset())));
   if (info->format_specific) {
     fmt::print("{}", specific_info_text(*info->format_specific));
