@@ -43,6 +43,9 @@ HistoryResult History::run() {
       find(world_.violations().front());
     }
     if (found()) {
+      if (!options_.save_to.empty()) {
+        save_images(options_.save_to);
+      }
       break;
     }
   }

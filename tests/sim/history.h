@@ -80,6 +80,7 @@ class History {
   void inspect_bytes(bool clean);
   io::Task<void> inspect_by_engine();
   void inspect_by_qemu();
+  void save_images(const std::string& directory);
 
   SimOptions options_;
   Random random_;
@@ -99,6 +100,7 @@ class History {
   uint64_t faults_before_ = 0;
   bool failed_ = false;  // some operation of this round has failed
   uint64_t leaks_ = 0;   // known from earlier rounds
+  uint64_t leaks_in_file_ = 0;
   HistoryResult result_;
 };
 

@@ -35,7 +35,7 @@ io::Task<void> History::inspect(const Round& round) {
   if (!found()) {
     co_await inspect_by_engine();
   }
-  if (!found() && options_.ask_qemu) {
+  if (options_.ask_qemu) {
     inspect_by_qemu();
   }
 }
@@ -58,6 +58,7 @@ void History::inspect_bytes(bool clean) {
       return;
     }
     leaks_ = report.leaks;
+    leaks_in_file_ = report.leaks_in_file;
     guest.resize(verifier.guest_size());
     const ContentModel* below = below_.empty() ? nullptr : below_.back().get();
     const auto backing = [below](uint64_t offset, std::span<std::byte> out) {
@@ -112,12 +113,28 @@ io::Task<void> History::inspect_by_engine() {
     find(fmt::format("check fails: {}", checked.error().message()));
     // The check, like the peer's, does not look at clusters beyond the end of the file, which may
     // be counted after a power cut; the verifier does.
-  } else if (checked &&
-             (checked->corruptions != 0 || checked->leaks > static_cast<int64_t>(leaks_))) {
-    find(fmt::format("check says {} corruptions and {} leaks instead of 0 and at most {}",
-                     checked->corruptions, checked->leaks, leaks_));
+  } else if (checked && (checked->corruptions != 0 ||
+                         checked->leaks != static_cast<int64_t>(leaks_in_file_))) {
+    find(fmt::format("check says {} corruptions and {} leaks instead of 0 and {}",
+                     checked->corruptions, checked->leaks, leaks_in_file_));
   }
   co_await close_top();
+}
+
+void History::save_images(const std::string& directory) {
+  std::filesystem::create_directories(directory);
+  std::vector<std::string> names = {top_, "base.raw"};
+  for (unsigned depth = 0; depth < plan_.backing; ++depth) {
+    names.push_back(fmt::format("base{}.qcow2", depth));
+  }
+  for (const std::string& name : names) {
+    if (const SimulatedFile* file = world_.find(name)) {
+      const auto saved = file->disk.visible().save(directory + "/" + name);
+      if (!saved) {
+        find(saved.error().message());
+      }
+    }
+  }
 }
 
 void History::inspect_by_qemu() {
@@ -126,19 +143,7 @@ void History::inspect_by_qemu() {
   }
   const auto directory = std::filesystem::temp_directory_path() /
                          fmt::format("cairn-sim-{}-{}", getpid(), options_.seed);
-  std::filesystem::create_directories(directory);
-  std::vector<std::string> names = {top_, "base.raw"};
-  for (unsigned depth = 0; depth < plan_.backing; ++depth) {
-    names.push_back(fmt::format("base{}.qcow2", depth));
-  }
-  for (const std::string& name : names) {
-    if (const SimulatedFile* file = world_.find(name)) {
-      const auto saved = file->disk.visible().save(directory / name);
-      if (!saved) {
-        find(saved.error().message());
-      }
-    }
-  }
+  save_images(directory);
   const std::string inside = fmt::format("cd {} && ", directory.string());
   // 3 stands for leaks alone.
   const int status =

@@ -3,6 +3,7 @@
 //   simulator --histories 20000 --jobs 2     seeds 1 to 20000
 //   simulator --seed 4711                    this one alone
 //   simulator --seed 4711 --trace            with every step on standard error
+//   simulator --seed 4711 --save DIR         with the images as they were at the finding
 //
 // CAIRN_SIM_SCALE=0.02 in the environment makes a run of many histories so much shorter, for builds
 // that are slow.
@@ -88,6 +89,10 @@ bool parse(int argc, char** argv, Arguments& arguments) {
         return false;
       }
       arguments.options.plant = value == "lying-flush" ? Plant::kLyingFlush : Plant::kEarlyReuse;
+      continue;
+    }
+    if (name == "--save") {
+      arguments.options.save_to = value;
       continue;
     }
     const auto parsed = number(value);
@@ -206,10 +211,11 @@ int run_jobs(const Arguments& arguments) {
 int main(int argc, char** argv) {
   Arguments arguments;
   if (!parse(argc, argv, arguments)) {
-    fmt::print(stderr,
-               "usage: {} [--histories N] [--seed N] [--jobs N] [--findings N] [--qemu-every N]\n"
-               "       [--plant lying-flush|early-reuse] [--expect-finding] [--trace]\n",
-               argv[0]);
+    fmt::print(
+        stderr,
+        "usage: {} [--histories N] [--seed N] [--jobs N] [--findings N] [--qemu-every N]\n"
+        "       [--plant lying-flush|early-reuse] [--expect-finding] [--trace] [--save DIR]\n",
+        argv[0]);
     return 2;
   }
   if (const char* scale = std::getenv("CAIRN_SIM_SCALE"); scale && !arguments.expect_finding) {

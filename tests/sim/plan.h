@@ -25,6 +25,8 @@ struct SimOptions {
   bool trace = false;
   // Lets qemu-img judge the image after every round, too.
   bool ask_qemu = false;
+  // A directory for the images as they were when something was found; empty: none.
+  std::string save_to = {};
 };
 
 struct Round {

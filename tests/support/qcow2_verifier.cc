@@ -240,6 +240,11 @@ void Qcow2Verifier::walk_snapshots() {
   refer(snapshots_offset_, offset - snapshots_offset_, Use::kSnapshots, "header");
 }
 
+void Qcow2Verifier::leaked(uint64_t cluster) {
+  ++report_.leaks;
+  report_.leaks_in_file += cluster << cluster_bits_ < image_.size() ? 1 : 0;
+}
+
 void Qcow2Verifier::compare() {
   for (const auto& [cluster, references] : references_) {
     const uint64_t count = refcount(cluster);
@@ -247,11 +252,13 @@ void Qcow2Verifier::compare() {
       corrupt("cluster ", cluster, " (", name_of(references.use), ") has refcount ", count, " but ",
               references.count, " references");
     } else if (count > references.count) {
-      ++report_.leaks;
+      leaked(cluster);
     }
   }
   for (const auto& [cluster, count] : refcounts_) {
-    report_.leaks += references_.contains(cluster) ? 0 : 1;
+    if (!references_.contains(cluster)) {
+      leaked(cluster);
+    }
   }
 }
 

@@ -26,6 +26,8 @@ class Qcow2Verifier {
   struct Report {
     std::vector<std::string> corruptions;
     uint64_t leaks = 0;  // clusters whose refcount is too high
+    // Those of them that lie inside the file, which is where qemu-img looks.
+    uint64_t leaks_in_file = 0;
     bool dirty = false;  // refcounts are not to be trusted and were not looked at
   };
   // Checks structures, references against refcounts, overlaps and the COPIED flags.
@@ -67,6 +69,7 @@ class Qcow2Verifier {
   void check_data_entry(uint64_t entry, bool active, const std::string& where);
   void walk_snapshots();
   void compare();
+  void leaked(uint64_t cluster);
   void check_copied(uint64_t offset, bool copied, const std::string& where);
   [[nodiscard]] uint64_t refcount(uint64_t cluster) const;
   [[nodiscard]] Result<void> inflate(uint64_t entry, std::span<std::byte> cluster) const;
