@@ -190,7 +190,7 @@ Result<std::vector<std::byte>> make_header(const CreateParameters& parameters,
     header.extensions.push_back(feature_name_extension());
   }
   auto bytes = serialize_header(header);
-  if (!bytes) {
+  if (!bytes || bytes->size() >= geometry.cluster_size()) {
     // The names of features are a help for people; small clusters have no room for them.
     header.extensions = needed;
     bytes = serialize_header(header);
