@@ -75,6 +75,8 @@ io::Task<Result<void>> Refcounts::add_blocks(uint64_t block, uint64_t count) {
   image_.metadata().add(offset, length);
   Result<void> set = co_await set_used(first, count);
   if (!set) {
+    // A write-out holds on to the pages that it writes.
+    const auto lock = co_await writeout_.lock();
     forget_blocks(block, count);
     co_return set;
   }
@@ -83,6 +85,19 @@ io::Task<Result<void>> Refcounts::add_blocks(uint64_t block, uint64_t count) {
   }
   taken(first, count);
   co_return Result<void>{};
+}
+
+// Goes back to a table of `entries` after it could not be moved. Only blocks that the table on disk
+// has no room for go: others are complete and may be linked already. What they count of the failed
+// attempt is leaked.
+void Refcounts::drop_unreachable_blocks(std::size_t entries) {
+  for (std::size_t block = entries; block < table_.size(); ++block) {
+    if (table_[block] != 0) {
+      forget_blocks(block, 1);
+    }
+  }
+  table_.resize(entries);
+  pages_.set_table_count(entries);
 }
 
 // Undoes add_blocks() for blocks that are not linked and count nothing that is in use.
@@ -114,14 +129,11 @@ io::Task<Result<uint64_t>> Refcounts::extend(uint64_t clusters) {
       const uint64_t offset = (first + clusters) << geometry_.cluster_bits;
       result = co_await move_table(offset, region.table_clusters);
     }
-    if (!result) {
-      forget_blocks(region.first_block, region.blocks);
-    }
   }
   if (!result) {
     if (region.table_clusters != 0) {
-      table_.resize(old_entries);
-      pages_.set_table_count(old_entries);
+      const auto lock = co_await writeout_.lock();
+      drop_unreachable_blocks(old_entries);
     }
     co_return pass(result);
   }

@@ -93,6 +93,7 @@ class Refcounts final : private TableLocator {
   [[nodiscard]] io::Task<Result<void>> release_locked(uint64_t host_offset, uint64_t clusters);
   [[nodiscard]] io::Task<Result<void>> add_blocks(uint64_t block, uint64_t count);
   void forget_blocks(uint64_t block, uint64_t count);
+  void drop_unreachable_blocks(std::size_t entries);
   [[nodiscard]] Result<Region> plan_region(uint64_t clusters) const;
   [[nodiscard]] io::Task<Result<uint64_t>> extend(uint64_t clusters);
   [[nodiscard]] io::Task<Result<void>> move_table(uint64_t host_offset, uint64_t clusters);
