@@ -158,6 +158,7 @@ Engine::Outcome Engine::write(Edge& edge, uint64_t offset, io::IoVector data, Wr
     }
     if (leaf != nullptr && leaf->limits_.request_alignment == 1) {
       const RequestScope leaf_scope(*leaf);
+      const auto in_place = node.in_place_.pin();
       result = co_await leaf->request_->write(extent.host_offset, std::move(data), WriteFlags{});
       account_write(*leaf, extent.host_offset, length);
     } else {

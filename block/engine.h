@@ -75,6 +75,7 @@ class Engine {
   static Outcome zero_units(Node& node, uint64_t offset, uint64_t length, ZeroFlags flags);
   static Outcome zero_partial_unit(Node& node, uint64_t offset, uint64_t length, ZeroFlags flags);
   static Outcome zero_by_writing(Node& node, uint64_t offset, uint64_t length);
+  static io::Task<void> writes_in_place_ended(Node& node);
   static Outcome discard_translated(Node& node, uint64_t offset, uint64_t length);
   static io::Task<Result<Extent>> map(Node& node, uint64_t offset, uint64_t length);
   static io::Task<Result<bool>> reads_zero(Node& node, uint64_t offset, uint64_t length);

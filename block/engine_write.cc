@@ -2,7 +2,8 @@
 //
 // A write whose extents are in place goes straight to the child. Everything else runs under a lock
 // on the allocation units it touches, so that two writes never allocate the same unit, and no
-// zeroing or discard changes a mapping in between.
+// zeroing or discard changes a mapping in between. Those take effect while writes in place are on
+// their way, and wait for them before they let go of the units.
 #include <algorithm>
 #include <cerrno>
 
@@ -21,6 +22,7 @@ Engine::Outcome Engine::write_translated(Node& node, uint64_t offset, io::IoVect
   uint64_t done = 0;
   while (done < data.size()) {
     const uint64_t at = offset + done;
+    auto in_place = node.in_place_.pin();
     const Result<Extent> extent = co_await map(node, at, data.size() - done);
     if (!extent) {
       co_return std::unexpected(extent.error());
@@ -32,6 +34,7 @@ Engine::Outcome Engine::write_translated(Node& node, uint64_t offset, io::IoVect
       flush_after |= flags.fua && !child_flags.fua;
       result = co_await write(*extent->child, extent->host_offset, std::move(piece), child_flags);
     } else {
+      in_place.release();  // those who wait for it hold the lock that comes next
       flush_after |= flags.fua;
       result = co_await write_allocating(node, at, std::move(piece));
     }

@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "block/engine.h"
 #include "block/zero_source.h"
+#include "io/event.h"
 
 namespace cairn::block {
 namespace {
@@ -56,6 +57,19 @@ io::Task<Result<bool>> Engine::reads_zero(Node& node, uint64_t offset, uint64_t 
   co_return true;
 }
 
+// Waits for the writes that go to where the old mappings say. A unit that was zeroed may keep its
+// place, and what is written there next must not be overwritten by something older. The caller holds
+// the lock of the units it changed, so that nobody allocates them before; writes in place wait for
+// no such lock.
+io::Task<void> Engine::writes_in_place_ended(Node& node) {
+  if (node.in_place_.quiescent()) {
+    co_return;
+  }
+  io::Event ended;
+  node.in_place_.defer([&ended] { ended.set(); });
+  co_await ended.wait();
+}
+
 Engine::Outcome Engine::zero_translated(Node& node, uint64_t offset, uint64_t length,
                                         ZeroFlags flags) {
   const uint64_t unit = node.translating_->allocation_unit();
@@ -89,6 +103,7 @@ Engine::Outcome Engine::zero_units(Node& node, uint64_t offset, uint64_t length,
     const auto lock = co_await node.allocations_.lock_exclusive(offset, align_up(length, unit));
     result = co_await node.translating_->write_zeroes(offset, length, flags);
     node.units_.clear();
+    co_await writes_in_place_ended(node);
   }
   if (result || result.error().code() != ENOTSUP || flags.no_fallback) {
     co_return result;
@@ -125,6 +140,7 @@ Engine::Outcome Engine::zero_partial_unit(Node& node, uint64_t offset, uint64_t 
       Result<void> result =
           co_await node.translating_->write_zeroes(unit_begin, unit_end - unit_begin, flags);
       node.units_.clear();
+      co_await writes_in_place_ended(node);
       if (result || result.error().code() != ENOTSUP) {
         co_return result;
       }
@@ -162,6 +178,7 @@ Engine::Outcome Engine::discard_translated(Node& node, uint64_t offset, uint64_t
       co_await node.allocations_.lock_exclusive(whole.begin, align_up(whole_length, unit));
   Result<void> result = co_await node.translating_->discard(whole.begin, whole_length);
   node.units_.clear();
+  co_await writes_in_place_ended(node);
   if (!result && result.error().code() == ENOTSUP) {
     co_return Result<void>{};
   }

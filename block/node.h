@@ -173,6 +173,7 @@ class Node : public std::enable_shared_from_this<Node> {
   std::vector<Edge*> parents_;
 
   EpochTracker epochs_;
+  EpochTracker in_place_;  // pinned by writes from their translation until they reached that place
   io::RangeLock allocations_;  // in allocation units: begin_write…end_write, zero, discard
   io::RangeLock alignment_;    // read-modify-write of unaligned requests, in bytes
   UnitCache units_;

@@ -75,7 +75,7 @@ void ClusterFormat::free_unit(uint64_t index) {
   if (it == units_.end()) {
     return;
   }
-  if (!it->second.zero) {
+  if (it->second.host != 0) {
     const uint64_t host = it->second.host;
     node_->epochs().defer([this, host] { free_.insert(host); });
   }
@@ -96,7 +96,10 @@ io::Task<Result<WritePlan>> ClusterFormat::begin_write(uint64_t offset, uint64_t
   enter(offset, plan.length);
   co_await io::yield_now();
   uint64_t host = next_host_;
-  if (free_.empty()) {
+  const auto it = units_.find(offset / kUnit);
+  if (it != units_.end() && it->second.zero && it->second.host != 0) {
+    host = it->second.host;
+  } else if (free_.empty()) {
     next_host_ += kUnit;
     plan.host_reads_zero = settings_.host_reads_zero;
   } else {
@@ -119,10 +122,14 @@ io::Task<Result<void>> ClusterFormat::end_write(WritePlan plan, uint64_t offset,
   if (written && settings_.fail_end != 0) {
     result = fail(settings_.fail_end, "not mapped, as the test wants it");
   }
+  const auto it = units_.find(index);
+  const bool had_place = it != units_.end() && it->second.host == host;
   if (written && result) {
-    free_unit(index);
+    if (!had_place) {
+      free_unit(index);
+    }
     units_[index] = {.host = host};
-  } else {
+  } else if (!had_place) {
     free_.insert(host);
   }
   leave(offset, plan.length);
@@ -144,6 +151,11 @@ io::Task<Result<void>> ClusterFormat::write_zeroes(uint64_t offset, uint64_t len
   enter(offset, length);
   co_await io::yield_now();
   for (uint64_t at = offset; at < offset + length; at += kUnit) {
+    const auto it = units_.find(at / kUnit);
+    if (it != units_.end() && settings_.zeroes_keep_place && !flags.may_unmap) {
+      it->second.zero = true;
+      continue;
+    }
     free_unit(at / kUnit);
     units_[at / kUnit] = {.zero = true};
   }

@@ -27,6 +27,7 @@ class ClusterFormat final : public TranslatingDriver {
   struct Settings {
     uint64_t length = 64 * kUnit;
     bool can_zero = true;            // write_zeroes() works
+    bool zeroes_keep_place = false;  // unless they may unmap, zeroed units keep their place
     bool zeroes_by_default = false;  // holes do not exist: units start as zero units
     bool cached = true;              // try_map() answers; else all goes through map()
     bool durable_metadata = true;    // metadata_durable()
@@ -69,7 +70,7 @@ class ClusterFormat final : public TranslatingDriver {
  private:
   struct Unit {
     bool zero = false;
-    uint64_t host = 0;
+    uint64_t host = 0;  // 0: none, as zero units have that did not keep it
   };
 
   void expect(bool ok, const std::string& what);
