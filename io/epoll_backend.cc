@@ -81,7 +81,7 @@ class EpollBackend final : public Backend {
     switch (operation.request.kind) {
       case Kind::kReadv:
       case Kind::kWritev:
-        if (!try_file_now(operation)) {
+        if (operation.request.on_thread || !try_file_now(operation)) {
           start_on_thread(operation);
         }
         break;

@@ -8,6 +8,21 @@
 #include "io/reactor.h"
 
 namespace cairn::io {
+namespace {
+
+bool is_large_copy(const OperationRequest& request) {
+  using Kind = OperationRequest::Kind;
+  if (!request.in_memory || (request.kind != Kind::kReadv && request.kind != Kind::kWritev)) {
+    return false;
+  }
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; i < request.vector_count && bytes < CopyPolicy::kLarge; ++i) {
+    bytes += request.vectors[i].iov_len;
+  }
+  return bytes >= CopyPolicy::kLarge;
+}
+
+}  // namespace
 
 int64_t run_file_operation(const OperationRequest& request) {
   using Kind = OperationRequest::Kind;
@@ -56,6 +71,10 @@ bool OperationAwaiter::await_ready() {
   using Kind = OperationRequest::Kind;
   OperationRequest& request = operation_.request;
   const bool on_socket = request.kind == Kind::kReceive || request.kind == Kind::kSend;
+  if (is_large_copy(request) && Reactor::current().copies().begin_elsewhere()) {
+    request.on_thread = true;
+    return false;
+  }
   if ((!on_socket && !request.in_memory) || token_.cancelled() ||
       !Reactor::current().spend_inline()) {
     return false;
@@ -71,7 +90,7 @@ bool OperationAwaiter::await_ready() {
 
 void OperationAwaiter::await_suspend(std::coroutine_handle<> handle) {
   operation_.waiter.bind(handle);
-  if (operation_.request.in_memory) {
+  if (operation_.request.in_memory && !operation_.request.on_thread) {
     // The turn's budget is spent: do it all the same, but let others run before the caller goes on.
     operation_.result = run_file_operation(operation_.request);
     operation_.waiter.wake();
@@ -79,6 +98,14 @@ void OperationAwaiter::await_suspend(std::coroutine_handle<> handle) {
   }
   Reactor::current().submit(operation_);
   arm(token_);
+}
+
+int64_t OperationAwaiter::await_resume() {
+  disarm();
+  if (operation_.request.on_thread) {
+    Reactor::current().copies().end();
+  }
+  return operation_.result;
 }
 
 void OperationAwaiter::on_cancel() { operation_.waiter.reactor()->cancel(operation_); }

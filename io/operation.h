@@ -31,6 +31,7 @@ struct OperationRequest {
   Kind kind = Kind::kReadv;
   bool poll_first = false;  // kReceive, kSend: the caller has just tried, it will have to wait
   bool in_memory = false;   // file operations: the file is in memory and never waits for a device
+  bool on_thread = false;   // in_memory, but another thread shall do it, from now on
   int fd = -1;
   uint32_t flags = 0;
   uint32_t vector_count = 0;
@@ -59,7 +60,8 @@ struct Operation {
 //
 // What can be done at once is done at the co_await, with one system call and without suspending:
 // sockets that are ready, files in memory. A reactor allows so many of these a turn, so that a busy
-// coroutine does not keep the others from running.
+// coroutine does not keep the others from running. Large transfers to and from files in memory go
+// to another thread when there are several (CopyPolicy).
 class OperationAwaiter : private CancelHook {
  public:
   explicit OperationAwaiter(const OperationRequest& request, CancelToken token = {})
@@ -67,10 +69,7 @@ class OperationAwaiter : private CancelHook {
 
   [[nodiscard]] bool await_ready();
   void await_suspend(std::coroutine_handle<> handle);
-  [[nodiscard]] int64_t await_resume() {
-    disarm();
-    return operation_.result;
-  }
+  [[nodiscard]] int64_t await_resume();
 
  private:
   void on_cancel() override;

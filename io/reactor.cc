@@ -82,6 +82,7 @@ void Reactor::run_once() {
   run_remote();
   run_timers();
   inline_budget_ = kInlineBudget;
+  copies_.next_turn();
   run_ready();
 }
 

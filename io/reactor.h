@@ -18,6 +18,7 @@
 
 #include "base/result.h"
 #include "io/backend.h"
+#include "io/copy_policy.h"
 #include "io/task.h"
 #include "io/waiter.h"
 
@@ -108,6 +109,9 @@ class Reactor {
     return inline_budget_ >= 0;
   }
 
+  // Where large copies are made.
+  [[nodiscard]] CopyPolicy& copies() { return copies_; }
+
   // Hands `work` to this reactor from any thread; never blocks.
   void post(RemoteWork& work);
 
@@ -143,6 +147,7 @@ class Reactor {
   std::atomic<bool> sleeping_{false};  // or about to; who clears it, wakes
   std::atomic<uint32_t> posters_{0};   // threads that are in post()
   int inline_budget_ = kInlineBudget;
+  CopyPolicy copies_;
   uint64_t timer_sequence_ = 0;
   uint64_t operations_submitted_ = 0;
 };

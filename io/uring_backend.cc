@@ -69,6 +69,9 @@ class UringBackend final : public Backend {
     io_uring_sqe* sqe = next_sqe();
     prepare(*sqe, operation.request);
     io_uring_sqe_set_data(sqe, &operation);
+    if (operation.request.on_thread) {
+      copy_elsewhere(*sqe, operation.request);
+    }
   }
 
   void cancel(Operation& operation) override {
@@ -124,6 +127,16 @@ class UringBackend final : public Backend {
       sqe = io_uring_get_sqe(&ring_);
     }
     return sqe;
+  }
+
+  // The kernel's workers are to copy while this thread goes on. Unasked the kernel uses one more
+  // only when those it has sleep, which copying does not do. Writes to one file exclude each other:
+  // a second worker would but get in the way.
+  void copy_elsewhere(io_uring_sqe& sqe, const OperationRequest& request) {
+    if (request.kind == OperationRequest::Kind::kReadv) {
+      sqe.flags |= IOSQE_ASYNC;
+    }
+    io_uring_submit(&ring_);
   }
 
   void prepare(io_uring_sqe& sqe, const OperationRequest& request) const {

@@ -21,6 +21,7 @@
 
 #include "io/buffer.h"
 #include "io/cancel.h"
+#include "io/copy_policy.h"
 #include "io/signal.h"
 #include "io/task_group.h"
 #include "io/timer.h"
@@ -254,6 +255,66 @@ TEST_F(FileTest, FilesInMemoryNeedNoBackEnd) {
     GTEST_SKIP();
   }
   run(read_in_memory_many_times(directory.file("f")));
+}
+
+Task<void> rewrite(const File& file, uint64_t offset, std::vector<std::byte> data) {
+  std::vector<std::byte> back(data.size());
+  for (int i = 0; i < 20; ++i) {
+    data[0] = static_cast<std::byte>(i);
+    auto writing = file.write_at(IoVector(data), offset);
+    auto written = co_await std::move(writing);
+    EXPECT_TRUE(written.has_value());
+    auto reading = file.read_at(IoVector(back), offset);
+    auto count = co_await std::move(reading);
+    EXPECT_EQ(*count, back.size());
+    EXPECT_EQ(back, data);
+  }
+}
+
+Task<void> copy_much_at_once(std::string path) {
+  auto opening = open_or_fail(path, kCreate);
+  const File file = co_await std::move(opening);
+  const uint64_t before = Reactor::current().operations_submitted();
+  TaskGroup group;
+  for (uint64_t i = 0; i < 8; ++i) {
+    group.spawn(rewrite(file, i * 300'000, pattern(300'000)));
+  }
+  auto join = group.join();
+  co_await std::move(join);
+  EXPECT_GT(Reactor::current().operations_submitted(), before);
+}
+
+TEST_F(FileTest, SeveralLargeCopiesInMemoryShareTheWork) {
+  const TemporaryDirectory directory("/dev/shm");
+  if (!directory.valid()) {
+    GTEST_SKIP();
+  }
+  run(copy_much_at_once(directory.file("f")));
+}
+
+TEST(CopyPolicyTest, KeepsTheOnlyCopyHere) {
+  CopyPolicy policy;
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_FALSE(policy.begin_elsewhere());
+    policy.next_turn();
+  }
+}
+
+TEST(CopyPolicyTest, SendsCopiesAwayWhileThereAreSeveral) {
+  CopyPolicy policy;
+  EXPECT_FALSE(policy.begin_elsewhere());
+  EXPECT_TRUE(policy.begin_elsewhere());  // a second in the same turn
+  policy.next_turn();
+  EXPECT_TRUE(policy.begin_elsewhere());  // while another is at it
+  policy.end();
+  policy.end();
+  policy.next_turn();
+  EXPECT_FALSE(policy.begin_elsewhere());  // the last turn had but one
+  EXPECT_TRUE(policy.begin_elsewhere());
+  policy.end();
+  policy.next_turn();
+  policy.next_turn();
+  EXPECT_TRUE(policy.begin_elsewhere());  // the last turn that had any had two
 }
 
 class SignalTest : public ReactorTest {};
