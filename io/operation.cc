@@ -28,16 +28,22 @@ int64_t run_file_operation(const OperationRequest& request) {
   using Kind = OperationRequest::Kind;
   const auto offset = static_cast<off_t>(request.offset);
   const auto count = static_cast<int>(request.vector_count);
+  const iovec* vectors = request.vectors;
   ssize_t result = -1;
   do {
     switch (request.kind) {
       case Kind::kReadv:
-        result = preadv(request.fd, request.vectors, count, offset);
+        // One piece, as nearly always, without a list of pieces is measurably cheaper.
+        result = count == 1 ? pread(request.fd, vectors->iov_base, vectors->iov_len, offset)
+                            : preadv(request.fd, vectors, count, offset);
         break;
       case Kind::kWritev:
-        result = request.flags == 0 ? pwritev(request.fd, request.vectors, count, offset)
-                                    : pwritev2(request.fd, request.vectors, count, offset,
-                                               static_cast<int>(request.flags));
+        if (request.flags != 0) {
+          result = pwritev2(request.fd, vectors, count, offset, static_cast<int>(request.flags));
+        } else {
+          result = count == 1 ? pwrite(request.fd, vectors->iov_base, vectors->iov_len, offset)
+                              : pwritev(request.fd, vectors, count, offset);
+        }
         break;
       case Kind::kFsync:
         result = request.flags == OperationRequest::kDataOnly ? fdatasync(request.fd)
