@@ -10,9 +10,11 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
+#include "block/corruption.h"
 #include "block/driver_table.h"
 #include "block/node.h"
 #include "block/permissions.h"
@@ -109,6 +111,17 @@ class Graph {
   // Requests of root edges that wait for the end of the drain.
   [[nodiscard]] io::WaiterList& drain_waiters() { return drain_waiters_; }
 
+  // Who is to hear of damaged images; nobody by default.
+  void set_on_corruption(std::function<void(const Corruption&)> callback) {
+    on_corruption_ = std::move(callback);
+  }
+  // For drivers: an image turned out to be damaged.
+  void report_corruption(const Corruption& found) const {
+    if (on_corruption_) {
+      on_corruption_(found);
+    }
+  }
+
   // Held while a root edge's node is resized: one at a time.
   [[nodiscard]] io::AsyncMutex& resizes() { return resizes_; }
 
@@ -146,6 +159,7 @@ class Graph {
   int drains_ = 0;
   io::WaiterList drain_waiters_;
   io::AsyncMutex resizes_;
+  std::function<void(const Corruption&)> on_corruption_;
 };
 
 // What a driver's open() works with: attaching children and asking how the node is opened.

@@ -56,6 +56,15 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
     data.id = id;
     events_.raise<schema::events::BlockExportDeleted>(data);
   });
+  graph_.set_on_corruption([this](const block::Corruption& found) {
+    schema::BlockImageCorruptedEvent data;
+    data.node_name = found.node_name;
+    data.msg = found.message;
+    data.offset = found.offset;
+    data.size = found.size;
+    data.fatal = found.fatal;
+    events_.raise<schema::events::BlockImageCorrupted>(data);
+  });
 }
 
 io::Task<int> Daemon::run() {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "block/graph.h"
 #include "block/node.h"
 #include "formats/qcow2/page_cache.h"
 
@@ -82,11 +83,25 @@ io::Task<Result<void>> Image::update_header(std::function<void(Header&)> change)
   co_return pass(written, "Could not update the qcow2 header: ");
 }
 
-io::Task<Error> Image::overlap(uint64_t host_offset) {
-  const std::string what = describe_ ? describe_(host_offset) : "metadata";
+void Image::announce(const std::string& message, std::optional<Access> access, bool fatal) const {
+  block::Corruption found{.node_name = node_.name(), .message = message, .fatal = fatal};
+  if (access) {
+    found.offset = access->offset;
+    found.size = access->size;
+  }
+  node_.graph().report_corruption(found);
+}
+
+io::Task<Error> Image::overlap(uint64_t host_offset, uint64_t length) {
+  uint64_t hit = host_offset;
+  while (!metadata_.overlaps(hit, 1) && hit + cluster_size_ < host_offset + length) {
+    hit += cluster_size_;
+  }
+  const std::string what = describe_ ? describe_(hit) : "metadata";
   std::string message =
       fmt::format("Preventing invalid write on metadata (overlaps with {})", what);
-  co_return co_await corrupt(std::move(message));
+  const Access access{.offset = host_offset, .size = length};
+  co_return co_await mark_corrupt(std::move(message), access);
 }
 
 Error Image::damaged(std::string message) {
@@ -96,11 +111,16 @@ Error Image::damaged(std::string message) {
                "qcow2: Image is corrupt: {}; further non-fatal corruption events will be "
                "suppressed\n",
                message);
+    announce(message, std::nullopt, false);
   }
   return {EIO, "Input/output error"};
 }
 
 io::Task<Error> Image::corrupt(std::string message) {
+  co_return co_await mark_corrupt(std::move(message), std::nullopt);
+}
+
+io::Task<Error> Image::mark_corrupt(std::string message, std::optional<Access> access) {
   if (!writable_) {
     co_return damaged(std::move(message));
   }
@@ -110,6 +130,7 @@ io::Task<Error> Image::corrupt(std::string message) {
                "qcow2: Marking image as corrupt: {}; further corruption events will be "
                "suppressed\n",
                message);
+    announce(message, access, true);
     // Version 2 has no such mark. When it can not be written, refusing writes is all there is.
     if (header_.version >= 3) {
       std::function<void(Header&)> mark = [](Header& header) {

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -64,8 +65,8 @@ class Image {
   // The same where a request could be refused without doubt about the rest: nothing is marked.
   [[nodiscard]] Error damaged(std::string message);
 
-  // A write is about to hit the metadata at `host_offset`: as corrupt().
-  [[nodiscard]] io::Task<Error> overlap(uint64_t host_offset);
+  // A write of `length` bytes is about to hit the metadata at `host_offset`: as corrupt().
+  [[nodiscard]] io::Task<Error> overlap(uint64_t host_offset, uint64_t length);
   // Says what lies at an offset that metadata() contains: "active L2 table".
   void set_describer(std::function<std::string(uint64_t)> describe) {
     describe_ = std::move(describe);
@@ -77,7 +78,15 @@ class Image {
   [[nodiscard]] io::Task<Result<void>> prepare_write();
 
  private:
+  // Where in the file an access was refused.
+  struct Access {
+    uint64_t offset = 0;
+    uint64_t size = 0;
+  };
+
   [[nodiscard]] io::Task<Result<void>> write_sector(const Header& header);
+  [[nodiscard]] io::Task<Error> mark_corrupt(std::string message, std::optional<Access> access);
+  void announce(const std::string& message, std::optional<Access> access, bool fatal) const;
 
   block::Edge& file_;
   block::Node& node_;

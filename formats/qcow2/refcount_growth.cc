@@ -62,7 +62,7 @@ io::Task<Result<void>> Refcounts::add_blocks(uint64_t block, uint64_t count) {
     co_return fail(EFBIG, "qcow2: the image file can not grow beyond 2^56 bytes");
   }
   if (image_.metadata().overlaps(offset, length)) {
-    co_return std::unexpected(co_await image_.overlap(offset));
+    co_return std::unexpected(co_await image_.overlap(offset, length));
   }
   Result<void> zeroed = co_await image_.file().write_zeroes(offset, length);
   if (!zeroed) {

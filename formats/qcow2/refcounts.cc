@@ -187,7 +187,7 @@ io::Task<Result<Refcounts::Allocation>> Refcounts::allocate_locked(uint64_t clus
     }
     const uint64_t offset = first << geometry_.cluster_bits;
     if (image_.metadata().overlaps(offset, count << geometry_.cluster_bits)) {
-      co_return std::unexpected(co_await image_.overlap(offset));
+      co_return std::unexpected(co_await image_.overlap(offset, count << geometry_.cluster_bits));
     }
     if (first + count > kMaxHostOffset >> geometry_.cluster_bits) {
       co_return fail(EFBIG, "qcow2: the image file can not grow beyond 2^56 bytes");
@@ -278,7 +278,7 @@ io::Task<Result<uint64_t>> Refcounts::allocate_contiguous(uint64_t clusters) {
   const uint64_t first = **found;
   const uint64_t offset = first << geometry_.cluster_bits;
   if (image_.metadata().overlaps(offset, clusters << geometry_.cluster_bits)) {
-    co_return std::unexpected(co_await image_.overlap(offset));
+    co_return std::unexpected(co_await image_.overlap(offset, clusters << geometry_.cluster_bits));
   }
   Result<void> set = co_await set_used(first, clusters);
   if (!set) {

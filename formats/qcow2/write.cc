@@ -84,7 +84,8 @@ io::Task<Result<block::WritePlan>> Qcow2Driver::begin_write(uint64_t offset, uin
       co_return pass(sane);
     }
     if (image_.metadata().overlaps(found.host, found.clusters * cluster_size)) {
-      co_return std::unexpected(co_await image_.overlap(found.host));
+      const uint64_t reach = std::min(end, guest + found.clusters * cluster_size) - offset;
+      co_return std::unexpected(co_await image_.overlap(found.host + (offset - guest), reach));
     }
   }
   const uint64_t planned_end = std::min(end, guest + found.clusters * cluster_size);
