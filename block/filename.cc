@@ -79,11 +79,4 @@ std::string resolve_relative(std::string_view base, std::string_view filename) {
   return std::string(base.substr(0, slash + 1)).append(filename);
 }
 
-std::string describe_options(const schema::BlockdevOptions& options) {
-  schema::BlockdevOptions own;
-  own.driver = options.driver;
-  own.branch = options.branch;
-  return std::string(kJson) + schema::to_text(schema::to_json(own));
-}
-
 }  // namespace cairn::block

@@ -26,8 +26,4 @@ namespace cairn::block {
 // relative ones without a directory to start from stay as they are.
 [[nodiscard]] std::string resolve_relative(std::string_view base, std::string_view filename);
 
-// The opposite for nodes that no plain filename describes: "json:{…}" with the driver and its own
-// options, without those that all nodes have.
-[[nodiscard]] std::string describe_options(const schema::BlockdevOptions& options);
-
 }  // namespace cairn::block

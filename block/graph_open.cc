@@ -10,6 +10,7 @@
 
 #include "block/filename.h"
 #include "block/graph.h"
+#include "block/node_name.h"
 #include "io/buffer.h"
 #include "schema/types_block_options.h"
 
@@ -139,10 +140,7 @@ io::Task<Result<std::shared_ptr<Node>>> Graph::open(const schema::BlockdevOption
     std::erase(nodes_, node.get());
     co_return pass(result);
   }
-  if (node->filename().empty()) {
-    const Edge* file = node->child("file");
-    node->set_filename(file != nullptr ? file->node().filename() : std::string());
-  }
+  name_node(*node, options, !flags.no_backing);
   co_return node;
 }
 

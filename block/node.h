@@ -141,6 +141,9 @@ class Node : public std::enable_shared_from_this<Node> {
   // The image as a user would name it: a plain filename or a "json:{…}" description.
   [[nodiscard]] const std::string& filename() const { return filename_; }
   void set_filename(std::string filename) { filename_ = std::move(filename); }
+  // The same in full: a JSON object with the driver, what decides on the content, and the children.
+  [[nodiscard]] const std::string& description() const { return description_; }
+  void set_description(std::string description) { description_ = std::move(description); }
 
   // Something looks at or limits single requests to this node (bitmap, threshold, filter rule,
   // job): the engine must not pass it over.
@@ -164,6 +167,7 @@ class Node : public std::enable_shared_from_this<Node> {
   const DriverInfo& info_;
   NodeOptions options_;
   std::string filename_;
+  std::string description_;
   std::unique_ptr<Driver> driver_;
   TranslatingDriver* translating_ = nullptr;
   RequestDriver* request_ = nullptr;

@@ -8,29 +8,11 @@
 #include <string>
 #include <utility>
 
-#include "block/filename.h"
+#include "block/node_info.h"
 
 namespace cairn::monitor {
 
 namespace {
-
-// Bytes of host storage that the image takes: what its leaves store, without its backing chain.
-std::optional<int64_t> allocated_bytes(const block::Node& node) {
-  const int64_t own = node.driver().allocated_size();
-  if (own >= 0) {
-    return own;
-  }
-  std::optional<int64_t> sum;
-  for (const auto& edge : node.children()) {
-    if (edge->role() == block::ChildRole::kBacking) {
-      continue;
-    }
-    if (const auto bytes = allocated_bytes(edge->node())) {
-      sum = sum.value_or(0) + *bytes;
-    }
-  }
-  return sum;
-}
 
 schema::BlockdevDetectZeroesOptions detect_zeroes(const block::Node& node) {
   switch (node.options().detect_zeroes) {
@@ -42,12 +24,6 @@ schema::BlockdevDetectZeroesOptions detect_zeroes(const block::Node& node) {
       break;
   }
   return schema::BlockdevDetectZeroesOptions::kOff;
-}
-
-// The backing file as the image or, where they say something else, the node's options name it.
-std::string backing_name(const block::Node& node) {
-  const block::Edge* edge = node.child("backing");
-  return edge ? edge->node().filename() : node.driver().backing_filename();
 }
 
 std::vector<schema::BlockPermission> permission_list(block::PermissionSet set) {
@@ -70,34 +46,6 @@ int64_t as_signed(uint64_t count) { return static_cast<int64_t>(count); }
 
 }  // namespace
 
-io::Task<Result<schema::ImageInfo>> describe_image(const block::Node& node) {
-  block::Driver& driver = node.driver();
-  schema::ImageInfo info;
-  info.filename = node.filename();
-  info.format = node.info().name;
-  info.virtual_size = as_signed(node.length());
-  info.actual_size = allocated_bytes(node);
-  info.dirty_flag = driver.dirty();
-  if (driver.cluster_size() != 0) {
-    info.cluster_size = driver.cluster_size();
-  }
-  if (std::string name = driver.backing_filename(); !name.empty()) {
-    info.full_backing_filename = block::resolve_relative(node.filename(), name);
-    info.backing_filename = std::move(name);
-    if (std::string format = driver.backing_format(); !format.empty()) {
-      info.backing_filename_format = std::move(format);
-    }
-  }
-  auto specific = co_await driver.specific_info();
-  if (!specific) {
-    co_return pass(specific);
-  }
-  if (*specific) {
-    info.format_specific = std::move(**specific);
-  }
-  co_return info;
-}
-
 io::Task<Result<schema::BlockDeviceInfo>> describe_node(const block::Node& node, bool flat) {
   schema::BlockDeviceInfo info;
   info.file = node.filename();
@@ -109,26 +57,28 @@ io::Task<Result<schema::BlockDeviceInfo>> describe_node(const block::Node& node,
   info.cache.writeback = true;
   info.cache.direct = node.options().cache_direct;
   info.cache.no_flush = node.options().no_flush;
-  if (std::string backing = backing_name(node); !backing.empty()) {
-    info.backing_file = std::move(backing);
+  if (const block::Edge* below = node.child("backing")) {
+    info.backing_file = below->node().filename();
   }
   for (const auto& edge : node.children()) {
     info.children.push_back({.child = edge->name(), .node_name = edge->node().name()});
   }
-  auto image = co_await describe_image(node);
+  auto image = co_await block::describe_image(node);
   if (!image) {
     co_return pass(image);
   }
-  info.image = std::move(*image);
+  static_cast<schema::BlockNodeInfo&>(info.image) = std::move(*image);
   // The images below, each inside the one above it.
   schema::ImageInfo* above = &info.image;
   const block::Edge* backing = node.child("backing");
   while (!flat && backing) {
-    auto below = co_await describe_image(backing->node());
+    auto below = co_await block::describe_image(backing->node());
     if (!below) {
       co_return pass(below);
     }
-    above->backing_image.emplace(std::move(*below));
+    schema::ImageInfo next;
+    static_cast<schema::BlockNodeInfo&>(next) = std::move(*below);
+    above->backing_image.emplace(std::move(next));
     above = &**above->backing_image;
     backing = backing->node().child("backing");
   }
@@ -148,8 +98,8 @@ schema::BlockStats describe_statistics(const block::Node& node) {
   stats.flush_operations = as_signed(counters.flush_operations);
   stats.unmap_operations = as_signed(counters.unmap_operations);
   stats.wr_highest_offset = as_signed(counters.write_highest_offset);
-  stats.account_failed = true;
-  stats.account_invalid = true;
+  stats.account_failed = false;
+  stats.account_invalid = false;
   if (const block::Edge* file = node.child("file")) {
     info.parent.emplace(describe_statistics(file->node()));
   }

@@ -13,10 +13,8 @@
 
 namespace cairn::monitor {
 
-// The image of `node` alone. The node outlives the task.
-[[nodiscard]] io::Task<Result<schema::ImageInfo>> describe_image(const block::Node& node);
-
-// `node` for query-named-block-nodes; `flat` leaves out the backing chain. As above.
+// `node`, which outlives the task, for query-named-block-nodes; `flat` leaves out the backing
+// chain.
 [[nodiscard]] io::Task<Result<schema::BlockDeviceInfo>> describe_node(const block::Node& node,
                                                                       bool flat);
 

@@ -30,8 +30,7 @@ constexpr std::array<std::string_view, 7> kSizes = {"size",
                                                     "refcount-cache-size",
                                                     "latency-ns"};
 // Options that make an image another image, so that they are part of its name.
-constexpr std::array<std::string_view, 4> kNamingOptions = {"offset", "size", "latency-ns",
-                                                            "read-zeroes"};
+constexpr std::array<std::string_view, 3> kNamingOptions = {"offset", "size", "read-zeroes"};
 
 const std::string* text_of(const JsonObject& object, std::string_view name) {
   const JsonValue* value = object.find(name);

@@ -5,7 +5,6 @@
 #include <string>
 #include <variant>
 
-#include "block/filename.h"
 #include "block/graph.h"
 #include "protocols/null/null.h"
 #include "protocols/null/null_driver.h"
@@ -43,9 +42,7 @@ Result<NullParameters> parameters_from(const schema::BlockdevOptionsNull& option
 // `options` lives until the graph has opened the node.
 io::Task<Opened> open(block::OpenContext& context, const schema::BlockdevOptions& options) {
   const auto& null = std::get<schema::BlockdevOptionsNull>(options.branch);
-  const bool plain = !null.size && !null.latency_ns && !null.read_zeroes;
-  context.node().set_filename(plain ? fmt::format("{}://", schema::to_string(options.driver))
-                                    : block::describe_options(options));
+  context.node().set_filename(fmt::format("{}://", schema::to_string(options.driver)));
   const Result<NullParameters> parameters = parameters_from(null);
   if (!parameters) {
     co_return std::unexpected(parameters.error());
