@@ -44,11 +44,12 @@ io::Task<Result<void>> create_file(block::Graph& graph, std::string filename,
   co_return co_await file->create(graph, std::move(filename), file_options);
 }
 
-// The table and the blocks: every cluster of the layout counts one.
+// The table and the blocks, up to the last count that is not zero: every cluster of the layout
+// counts one.
 std::vector<std::byte> make_refcounts(const Geometry& geometry, const InitialLayout& layout) {
   const uint64_t cluster_size = geometry.cluster_size();
-  std::vector<std::byte> bytes((layout.refcount_table_clusters + layout.refcount_blocks) *
-                               cluster_size);
+  const uint64_t used_blocks = div_round_up(layout.clusters, geometry.refcount_block_entries());
+  std::vector<std::byte> bytes((layout.refcount_table_clusters + used_blocks) * cluster_size);
   const uint64_t first_block = 1 + layout.refcount_table_clusters;
   for (uint64_t i = 0; i < layout.refcount_blocks; ++i) {
     store_be<uint64_t>(bytes.data() + i * kRefcountTableEntryBytes,
@@ -62,9 +63,15 @@ std::vector<std::byte> make_refcounts(const Geometry& geometry, const InitialLay
   return bytes;
 }
 
-io::Task<Result<void>> write_metadata(block::Edge& file, const CreateParameters& parameters) {
+io::Task<Result<void>> write_metadata(block::Edge& file, const CreateParameters& parameters,
+                                      uint64_t preallocated) {
   const Geometry geometry = geometry_of(parameters);
-  const InitialLayout layout = InitialLayout::compute(geometry, parameters.size);
+  const InitialLayout layout = InitialLayout::compute(geometry, parameters.size, preallocated);
+  if (layout.refcount_table_clusters * geometry.cluster_size() > kMaxRefcountTableBytes) {
+    co_return fail(EFBIG,
+                   "The image size is too large to be preallocated with clusters of {} bytes",
+                   geometry.cluster_size());
+  }
   const auto header = make_header(parameters, layout);
   if (!header) {
     co_return std::unexpected(header.error());
@@ -91,7 +98,7 @@ io::Task<Result<void>> write_metadata(block::Edge& file, const CreateParameters&
 }
 
 io::Task<Result<void>> write_image(block::Graph& graph, std::string filename,
-                                   const CreateParameters& parameters) {
+                                   const CreateParameters& parameters, uint64_t preallocated) {
   std::string protocol = "file";
   const block::OpenFlags flags{.discard_unmap = true};
   auto node = co_await graph.open_filename(std::move(filename), std::move(protocol), flags);
@@ -107,7 +114,7 @@ io::Task<Result<void>> write_image(block::Graph& graph, std::string filename,
     co_return pass(edge);
   }
   node->reset();
-  Result<void> result = co_await write_metadata(**edge, parameters);
+  Result<void> result = co_await write_metadata(**edge, parameters, preallocated);
   const Result<void> detached = co_await graph.detach(std::move(*edge));
   co_return result ? detached : result;
 }
@@ -141,9 +148,13 @@ void remove_file(const std::string& filename) {
 
 }  // namespace
 
-InitialLayout InitialLayout::compute(const Geometry& geometry, uint64_t size) {
+InitialLayout InitialLayout::compute(const Geometry& geometry, uint64_t size,
+                                     uint64_t preallocated) {
   InitialLayout layout;
   const uint64_t cluster_size = geometry.cluster_size();
+  const uint64_t tables = geometry.l1_entries_for(preallocated);
+  const uint64_t later = div_round_up(tables * kL1EntryBytes, cluster_size) + tables +
+                         div_round_up(preallocated, cluster_size);
   layout.l1_entries = geometry.l1_entries_for(size);
   const uint64_t l1_bytes = layout.l1_entries * kL1EntryBytes;
   const uint64_t l1_clusters = div_round_up(l1_bytes, cluster_size);
@@ -154,7 +165,8 @@ InitialLayout InitialLayout::compute(const Geometry& geometry, uint64_t size) {
   do {
     before = layout.clusters;
     layout.clusters = 1 + layout.refcount_table_clusters + layout.refcount_blocks + l1_clusters;
-    layout.refcount_blocks = div_round_up(layout.clusters, geometry.refcount_block_entries());
+    layout.refcount_blocks =
+        div_round_up(layout.clusters + later, geometry.refcount_block_entries());
     layout.refcount_table_clusters =
         div_round_up(layout.refcount_blocks * kRefcountTableEntryBytes, cluster_size);
   } while (layout.clusters != before);
@@ -222,7 +234,7 @@ io::Task<Result<void>> create_image(block::Graph& graph, std::string filename,
   const bool existed = std::filesystem::exists(filename, ignored);
   Result<void> result = co_await create_file(graph, filename, options);
   if (result) {
-    result = co_await write_image(graph, filename, *parameters);
+    result = co_await write_image(graph, filename, *parameters, map_all ? size : 0);
     if (result && map_all) {
       result = co_await preallocate(graph, filename, size, parameters->preallocation);
     }

@@ -43,7 +43,8 @@ struct CreateParameters {
 [[nodiscard]] Result<void> check_create_parameters(const CreateParameters& parameters);
 
 // Where the metadata of a new, empty image lies: the header, the refcount table, its blocks, the L1
-// table, one after the other without gaps.
+// table, one after the other without gaps. An image that is to be preallocated gets the blocks for
+// all of it at once, so that none comes to lie between its data.
 struct InitialLayout {
   uint64_t refcount_table_clusters = 0;
   uint64_t refcount_blocks = 0;
@@ -52,7 +53,9 @@ struct InitialLayout {
   uint64_t clusters = 0;   // in all
   uint64_t file_length = 0;
 
-  [[nodiscard]] static InitialLayout compute(const Geometry& geometry, uint64_t size);
+  // `preallocated`: bytes of the disk that will be mapped before the image is finished.
+  [[nodiscard]] static InitialLayout compute(const Geometry& geometry, uint64_t size,
+                                             uint64_t preallocated);
 };
 
 // The header of the new image; `layout` as computed for it.
