@@ -20,6 +20,7 @@
 #include "block/check.h"
 #include "formats/qcow2/image.h"
 #include "formats/qcow2/reference_counts.h"
+#include "formats/qcow2/snapshot_table.h"
 #include "io/task.h"
 
 namespace cairn::qcow2 {
@@ -41,13 +42,6 @@ class Checker {
     uint64_t entries = 0;
     bool active = false;  // the current state of the disk, not a snapshot
   };
-  struct Snapshot {
-    std::string id;
-    std::string name;
-    uint64_t l1_offset = 0;
-    uint64_t l1_entries = 0;
-    uint64_t length = 0;  // of the table entry
-  };
 
   // Findings.
   void report(const std::string& line) const;
@@ -63,7 +57,6 @@ class Checker {
   [[nodiscard]] Result<void> count_compressed(uint64_t entry, bool active);
 
   [[nodiscard]] Outcome read_snapshots();
-  [[nodiscard]] io::Task<Result<Snapshot>> read_snapshot(uint64_t offset, uint32_t index);
   [[nodiscard]] Outcome count_snapshots();
   [[nodiscard]] Outcome count_bitmaps();
   [[nodiscard]] Outcome count_bitmap_table(uint64_t offset, uint64_t entries);
@@ -97,7 +90,7 @@ class Checker {
   uint64_t file_clusters_ = 0;
   uint64_t used_end_ = 1;  // one past the last cluster that is counted or referred to
   uint64_t findings_ = 0;
-  std::vector<Snapshot> snapshots_;
+  std::vector<SnapshotEntry> snapshots_;
   std::vector<uint64_t> refcount_table_;
   // The refcount block that was looked at last.
   std::optional<uint64_t> block_index_;

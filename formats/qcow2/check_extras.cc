@@ -1,6 +1,7 @@
 // References of what lies beside the active tables: snapshots, bitmaps, the encryption header.
 #include <array>
 #include <cerrno>
+#include <utility>
 
 #include "base/bytes.h"
 #include "block/node.h"
@@ -11,11 +12,6 @@ namespace cairn::qcow2 {
 
 namespace {
 
-// Section "Snapshots".
-constexpr uint64_t kSnapshotFixed = 40;
-constexpr uint32_t kSnapshotMaxExtra = 1024;
-constexpr uint32_t kSnapshotExtraV3 = 16;  // the size of the state and of the disk
-
 // bitmaps.rst, "Bitmap directory".
 constexpr uint64_t kBitmapsExtension = 24;
 constexpr uint64_t kBitmapEntryFixed = 24;
@@ -24,66 +20,25 @@ constexpr uint64_t kMaxBitmapDirectory = 64u << 20;
 
 constexpr uint64_t kCryptExtension = 16;
 
-std::string text(const std::vector<std::byte>& bytes, std::size_t from, std::size_t length) {
-  std::string result;
-  for (std::size_t i = from; i < from + length; ++i) {
-    result.push_back(static_cast<char>(bytes[i]));
-  }
-  return result;
-}
-
 }  // namespace
 
 io::Task<Result<void>> Checker::read_snapshots() {
-  uint64_t at = header_.snapshots_offset;
-  for (uint32_t i = 0; i < header_.snapshot_count; ++i) {
-    Result<Snapshot> snapshot = co_await read_snapshot(at, i);
-    if (!snapshot) {
-      co_return pass(snapshot, "ERROR failed to read the snapshot table: ");
+  auto table = co_await read_snapshot_table(image_.file(), header_);
+  if (!table) {
+    co_return pass(table, "ERROR failed to read the snapshot table: ");
+  }
+  snapshots_ = std::move(*table);
+  for (std::size_t i = 0; i < snapshots_.size(); ++i) {
+    if (header_.version >= 3 && snapshots_[i].extra_length < SnapshotEntry::kExtraOfVersion3) {
+      corruption(fmt::format("ERROR snapshot table entry {} is incomplete", i));
     }
-    at += snapshot->length;
-    if (at - header_.snapshots_offset > kMaxSnapshotTableBytes) {
-      co_return fail(EFBIG, "ERROR failed to read the snapshot table: Snapshot table is too big");
-    }
-    snapshots_.push_back(std::move(*snapshot));
   }
   co_return Result<void>{};
 }
 
-io::Task<Result<Checker::Snapshot>> Checker::read_snapshot(uint64_t offset, uint32_t index) {
-  std::array<std::byte, kSnapshotFixed> fixed{};
-  Result<void> read = co_await read_metadata(image_.file(), offset, fixed);
-  if (!read) {
-    co_return pass(read);
-  }
-  Snapshot snapshot;
-  snapshot.l1_offset = load_be<uint64_t>(fixed.data());
-  snapshot.l1_entries = load_be<uint32_t>(fixed.data() + 8);
-  const auto id_length = load_be<uint16_t>(fixed.data() + 12);
-  const auto name_length = load_be<uint16_t>(fixed.data() + 14);
-  const auto extra = load_be<uint32_t>(fixed.data() + 36);
-  if (extra > kSnapshotMaxExtra) {
-    co_return std::unexpected(
-        Error(EFBIG, fmt::format("Too much extra metadata in snapshot table entry {}", index))
-            .with_hint("You can force-remove this extra metadata with qemu-img check -r all"));
-  }
-  if (header_.version >= 3 && extra < kSnapshotExtraV3) {
-    corruption(fmt::format("ERROR snapshot table entry {} is incomplete", index));
-  }
-  std::vector<std::byte> names(uint64_t{id_length} + name_length);
-  read = co_await read_metadata(image_.file(), offset + kSnapshotFixed + extra, names);
-  if (!read) {
-    co_return pass(read);
-  }
-  snapshot.id = text(names, 0, id_length);
-  snapshot.name = text(names, id_length, name_length);
-  snapshot.length = align_up(kSnapshotFixed + extra + names.size(), 8);
-  co_return snapshot;
-}
-
 io::Task<Result<void>> Checker::count_snapshots() {
   uint64_t table_length = 0;
-  for (const Snapshot& snapshot : snapshots_) {
+  for (const SnapshotEntry& snapshot : snapshots_) {
     table_length += snapshot.length;
     if (!is_aligned(snapshot.l1_offset, geometry_.cluster_size())) {
       corruption(

@@ -1,7 +1,6 @@
 #include "formats/qcow2/driver.h"
 
 #include <algorithm>
-#include <array>
 #include <utility>
 #include <variant>
 
@@ -9,6 +8,7 @@
 #include "block/graph.h"
 #include "block/node.h"
 #include "formats/qcow2/create.h"
+#include "formats/qcow2/snapshot_table.h"
 #include "schema/types_block_options.h"
 
 namespace cairn::qcow2 {
@@ -153,7 +153,7 @@ io::Task<Result<std::unique_ptr<block::Driver>>> open_image(
        .snapshot = options.pass_discard_snapshot.value_or(true),
        .other = options.pass_discard_other.value_or(false)});
   driver->set_discard_no_unref(options.discard_no_unref.value_or(false));
-  Result<void> loaded = co_await driver->load();
+  Result<void> loaded = co_await driver->load(context.flags().check_only);
   if (!loaded) {
     co_return pass(loaded);
   }
@@ -192,7 +192,7 @@ Qcow2Driver::Qcow2Driver(block::Edge& file, block::Node& node, Header header, bo
       mapping_(image_, refcounts_, reclaim_, writeout_, caches.l2),
       writeback_(image_, refcounts_, reclaim_, mapping_, writeout_) {}
 
-io::Task<Result<void>> Qcow2Driver::load() {
+io::Task<Result<void>> Qcow2Driver::load(bool check_only) {
   const Header& header = image_.header();
   const OverlapChecks& checks = image_.overlap_checks();
   image_.set_describer([this](uint64_t host_offset) { return describe(host_offset); });
@@ -209,43 +209,29 @@ io::Task<Result<void>> Qcow2Driver::load() {
   Result<void> result = co_await mapping_.load();
   if (result && image_.open_for_writing()) {
     result = co_await refcounts_.load();
-    if (result) {
-      result = co_await protect_snapshots();
-    }
+  }
+  if (result && (!check_only || image_.open_for_writing())) {
+    result = co_await protect_snapshots();
   }
   co_return result;
 }
 
-// Protects the snapshot table and the L1 tables it names. Entries have variable length (section
-// "Snapshots").
+// Reads the snapshot table and protects it, and the L1 tables it names, from being written over.
 io::Task<Result<void>> Qcow2Driver::protect_snapshots() {
-  constexpr uint64_t kFixed = 40;
-  const Header& header = image_.header();
-  uint64_t at = header.snapshots_offset;
-  for (uint32_t i = 0; i < header.snapshot_count; ++i) {
-    std::array<std::byte, kFixed> fixed{};
-    Result<void> read = co_await read_metadata(image_.file(), at, fixed);
-    if (!read) {
-      co_return pass(read, "Could not read snapshots: ");
-    }
-    const auto l1_offset = load_be<uint64_t>(fixed.data());
-    const uint64_t l1_bytes = load_be<uint32_t>(fixed.data() + 8) * kL1EntryBytes;
-    const uint64_t names =
-        uint64_t{load_be<uint16_t>(fixed.data() + 12)} + load_be<uint16_t>(fixed.data() + 14);
-    const uint64_t extra = load_be<uint32_t>(fixed.data() + 36);
-    at += align_up(kFixed + extra + names, 8);
-    if (at - header.snapshots_offset > kMaxSnapshotTableBytes) {
-      co_return fail(EINVAL, "Snapshot table is too large");
-    }
-    if (l1_offset < kMaxHostOffset && l1_bytes <= kMaxL1Bytes &&
-        image_.overlap_checks().inactive_l1) {
-      image_.metadata().add(l1_offset, l1_bytes);
-      snapshot_l1_.push_back({l1_offset, l1_bytes});
+  const OverlapChecks& checks = image_.overlap_checks();
+  auto table = co_await read_snapshot_table(image_.file(), image_.header());
+  if (!table) {
+    co_return pass(table);
+  }
+  for (const SnapshotEntry& snapshot : *table) {
+    snapshot_table_length_ += snapshot.length;
+    const uint64_t l1_bytes = snapshot.l1_entries * kL1EntryBytes;
+    if (snapshot.l1_offset < kMaxHostOffset && l1_bytes <= kMaxL1Bytes && checks.inactive_l1) {
+      image_.metadata().add(snapshot.l1_offset, l1_bytes);
     }
   }
-  snapshot_table_length_ = at - header.snapshots_offset;
-  if (image_.overlap_checks().snapshot_table) {
-    image_.metadata().add(header.snapshots_offset, snapshot_table_length_);
+  if (checks.snapshot_table) {
+    image_.metadata().add(image_.header().snapshots_offset, snapshot_table_length_);
   }
   co_return Result<void>{};
 }

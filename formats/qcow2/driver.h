@@ -35,8 +35,9 @@ class Qcow2Driver final : public block::TranslatingDriver {
   Qcow2Driver(block::Edge& file, block::Node& node, Header header, bool writable,
               const CacheSizes& caches);
 
-  // Reads the tables. To be called once, before anything else.
-  [[nodiscard]] io::Task<Result<void>> load();
+  // Reads the tables. To be called once, before anything else. With `check_only`, damage that the
+  // check will tell of is no reason to fail.
+  [[nodiscard]] io::Task<Result<void>> load(bool check_only);
 
   [[nodiscard]] const Image& image() const { return image_; }
   [[nodiscard]] Image& image() { return image_; }
@@ -136,11 +137,6 @@ class Qcow2Driver final : public block::TranslatingDriver {
   Writeback writeback_;
   std::vector<Ticket> tickets_;  // a plan's ticket is an index plus one
   std::vector<uint64_t> free_tickets_;
-  struct Range {
-    uint64_t offset;
-    uint64_t length;
-  };
-  std::vector<Range> snapshot_l1_;  // L1 tables of snapshots
   uint64_t snapshot_table_length_ = 0;
   bool discard_no_unref_ = false;
 };
