@@ -12,7 +12,7 @@
 #include "tools/common_info.h"
 #include "tools/common_report.h"
 #include "tools/common_session.h"
-#include "tools/img.h"
+#include "tools/img_image.h"
 
 namespace cairn::tools {
 namespace {
@@ -22,13 +22,11 @@ constexpr int kExitCorrupt = 2;
 constexpr int kExitLeaks = 3;
 constexpr int kExitNotSupported = 63;
 
-struct CheckRequest {
-  ImageName image;
-  block::OpenFlags flags{.read_only = true, .check_only = true};
+struct CheckRequest : ImageRequest {
+  CheckRequest() { flags = {.read_only = true, .check_only = true}; }
+
   bool fix_leaks = false;
   bool fix_errors = false;
-  bool json = false;
-  bool quiet = false;
 };
 
 block::CheckOptions check_options(bool fix_leaks, bool fix_errors) {
@@ -124,9 +122,16 @@ int finish(const CheckRequest& request, const block::Node& node, const block::Ch
 }
 
 int fail_check(const Error& error) {
-  report_error(error.code() == ENOTSUP ? "This image format does not support checks"
-                                       : fmt::format("Check failed: {}", error.message()));
-  return error.code() == ENOTSUP ? kExitNotSupported : kExitFailed;
+  if (error.code() == ENOTSUP) {
+    report_error("This image format does not support checks");
+    return kExitNotSupported;
+  }
+  const Error reason = Error::from_errno(error.code());
+  if (error.message() != reason.message()) {
+    report_error(error);
+  }
+  report_error(fmt::format("Check failed: {}", reason.message()));
+  return kExitFailed;
 }
 
 io::Task<int> check_node(const CheckRequest& request, const block::Node& node) {
@@ -173,16 +178,14 @@ io::Task<int> check(block::Graph& graph, const CheckRequest& request) {
 // Reads the options into `request`; the exit code when there is nothing more to do.
 std::optional<int> read_options(ImgCommandLine& line, CheckRequest& request) {
   while (const auto option = line.next()) {
+    const OptionUse use = take_image_option(*option, request);
+    if (use == OptionUse::kRefused) {
+      return 1;
+    }
+    if (use == OptionUse::kTaken) {
+      continue;
+    }
     switch (option->id) {
-      case 'f':
-        request.image.format = option->value;
-        break;
-      case 'q':
-        request.quiet = true;
-        break;
-      case 'U':
-        request.flags.force_share = true;
-        break;
       case 'r':
         if (option->value != "leaks" && option->value != "all") {
           return line.misuse(
@@ -200,17 +203,6 @@ std::optional<int> read_options(ImgCommandLine& line, CheckRequest& request) {
         }
         request.flags.cache_direct = mode->direct;
         request.flags.no_flush = mode->no_flush;
-        break;
-      }
-      case kOptImageOpts:
-        request.image.by_options = true;
-        break;
-      case kOptOutput: {
-        const auto json = parse_output_is_json(option->value);
-        if (!json) {
-          return 1;
-        }
-        request.json = *json;
         break;
       }
     }
@@ -235,14 +227,8 @@ int img_check(std::span<const std::string> arguments) {
   if (const auto code = read_options(line, request)) {
     return *code;
   }
-  const std::vector<std::string> operands = line.operands();
-  if (operands.size() != 1) {
-    return line.misuse("Expecting one image file name");
-  }
-  request.image.text = operands.front();
-  if (request.image.by_options && !request.image.format.empty()) {
-    report_error("--image-opts and --format are mutually exclusive");
-    return 1;
+  if (const auto code = take_image_name(line, request.image)) {
+    return *code;
   }
   auto session = Session::create();
   if (!session) {

@@ -15,18 +15,17 @@
 #include "tools/common_info.h"
 #include "tools/common_report.h"
 #include "tools/common_session.h"
-#include "tools/img.h"
+#include "tools/img_image.h"
 
 namespace cairn::tools {
 namespace {
 
 using Chain = std::vector<schema::BlockGraphInfo>;
 
-struct InfoRequest {
-  ImageName image;
-  block::OpenFlags flags{.read_only = true, .no_backing = true, .no_io = true};
+struct InfoRequest : ImageRequest {
+  InfoRequest() { flags = {.read_only = true, .no_backing = true, .no_io = true}; }
+
   bool chain = false;
-  bool json = false;
 };
 
 io::Task<Result<schema::BlockGraphInfo>> describe(block::Graph& graph, ImageName name,
@@ -81,13 +80,14 @@ void print_text(const Chain& chain) {
 // Reads the options into `request`; the exit code when there is nothing more to do.
 std::optional<int> read_options(ImgCommandLine& line, InfoRequest& request) {
   while (const auto option = line.next()) {
+    const OptionUse use = take_image_option(*option, request);
+    if (use == OptionUse::kRefused) {
+      return 1;
+    }
+    if (use == OptionUse::kTaken) {
+      continue;
+    }
     switch (option->id) {
-      case 'f':
-        request.image.format = option->value;
-        break;
-      case 'U':
-        request.flags.force_share = true;
-        break;
       case 't': {
         const auto mode = parse_cache_mode(option->value);
         if (!mode) {
@@ -97,20 +97,9 @@ std::optional<int> read_options(ImgCommandLine& line, InfoRequest& request) {
         request.flags.cache_direct = mode->direct;
         break;
       }
-      case kOptImageOpts:
-        request.image.by_options = true;
-        break;
       case kOptBackingChain:
         request.chain = true;
         break;
-      case kOptOutput: {
-        const auto json = parse_output_is_json(option->value);
-        if (!json) {
-          return 1;
-        }
-        request.json = *json;
-        break;
-      }
     }
   }
   return line.exit_code();
@@ -132,14 +121,8 @@ int img_info(std::span<const std::string> arguments) {
   if (const auto code = read_options(line, request)) {
     return *code;
   }
-  const std::vector<std::string> operands = line.operands();
-  if (operands.size() != 1) {
-    return line.misuse("Expecting one image file name");
-  }
-  request.image.text = operands.front();
-  if (request.image.by_options && !request.image.format.empty()) {
-    report_error("--image-opts and --format are mutually exclusive");
-    return 1;
+  if (const auto code = take_image_name(line, request.image)) {
+    return *code;
   }
   auto session = Session::create();
   if (!session) {

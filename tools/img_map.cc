@@ -8,17 +8,16 @@
 #include "tools/common_image.h"
 #include "tools/common_report.h"
 #include "tools/common_session.h"
-#include "tools/img.h"
+#include "tools/img_image.h"
 
 namespace cairn::tools {
 namespace {
 
-struct MapRequest {
-  ImageName image;
-  block::OpenFlags flags{.read_only = true};
+struct MapRequest : ImageRequest {
+  MapRequest() { flags = {.read_only = true}; }
+
   uint64_t start = 0;
   uint64_t length = INT64_MAX;
-  bool json = false;
 };
 
 // One line of the map: a range that is the same all over.
@@ -156,13 +155,14 @@ io::Task<int> map(block::Graph& graph, const MapRequest& request) {
 // Reads the options into `request`; the exit code when there is nothing more to do.
 std::optional<int> read_options(ImgCommandLine& line, MapRequest& request) {
   while (const auto option = line.next()) {
+    const OptionUse use = take_image_option(*option, request);
+    if (use == OptionUse::kRefused) {
+      return 1;
+    }
+    if (use == OptionUse::kTaken) {
+      continue;
+    }
     switch (option->id) {
-      case 'f':
-        request.image.format = option->value;
-        break;
-      case 'U':
-        request.flags.force_share = true;
-        break;
       case 's':
       case 'l': {
         const bool start = option->id == 's';
@@ -171,17 +171,6 @@ std::optional<int> read_options(ImgCommandLine& line, MapRequest& request) {
           return fail_command(size.error());
         }
         (start ? request.start : request.length) = *size;
-        break;
-      }
-      case kOptImageOpts:
-        request.image.by_options = true;
-        break;
-      case kOptOutput: {
-        const auto json = parse_output_is_json(option->value);
-        if (!json) {
-          return 1;
-        }
-        request.json = *json;
         break;
       }
     }
@@ -205,14 +194,8 @@ int img_map(std::span<const std::string> arguments) {
   if (const auto code = read_options(line, request)) {
     return *code;
   }
-  const std::vector<std::string> operands = line.operands();
-  if (operands.size() != 1) {
-    return line.misuse("Expecting one image file name");
-  }
-  request.image.text = operands.front();
-  if (request.image.by_options && !request.image.format.empty()) {
-    report_error("--image-opts and --format are mutually exclusive");
-    return 1;
+  if (const auto code = take_image_name(line, request.image)) {
+    return *code;
   }
   auto session = Session::create();
   if (!session) {
