@@ -101,7 +101,8 @@ int io_flush(IoShell& shell, const IoArguments& /*arguments*/) {
 
 int io_truncate(IoShell& shell, const IoArguments& arguments) {
   constexpr std::array kSpecs = {OptionSpec{'m', nullptr, true}};
-  block::ResizeOptions options;
+  // A device has the size that it has: asking for less is no failure.
+  block::ResizeOptions options{.exact = false};
   OptionReader reader(arguments[0], std::span(arguments).subspan(1), kSpecs);
   while (const auto option = reader.next()) {
     if (option->id == 0) {
