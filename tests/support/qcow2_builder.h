@@ -41,6 +41,8 @@ class Qcow2Builder {
 
   // Leaves so many host clusters free (refcount 0) before what comes next.
   void leave_hole(uint64_t clusters) { next_cluster_ += clusters; }
+  // The same, but counted as in use, although nothing refers to them: leaks.
+  void leak(uint64_t clusters) { static_cast<void>(allocate(clusters)); }
 
   // Freezes the state so far as a snapshot; `extra` is appended to the extra data that version 3
   // asks for. What is set later belongs to the active image alone.

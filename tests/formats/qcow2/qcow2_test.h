@@ -45,6 +45,7 @@ class ImageWorld {
 
   [[nodiscard]] testing::SimulatedWorld& world() { return world_; }
   [[nodiscard]] testing::SimulatedFile& file() { return *world_.find("image"); }
+  [[nodiscard]] block::Graph& graph() { return graph_; }
   [[nodiscard]] block::Edge& edge() { return *edge_; }
   [[nodiscard]] Qcow2Driver& driver() { return static_cast<Qcow2Driver&>(edge_->node().driver()); }
   // The options of the next open().
