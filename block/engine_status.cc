@@ -21,9 +21,10 @@ io::Task<Result<BlockStatus>> Engine::status(Node& node, uint64_t offset, uint64
   if (!extent) {
     co_return std::unexpected(extent.error());
   }
+  const bool zero = extent->kind == Extent::Kind::kZero && !extent->beyond_child;
   BlockStatus status{.length = extent->length,
-                     .data = extent->kind == Extent::Kind::kData,
-                     .zero = extent->kind == Extent::Kind::kZero,
+                     .data = extent->kind == Extent::Kind::kData || extent->beyond_child,
+                     .zero = zero,
                      .allocated = extent->kind != Extent::Kind::kHole,
                      .compressed = extent->codec != nullptr};
   if (extent->kind == Extent::Kind::kHole) {

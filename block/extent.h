@@ -27,6 +27,9 @@ struct Extent {
   bool in_place = false;
   // `host_offset` is meaningful: always for kData, and for zero clusters that keep their space.
   bool host_valid = false;
+  // kZero only because `child` ends within the unit of data that this is a part of: block status
+  // calls it data, as the rest of the unit.
+  bool beyond_child = false;
   // What block status takes from the child of a data extent.
   enum class ChildStatus : uint8_t {
     kNothing,  // data is data

@@ -170,6 +170,10 @@ bool Mapping::map_data(uint64_t offset, uint64_t length, uint64_t entry, Extent&
     file_length_ = image_.file().length();
     if (extent.host_offset >= file_length_) {
       extent.kind = Extent::Kind::kZero;
+      extent.beyond_child = host < file_length_;
+      if (extent.beyond_child) {
+        extent.length = std::min(extent.length, image_.cluster_size() - in_cluster);
+      }
     } else {
       extent.length = std::min(extent.length, file_length_ - extent.host_offset);
     }
