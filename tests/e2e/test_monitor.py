@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from support import PEER, TIMEOUT, Qmp, environment, program, wait_until
+from support import PEER, TIMEOUT, Qmp, environment, program, run, wait_until
 
 MIB = 1 << 20
 
@@ -149,3 +149,52 @@ def test_files_as_standard_input_and_output(folder, backend):
         subprocess.run(stdio_monitor(backend), stdin=script, stdout=answers, timeout=TIMEOUT,
                        check=True, env=environment(backend))
     assert len((folder / "answers").read_bytes().splitlines()) == 3
+
+
+def test_a_damaged_image_is_told_once(monitored, folder):
+    run("qemu-img", "create", "-q", "-f", "qcow2", "a.qcow2", "1M", cwd=folder)
+    run("qemu-io", "-f", "qcow2", "-c", "write -q 0 128k", "a.qcow2", cwd=folder)
+    with (folder / "a.qcow2").open("r+b") as image:
+        image.seek(0x40000)  # the L2 table: the first cluster is said to be the L1 table
+        image.write((1 << 63 | 0x30000).to_bytes(8, "big"))
+    monitor = Qmp(monitored[1])
+    monitor("blockdev-add", driver="qcow2", node_name="q",
+            file={"driver": "file", "filename": f"{folder}/a.qcow2"})
+    monitor("nbd-server-start", addr={"type": "unix", "data": {"path": f"{folder}/nbd.sock"}})
+    monitor("block-export-add", type="nbd", id="e", node_name="q", name="e", writable=True)
+    for _ in range(2):
+        failed = run("qemu-io", "-f", "raw", "-c", "write 512 1024",
+                     f"nbd+unix:///e?socket={folder}/nbd.sock", cwd=folder, code=1)
+        assert "Input/output error" in failed.out, failed
+    monitor("query-version")
+    assert [(event["event"], event["data"]) for event in monitor.events] == [
+        ("BLOCK_IMAGE_CORRUPTED",
+         {"device": "", "node-name": "q", "offset": 0x30200, "size": 1024, "fatal": True,
+          "msg": "Preventing invalid write on metadata (overlaps with active L1 table)"})]
+    monitor.close()
+
+
+@pytest.mark.parametrize("backing, member", [
+    ({"driver": "qcow2", "file": {"driver": "file", "filename": "base.qcow2"}}, None),
+    ({"driver": "qcow2", "file": {"driver": "file", "filename": "other.qcow2"}},
+     {"driver": "qcow2", "file": {"driver": "file", "filename": "other.qcow2"}}),
+    (None, None),
+])
+def test_a_node_is_named_by_the_backing_image_it_was_given(monitored, folder, backing, member):
+    for name in ("base.qcow2", "other.qcow2"):
+        run("qemu-img", "create", "-q", "-f", "qcow2", name, "1M", cwd=folder)
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "top.qcow2",
+        cwd=folder)
+    monitor = Qmp(monitored[1])
+    top = {"driver": "file", "filename": "top.qcow2"}
+    monitor("blockdev-add", driver="qcow2", node_name="q", file=top, backing=backing)
+    node = next(n for n in monitor("query-named-block-nodes", flat=True) if n["node-name"] == "q")
+    if backing is not None and member is None:
+        assert node["file"] == "top.qcow2"
+    else:
+        assert node["file"].startswith("json:")
+        assert json.loads(node["file"][5:]) == {"driver": "qcow2", "file": top, "backing": member}
+    assert node["image"]["filename"] == node["file"]
+    assert node["image"]["full-backing-filename"] == "base.qcow2"
+    assert node.get("backing_file") == (backing and backing["file"]["filename"])
+    monitor.close()
