@@ -60,7 +60,7 @@ class ImageWorld {
     schema::BlockdevOptions image;
     image.driver = schema::BlockdevDriver::kQcow2;
     options_.file.value = schema::Box<schema::BlockdevOptions>(file);
-    image.branch = options_;
+    image.branch.emplace<schema::BlockdevOptionsQcow2>(options_);
     auto node = run(graph_.open(image, {.read_only = !writable, .discard_unmap = true}));
     if (!node) {
       return pass(node);
