@@ -7,26 +7,9 @@
 #include "base/bytes.h"
 #include "block/graph.h"
 #include "block/request_scope.h"
+#include "io/wait_in.h"
 
 namespace cairn::block {
-namespace {
-
-class DrainAwaiter {
- public:
-  explicit DrainAwaiter(io::WaiterList& waiters) : waiters_(waiters) {}
-  [[nodiscard]] bool await_ready() const { return false; }
-  void await_suspend(std::coroutine_handle<> handle) {
-    waiter_.bind(handle);
-    waiters_.push(waiter_);
-  }
-  void await_resume() const {}
-
- private:
-  io::WaiterList& waiters_;
-  io::Waiter waiter_;
-};
-
-}  // namespace
 
 bool Engine::must_wait(const Edge& edge) {
   return edge.parent_ == nullptr && edge.child_->graph_.draining();
@@ -34,7 +17,7 @@ bool Engine::must_wait(const Edge& edge) {
 
 io::Task<void> Engine::admitted(Node& node) {
   while (node.graph_.draining()) {
-    co_await DrainAwaiter(node.graph_.drain_waiters());
+    co_await io::WaitIn(node.graph_.drain_waiters());
   }
 }
 

@@ -7,26 +7,12 @@
 #include <cerrno>
 
 #include "block/engine.h"
+#include "io/wait_in.h"
 
 namespace cairn::block {
 namespace {
 
 constexpr std::size_t kLongestName = 31;
-
-class IdleAwaiter {
- public:
-  explicit IdleAwaiter(io::WaiterList& waiters) : waiters_(waiters) {}
-  [[nodiscard]] bool await_ready() const { return false; }
-  void await_suspend(std::coroutine_handle<> handle) {
-    waiter_.bind(handle);
-    waiters_.push(waiter_);
-  }
-  void await_resume() const {}
-
- private:
-  io::WaiterList& waiters_;
-  io::Waiter waiter_;
-};
 
 bool well_formed(std::string_view name) {
   const auto is_letter = [](char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; };
@@ -109,7 +95,7 @@ io::Task<Result<void>> Graph::release(std::shared_ptr<Node> node) {
     co_return Result<void>{};
   }
   while (node->in_flight_ != 0) {
-    co_await IdleAwaiter(node->in_flight_waiters_);
+    co_await io::WaitIn(node->in_flight_waiters_);
   }
   Result<void> result;
   if (node->driver_ != nullptr) {
@@ -154,7 +140,7 @@ io::Task<void> Graph::drain_begin() {
       co_return;
     }
     const std::shared_ptr<Node> node = (*busy)->shared_from_this();
-    co_await IdleAwaiter(node->in_flight_waiters_);
+    co_await io::WaitIn(node->in_flight_waiters_);
   }
 }
 

@@ -5,34 +5,15 @@
 #include <cerrno>
 #include <ranges>
 
+#include "schema/keyval.h"
+
 namespace cairn::monitor {
-
-namespace {
-
-// Takes one part up to its comma from `rest`, with the comma.
-std::string take_part(std::string_view& rest) {
-  std::string part;
-  while (!rest.empty()) {
-    const char c = rest.front();
-    rest.remove_prefix(1);
-    if (c == ',') {
-      if (rest.empty() || rest.front() != ',') {
-        break;
-      }
-      rest.remove_prefix(1);
-    }
-    part += c;
-  }
-  return part;
-}
-
-}  // namespace
 
 OptionList OptionList::parse(std::string_view text, std::string_view implied_name) {
   OptionList list;
   bool first = true;
   while (!text.empty()) {
-    std::string part = take_part(text);
+    std::string part = schema::take_keyval_part(text);
     const size_t equals = part.find('=');
     if (equals != part.npos) {
       list.options_.emplace_back(part.substr(0, equals), part.substr(equals + 1));

@@ -52,23 +52,6 @@ Result<std::vector<std::string_view>> split_key(std::string_view key) {
   }
 }
 
-// Takes a value up to its comma from `rest`, with the comma.
-std::string take_value(std::string_view& rest) {
-  std::string value;
-  while (!rest.empty()) {
-    const char c = rest.front();
-    rest.remove_prefix(1);
-    if (c == ',') {
-      if (rest.empty() || rest.front() != ',') {
-        break;
-      }
-      rest.remove_prefix(1);
-    }
-    value += c;
-  }
-  return value;
-}
-
 std::string joined(const std::vector<std::string_view>& parts, size_t count) {
   std::string path;
   for (size_t i = 0; i < count; ++i) {
@@ -158,6 +141,22 @@ Result<JsonValue> with_arrays(JsonValue value, const std::string& path) {
 
 }  // namespace
 
+std::string take_keyval_part(std::string_view& rest) {
+  std::string value;
+  while (!rest.empty()) {
+    const char c = rest.front();
+    rest.remove_prefix(1);
+    if (c == ',') {
+      if (rest.empty() || rest.front() != ',') {
+        break;
+      }
+      rest.remove_prefix(1);
+    }
+    value += c;
+  }
+  return value;
+}
+
 Result<JsonValue> parse_keyval(std::string_view text, std::string_view implied_key) {
   JsonObject root;
   std::string_view rest = text;
@@ -171,14 +170,14 @@ Result<JsonValue> parse_keyval(std::string_view text, std::string_view implied_k
     }
     Result<void> stored;
     if (!has_value && first && !implied_key.empty() && !key.empty()) {
-      stored = store(root, implied_key, take_value(rest));
+      stored = store(root, implied_key, take_keyval_part(rest));
     } else if (!has_value && key.empty()) {
       return fail(EINVAL, "Invalid parameter ''");
     } else if (!has_value) {
       return fail(EINVAL, "Expected '=' after parameter '{}'", key);
     } else {
       rest.remove_prefix(end + 1);
-      stored = store(root, key, take_value(rest));
+      stored = store(root, key, take_keyval_part(rest));
     }
     if (!stored) {
       return pass(stored);
