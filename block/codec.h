@@ -26,6 +26,11 @@ class Codec {
   [[nodiscard]] virtual Result<void> decode(CodecPosition position,
                                             std::span<const std::byte> stored,
                                             std::span<std::byte> unit) const = 0;
+
+  // Encodes one unit into `stored`. The length of the stored form, or 0 when it does not fit;
+  // ENOMEM. Called on any thread. The same unit always yields the same bytes.
+  [[nodiscard]] virtual Result<std::size_t> encode(std::span<const std::byte> unit,
+                                                   std::span<std::byte> stored) const = 0;
 };
 
 }  // namespace cairn::block

@@ -42,6 +42,11 @@ io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>> Driver::specific_in
   co_return std::unique_ptr<schema::ImageInfoSpecific>();
 }
 
+io::Task<Result<WritePlan>> TranslatingDriver::begin_compressed_write(uint64_t /*offset*/,
+                                                                      uint64_t /*stored_length*/) {
+  co_return fail(ENOTSUP, "Image format driver can not write compressed data");
+}
+
 io::Task<Result<WritePlan>> TranslatingDriver::begin_write(uint64_t /*offset*/,
                                                            uint64_t /*length*/) {
   co_return fail(ENOTSUP, "Image format driver does not support writes");

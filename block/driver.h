@@ -32,6 +32,7 @@ struct ImageInfoSpecific;
 
 namespace cairn::block {
 
+class Codec;
 class Edge;
 class Node;
 class RequestDriver;
@@ -180,6 +181,14 @@ class TranslatingDriver : public Driver {
   // gives the space back and leaves the image as it was. An error from here fails the request.
   [[nodiscard]] virtual io::Task<Result<void>> end_write(WritePlan plan, uint64_t offset,
                                                          bool written);
+
+  // Encodes units for compressed writes; null when the format, or this image, has none.
+  [[nodiscard]] virtual const Codec* encoder() const { return nullptr; }
+  // Reserves `stored_length` bytes, less than a unit, for the compressed form of the unit at
+  // `offset`. The plan is settled by end_write() and has neither head nor tail. EIO when the unit
+  // has data already.
+  [[nodiscard]] virtual io::Task<Result<WritePlan>> begin_compressed_write(uint64_t offset,
+                                                                           uint64_t stored_length);
 
   // Makes whole allocation units (but for the image's last, which may be short) read as zeroes by
   // metadata alone. ENOTSUP: not possible for this image; the engine writes zeroes instead.

@@ -115,9 +115,6 @@ Engine::Outcome Engine::write(Edge& edge, uint64_t offset, io::IoVector data, Wr
   if (auto ok = check_range(edge, offset, length, true); !ok || length == 0) {
     co_return ok;
   }
-  if (flags.compressed) {
-    co_return fail(ENOTSUP, "Block node '{}' can not write compressed data", edge.child_->name());
-  }
   Node& node = *edge.child_;
   if (node.options_.detect_zeroes != NodeOptions::DetectZeroes::kOff && data.is_zero()) {
     const ZeroFlags zero_flags{
@@ -127,7 +124,9 @@ Engine::Outcome Engine::write(Edge& edge, uint64_t offset, io::IoVector data, Wr
   }
   const RequestScope scope(node);
   Result<void> result;
-  if (node.translating_ == nullptr) {
+  if (flags.compressed) {
+    result = co_await write_compressed(node, offset, std::move(data), flags);
+  } else if (node.translating_ == nullptr) {
     WriteFlags leaf_flags = flags;
     leaf_flags.fua = flags.fua && node.limits_.native_fua && !node.options_.no_flush;
     result = co_await write_leaf(node, offset, std::move(data), leaf_flags);

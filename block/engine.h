@@ -6,6 +6,7 @@
 //
 //   engine_read.cc    reads: holes from backing nodes, zeroes, plain data, coded units
 //   engine_write.cc   writes: in place, or allocating with copy-on-write
+//   engine_compress.cc  writes of compressed units
 //   engine_zero.cc    zeroes and discards, whole units by metadata and ragged ends as data
 //   engine_status.cc  block status of one node and along a chain
 //   engine_leaf.cc    what protocols and filters need: alignment, splitting, emulation
@@ -16,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "base/result.h"
 #include "block/node.h"
@@ -67,7 +69,16 @@ class Engine {
   static Outcome decode_unit(Extent extent, std::span<std::byte> unit);
   static Outcome write_translated(Node& node, uint64_t offset, io::IoVector data, WriteFlags flags);
   static Outcome write_allocating(Node& node, uint64_t offset, io::IoVector data);
+  static Outcome write_in_units(Node& node, uint64_t offset, io::IoVector data);
   static Outcome write_planned(Node& node, WritePlan plan, uint64_t offset, io::IoVector data);
+  struct EncodedUnit;
+  static Outcome write_compressed(Node& node, uint64_t offset, io::IoVector data, WriteFlags flags);
+  static io::Task<void> encode_unit(const Codec& codec, uint64_t unit_length, EncodedUnit& unit);
+  static Outcome encode_units(const Codec& codec, uint64_t unit_length,
+                              std::vector<EncodedUnit>& units);
+  static Outcome place_units(Node& node, std::vector<EncodedUnit>& units);
+  static Outcome store_units(Node& node, std::vector<EncodedUnit>& units);
+  static Outcome settle_units(Node& node, std::vector<EncodedUnit>& units, bool written);
   static io::Task<Result<io::AlignedBuffer>> read_around(Node& node, const WritePlan& plan,
                                                          uint64_t offset, uint64_t length,
                                                          bool& zero);

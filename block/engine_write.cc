@@ -16,7 +16,6 @@ namespace cairn::block {
 Engine::Outcome Engine::write_translated(Node& node, uint64_t offset, io::IoVector data,
                                          WriteFlags flags) {
   WriteFlags child_flags = flags;
-  child_flags.compressed = false;
   // Metadata that is still only in memory needs a flush of the node; data alone, FUA of the data.
   bool flush_after = false;
   uint64_t done = 0;
@@ -55,6 +54,11 @@ Engine::Outcome Engine::write_allocating(Node& node, uint64_t offset, io::IoVect
   const uint64_t begin = align_down(offset, unit);
   const uint64_t end = align_up(offset + data.size(), unit);
   const auto lock = co_await node.allocations_.lock_exclusive(begin, end - begin);
+  co_return co_await write_in_units(node, offset, std::move(data));
+}
+
+// The caller holds the lock of all units that the range touches.
+Engine::Outcome Engine::write_in_units(Node& node, uint64_t offset, io::IoVector data) {
   uint64_t done = 0;
   while (done < data.size()) {
     const uint64_t at = offset + done;

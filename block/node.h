@@ -23,6 +23,7 @@
 #include "block/permissions.h"
 #include "block/statistics.h"
 #include "block/unit_cache.h"
+#include "io/event.h"
 #include "io/iovector.h"
 #include "io/range_lock.h"
 #include "io/task.h"
@@ -177,6 +178,7 @@ class Node : public std::enable_shared_from_this<Node> {
   std::vector<Edge*> parents_;
 
   EpochTracker epochs_;
+  std::shared_ptr<io::Event> compressed_turn_;  // set when the last compressed write has its place
   EpochTracker in_place_;  // pinned by writes from their translation until they reached that place
   io::RangeLock allocations_;  // in allocation units: begin_write…end_write, zero, discard
   io::RangeLock alignment_;    // read-modify-write of unaligned requests, in bytes

@@ -24,10 +24,19 @@ WorkerPool::~WorkerPool() {
   }
 }
 
+namespace {
+
+bool shared_work_inline = false;
+
+}  // namespace
+
 WorkerPool& WorkerPool::shared() {
-  static WorkerPool pool(std::max(1U, std::thread::hardware_concurrency()));
+  static WorkerPool pool(shared_work_inline ? 0U
+                                            : std::max(1U, std::thread::hardware_concurrency()));
   return pool;
 }
+
+void WorkerPool::keep_shared_work_inline() { shared_work_inline = true; }
 
 std::size_t WorkerPool::thread_count() {
   const std::lock_guard lock(mutex_);

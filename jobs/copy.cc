@@ -28,7 +28,7 @@ struct Piece {
   Kind kind = Kind::kSkip;
   uint64_t offset = 0;  // in the target
   uint64_t length = 0;  // 0: there is nothing more
-  block::Edge* source = nullptr;
+  size_t source = 0;    // index of the one that it begins in
   uint64_t source_offset = 0;
   // For data: set when the piece before has begun its last write, and by this one for the next.
   std::shared_ptr<io::Event> turn;
@@ -47,9 +47,12 @@ class Copier {
   io::Task<Result<void>> work_until_done(io::AlignedBuffer& buffer, std::vector<DataRun>& runs);
   io::Task<Result<Piece>> next_piece();
   io::Task<Result<void>> refresh_status();
+  void align_run();
   io::Task<Result<void>> copy_data(Piece piece, io::AlignedBuffer& buffer,
                                    std::vector<DataRun>& runs);
   io::Task<Result<void>> read_data(const Piece& piece, std::span<std::byte> bytes);
+  io::Task<Result<void>> read_source(block::Edge& source, uint64_t offset,
+                                     std::span<std::byte> bytes);
   io::Task<Result<void>> write_run(const Piece& piece, std::span<const std::byte> bytes,
                                    DataRun run);
   io::Task<void> write_last_run(const Piece& piece, std::span<const std::byte> bytes, DataRun run,
@@ -60,6 +63,8 @@ class Copier {
 
   const CopyOptions& options_;
   uint64_t total_ = 0;
+  uint64_t alignment_ = 1;  // pieces begin and end at multiples of this, or at the end
+  uint64_t piece_size_;
   ZeroRunRules zero_rules_;
 
   io::AsyncMutex cursor_lock_;  // guards what follows, over refresh_status()
@@ -75,7 +80,7 @@ class Copier {
   Result<void> outcome_;
 };
 
-Copier::Copier(const CopyOptions& options) : options_(options) {
+Copier::Copier(const CopyOptions& options) : options_(options), piece_size_(options.piece_size) {
   for (const block::Edge* source : options.sources) {
     total_ += source->length();
   }
@@ -83,6 +88,10 @@ Copier::Copier(const CopyOptions& options) : options_(options) {
   zero_rules_ = {.shortest = options.sparse_size,
                  .alignment = std::max<uint64_t>(cluster, 1),
                  .image_length = total_};
+  if (options.compressed) {
+    alignment_ = zero_rules_.alignment;
+    piece_size_ = std::max(piece_size_, alignment_);
+  }
   turn_ = std::make_shared<io::Event>();
   turn_->set();
 }
@@ -99,7 +108,7 @@ io::Task<Result<void>> Copier::run() {
 }
 
 io::Task<void> Copier::work() {
-  Result<io::AlignedBuffer> buffer = io::AlignedBuffer::allocate(options_.piece_size);
+  Result<io::AlignedBuffer> buffer = io::AlignedBuffer::allocate(piece_size_);
   std::vector<DataRun> runs;
   Result<void> result;
   if (buffer) {
@@ -140,10 +149,8 @@ io::Task<Result<void>> Copier::work_until_done(io::AlignedBuffer& buffer,
 io::Task<Result<Piece>> Copier::next_piece() {
   const auto guard = co_await cursor_lock_.lock();
   while (source_index_ < options_.sources.size() &&
-         source_offset_ == options_.sources[source_index_]->length()) {
-    ++source_index_;
-    source_offset_ = 0;
-    run_left_ = 0;
+         source_offset_ >= options_.sources[source_index_]->length()) {
+    source_offset_ -= options_.sources[source_index_++]->length();
   }
   Piece piece;
   if (source_index_ == options_.sources.size()) {
@@ -158,11 +165,11 @@ io::Task<Result<Piece>> Copier::next_piece() {
   piece.kind = run_kind_;
   piece.offset = position_;
   piece.length = run_left_;
-  piece.source = options_.sources[source_index_];
+  piece.source = source_index_;
   piece.source_offset = source_offset_;
   if (piece.kind == Piece::Kind::kData) {
     // Pieces end at multiples of their size, so that none but the first and last cut a cluster.
-    piece.length = std::min(piece.length, options_.piece_size - position_ % options_.piece_size);
+    piece.length = std::min(piece.length, piece_size_ - position_ % piece_size_);
     piece.turn = turn_;
     turn_ = std::make_shared<io::Event>();
     piece.next_turn = turn_;
@@ -194,8 +201,8 @@ io::Task<Result<void>> Copier::refresh_status() {
                      source_offset_, std::strerror(status.error().code()));
     }
     // Reading will show what is there.
-    status = block::BlockStatus{
-        .length = std::min(left, options_.piece_size), .data = true, .allocated = true};
+    status =
+        block::BlockStatus{.length = std::min(left, piece_size_), .data = true, .allocated = true};
   }
   run_left_ = status->length;
   if (status->zero) {
@@ -205,7 +212,23 @@ io::Task<Result<void>> Copier::refresh_status() {
   } else {
     run_kind_ = Piece::Kind::kData;
   }
+  align_run();
   co_return Result<void>();
+}
+
+// Has the run at the cursor, which is aligned, end at a unit of the target when that is asked for:
+// units that hold some data are data.
+void Copier::align_run() {
+  const uint64_t end = position_ + run_left_;
+  if (end == total_ || is_aligned(end, alignment_)) {
+    return;
+  }
+  if (run_kind_ != Piece::Kind::kData && run_left_ >= alignment_) {
+    run_left_ = align_down(end, alignment_) - position_;
+  } else {
+    run_kind_ = Piece::Kind::kData;
+    run_left_ = std::min(align_up(end, alignment_), total_) - position_;
+  }
 }
 
 io::Task<Result<void>> Copier::copy_data(Piece piece, io::AlignedBuffer& buffer,
@@ -234,23 +257,38 @@ io::Task<Result<void>> Copier::copy_data(Piece piece, io::AlignedBuffer& buffer,
   co_return result;
 }
 
+// A piece may go on in the sources behind the one it begins in.
 io::Task<Result<void>> Copier::read_data(const Piece& piece, std::span<std::byte> bytes) {
-  Result<void> read = co_await piece.source->read(piece.source_offset, bytes.data(), bytes.size());
+  uint64_t offset = piece.source_offset;
+  for (size_t i = piece.source; !bytes.empty(); ++i, offset = 0) {
+    block::Edge& source = *options_.sources[i];
+    const uint64_t length = std::min<uint64_t>(bytes.size(), source.length() - offset);
+    Result<void> read = co_await read_source(source, offset, bytes.first(length));
+    if (!read) {
+      co_return read;
+    }
+    bytes = bytes.subspan(length);
+  }
+  co_return Result<void>();
+}
+
+io::Task<Result<void>> Copier::read_source(block::Edge& source, uint64_t offset,
+                                           std::span<std::byte> bytes) {
+  Result<void> read = co_await source.read(offset, bytes.data(), bytes.size());
   if (read) {
     co_return read;
   }
   if (!options_.salvage) {
-    co_return fail(read.error().code(), "error while reading at byte {}: {}", piece.source_offset,
+    co_return fail(read.error().code(), "error while reading at byte {}: {}", offset,
                    std::strerror(read.error().code()));
   }
   for (uint64_t done = 0; done < bytes.size(); done += kSector) {
     const std::span<std::byte> sector =
         bytes.subspan(done, std::min<uint64_t>(kSector, bytes.size() - done));
-    const uint64_t offset = piece.source_offset + done;
-    Result<void> part = co_await piece.source->read(offset, sector.data(), sector.size());
+    Result<void> part = co_await source.read(offset + done, sector.data(), sector.size());
     if (!part) {
       if (options_.on_unreadable) {
-        options_.on_unreadable(offset, part.error());
+        options_.on_unreadable(offset + done, part.error());
       }
       std::memset(sector.data(), 0, sector.size());
     }
@@ -264,7 +302,7 @@ io::Task<Result<void>> Copier::write_run(const Piece& piece, std::span<const std
   if (run.zero) {
     co_return co_await make_zero(offset, run.length);
   }
-  const block::WriteFlags flags{.fua = options_.fua};
+  const block::WriteFlags flags{.fua = options_.fua, .compressed = options_.compressed};
   Result<void> written =
       co_await options_.target->write(offset, bytes.data() + run.offset, run.length, flags);
   if (!written) {

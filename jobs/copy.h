@@ -37,6 +37,10 @@ struct CopyOptions {
   bool target_has_backing = false;
   uint64_t backing_length = 0;
 
+  // Data is written compressed, in whole units of allocation. The target has to have room for them:
+  // compressed data overwrites none.
+  bool compressed = false;
+
   bool salvage = false;     // what can not be read becomes zeroes
   uint64_t rate_limit = 0;  // bytes of data a second; 0: none
   bool fua = false;         // each piece is durable before it counts as done

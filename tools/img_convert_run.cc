@@ -70,9 +70,8 @@ Result<void> check_target_format(const ConvertRequest& request, std::string_view
     return format == "qcow2" ? fail(ENOTSUP, "Bitmaps can not be copied by this version")
                              : fail(ENOTSUP, "Format driver '{}' does not support bitmaps", format);
   }
-  if (request.compress) {
-    return format == "qcow2" ? fail(ENOTSUP, "Compressed images can not be written by this version")
-                             : fail(ENOTSUP, "Compression not supported for this file format");
+  if (request.compress && format != "qcow2") {
+    return fail(ENOTSUP, "Compression not supported for this file format");
   }
   return {};
 }
@@ -175,6 +174,7 @@ io::Task<Result<void>> copy(const ConvertRequest& request, Conversion& conversio
       .target_is_zero = request.target_is_zero || (conversion.created_on_file && !has_backing),
       .target_has_backing = has_backing,
       .backing_length = has_backing ? backing->length() : 0,
+      .compressed = request.compress,
       .salvage = request.salvage,
       .rate_limit = request.rate_limit,
       .fua = request.target_cache.writethrough};

@@ -47,8 +47,42 @@ class Inflater {
   bool ready_;
 };
 
+// A deflate state that is set up once a thread: raw, with the window that readers count on.
+class Deflater {
+ public:
+  Deflater()
+      : ready_(deflateInit2(&stream_, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -kWindowBits, kMemoryLevel,
+                            Z_DEFAULT_STRATEGY) == Z_OK) {}
+  Deflater(const Deflater&) = delete;
+  Deflater& operator=(const Deflater&) = delete;
+  ~Deflater() {
+    if (ready_) {
+      deflateEnd(&stream_);
+    }
+  }
+
+  Result<std::size_t> run(std::span<const std::byte> unit, std::span<std::byte> stored) {
+    if (!ready_ || deflateReset(&stream_) != Z_OK) {
+      return fail(ENOMEM, "There is no memory to compress with");
+    }
+    stream_.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(unit.data()));
+    stream_.avail_in = static_cast<uInt>(unit.size());
+    stream_.next_out = reinterpret_cast<Bytef*>(stored.data());
+    stream_.avail_out = static_cast<uInt>(stored.size());
+    const bool fits = deflate(&stream_, Z_FINISH) == Z_STREAM_END;
+    return fits ? stored.size() - stream_.avail_out : 0;
+  }
+
+ private:
+  static constexpr int kWindowBits = 12;
+  static constexpr int kMemoryLevel = 9;
+  z_stream stream_{};
+  bool ready_;
+};
+
 struct FreeZstd {
   void operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
+  void operator()(ZSTD_CCtx* context) const { ZSTD_freeCCtx(context); }
 };
 
 }  // namespace
@@ -79,6 +113,23 @@ Result<void> ZstdCodec::decode(block::CodecPosition position, std::span<const st
     }
   }
   return {};
+}
+
+Result<std::size_t> DeflateCodec::encode(std::span<const std::byte> unit,
+                                         std::span<std::byte> stored) const {
+  thread_local Deflater deflater;
+  return deflater.run(unit, stored);
+}
+
+Result<std::size_t> ZstdCodec::encode(std::span<const std::byte> unit,
+                                      std::span<std::byte> stored) const {
+  thread_local const std::unique_ptr<ZSTD_CCtx, FreeZstd> context(ZSTD_createCCtx());
+  if (context == nullptr) {
+    return fail(ENOMEM, "There is no memory to compress with");
+  }
+  const std::size_t length = ZSTD_compressCCtx(context.get(), stored.data(), stored.size(),
+                                               unit.data(), unit.size(), ZSTD_CLEVEL_DEFAULT);
+  return ZSTD_isError(length) ? 0 : length;
 }
 
 const block::Codec& codec_for(CompressionType type) {

@@ -1,6 +1,6 @@
-// Decoders for compressed clusters (section "Additional fields", compression_type): raw deflate
-// and zstd. Stateless; memory for decoding is kept per thread. Any input is allowed: a stream that
-// does not yield a whole cluster is an error (EIO), and what follows its end is ignored.
+// Codecs of compressed clusters (section "Additional fields", compression_type): raw deflate
+// and zstd. Stateless; memory for coding is kept per thread. Any stored input is allowed: a stream
+// that does not yield a whole cluster is an error (EIO), and what follows its end is ignored.
 #pragma once
 
 #include <cstddef>
@@ -17,6 +17,8 @@ class DeflateCodec final : public block::Codec {
   [[nodiscard]] Result<void> decode(block::CodecPosition position,
                                     std::span<const std::byte> stored,
                                     std::span<std::byte> unit) const override;
+  [[nodiscard]] Result<std::size_t> encode(std::span<const std::byte> unit,
+                                           std::span<std::byte> stored) const override;
 };
 
 class ZstdCodec final : public block::Codec {
@@ -24,9 +26,11 @@ class ZstdCodec final : public block::Codec {
   [[nodiscard]] Result<void> decode(block::CodecPosition position,
                                     std::span<const std::byte> stored,
                                     std::span<std::byte> unit) const override;
+  [[nodiscard]] Result<std::size_t> encode(std::span<const std::byte> unit,
+                                           std::span<std::byte> stored) const override;
 };
 
-// The decoder of a compression type; lives for ever.
+// The codec of a compression type; lives for ever.
 [[nodiscard]] const block::Codec& codec_for(CompressionType type);
 
 }  // namespace cairn::qcow2

@@ -2,7 +2,7 @@
 //
 //   driver.cc   opening, closing
 //   info.cc     what the node tells about itself; check() is in check*.cc
-//   write.cc    begin_write() and end_write()
+//   write.cc    begin_write() and end_write(), plain and compressed
 //   zero.cc     zeroing and discarding by metadata
 //   resize.cc   growing, shrinking, preallocation
 #pragma once
@@ -79,6 +79,9 @@ class Qcow2Driver final : public block::TranslatingDriver {
                                                                uint64_t length) override;
   [[nodiscard]] io::Task<Result<void>> end_write(block::WritePlan plan, uint64_t offset,
                                                  bool written) override;
+  [[nodiscard]] const block::Codec* encoder() const override;
+  [[nodiscard]] io::Task<Result<block::WritePlan>> begin_compressed_write(
+      uint64_t offset, uint64_t stored_length) override;
   [[nodiscard]] io::Task<Result<void>> write_zeroes(uint64_t offset, uint64_t length,
                                                     block::ZeroFlags flags) override;
   [[nodiscard]] io::Task<Result<void>> discard(uint64_t offset, uint64_t length) override;
@@ -96,8 +99,9 @@ class Qcow2Driver final : public block::TranslatingDriver {
     PagePin page;        // with the L2 entries
     uint64_t guest = 0;  // of the first cluster
     uint64_t host = 0;
-    uint64_t clusters = 0;   // 0: the ticket is free
-    bool allocated = false;  // else the clusters' own space is used again
+    uint64_t clusters = 0;    // 0: the ticket is free
+    bool allocated = false;   // else the clusters' own space is used again
+    uint64_t compressed = 0;  // the L2 entry of a compressed cluster
   };
   // What a write finds at its first clusters.
   struct Target {

@@ -161,6 +161,17 @@ struct Geometry {
     const uint64_t extra_sectors = (l2_entry >> shift) & ((uint64_t{1} << (cluster_bits - 8)) - 1);
     return {offset, (extra_sectors + 1) * kSectorSize - offset % kSectorSize};
   }
+  // The L2 entry for a stored form of `length` bytes at `host_offset`, which together do not exceed
+  // compressed_limit().
+  [[nodiscard]] constexpr uint64_t compressed_entry(uint64_t host_offset, uint64_t length) const {
+    const uint64_t extra_sectors =
+        (host_offset + length - 1) / kSectorSize - host_offset / kSectorSize;
+    return kEntryCompressed | extra_sectors << compressed_shift() | host_offset;
+  }
+  // Where the host offsets end that an entry has room for.
+  [[nodiscard]] constexpr uint64_t compressed_limit() const {
+    return std::min(uint64_t{1} << compressed_shift(), kMaxHostOffset);
+  }
 };
 
 }  // namespace cairn::qcow2

@@ -68,6 +68,8 @@ io::Task<void> Reclaim::release_range(FreedClusters freed) {
     static_cast<void>(released);
     co_return;
   }
+  // Nothing may come to share a cluster while it is looked at and punched.
+  co_await refcounts_.seal(freed.host_offset, freed.clusters);
   uint64_t done = 0;
   while (done < freed.clusters) {
     // Clusters that somebody else refers to as well stay as they are.

@@ -314,6 +314,7 @@ io::Task<Result<void>> Refcounts::release_locked(uint64_t host_offset, uint64_t 
                      image_.node().name());
     }
     if (count == 1) {
+      seal_locked(cluster, cluster + 1);
       note_freed(cluster);
     }
   }

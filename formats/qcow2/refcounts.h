@@ -53,6 +53,11 @@ class Refcounts final : private TableLocator {
   [[nodiscard]] io::Task<Result<Allocation>> allocate(uint64_t clusters);
   // Takes exactly `clusters` in a row, for tables. The host offset.
   [[nodiscard]] io::Task<Result<uint64_t>> allocate_contiguous(uint64_t clusters);
+  // Takes `length` bytes, at most a cluster, for compressed data: at any byte offset, in clusters
+  // that other such data may share. Every cluster touched is counted once more.
+  [[nodiscard]] io::Task<Result<uint64_t>> allocate_bytes(uint64_t length);
+  // What is left in these clusters is not handed out any more: they are about to be freed.
+  [[nodiscard]] io::Task<void> seal(uint64_t host_offset, uint64_t clusters);
   // Lowers the counts of clusters in a row by one each; free ones may be handed out at once.
   [[nodiscard]] io::Task<Result<void>> release(uint64_t host_offset, uint64_t clusters);
 
@@ -98,6 +103,14 @@ class Refcounts final : private TableLocator {
   [[nodiscard]] io::Task<Result<uint64_t>> extend(uint64_t clusters);
   [[nodiscard]] io::Task<Result<void>> move_table(uint64_t host_offset, uint64_t clusters);
   [[nodiscard]] io::Task<Result<void>> write_table_sectors(const std::vector<uint64_t>& linked);
+  // A cluster with compressed data, and room for more behind it.
+  struct PartialCluster {
+    uint64_t free_offset = 0;  // the first free byte; never the first of the cluster
+  };
+  [[nodiscard]] io::Task<Result<bool>> share(uint64_t cluster);
+  [[nodiscard]] uint64_t room(const PartialCluster& partial) const;
+  void keep_partial(uint64_t free_offset);
+  void seal_locked(uint64_t first, uint64_t end);
   Allocation taken(uint64_t cluster, uint64_t count);
   void note_freed(uint64_t cluster);
   // The block that counts `cluster`, made if it does not exist.
@@ -118,6 +131,7 @@ class Refcounts final : private TableLocator {
   // freed.
   uint64_t hint_ = 0;
   std::set<uint64_t> freed_;
+  std::vector<PartialCluster> partial_;
   uint64_t high_water_ = 0;  // in bytes: nothing was ever stored from here on
 };
 

@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "block/node.h"
+#include "formats/qcow2/codec.h"
 #include "formats/qcow2/driver.h"
 
 namespace cairn::qcow2 {
@@ -105,6 +106,46 @@ io::Task<Result<block::WritePlan>> Qcow2Driver::begin_write(uint64_t offset, uin
   co_return plan;
 }
 
+const block::Codec* Qcow2Driver::encoder() const { return &codec_for(image_.header().compression); }
+
+io::Task<Result<block::WritePlan>> Qcow2Driver::begin_compressed_write(uint64_t offset,
+                                                                       uint64_t stored_length) {
+  Result<void> ready = co_await prepare_write();
+  if (!ready) {
+    co_return pass(ready);
+  }
+  Result<PagePin> page = co_await mapping_.writable_page(offset);
+  if (!page) {
+    co_return pass(page);
+  }
+  const ClusterKind kind = classify(mapping_.entry(**page, offset));
+  if (kind == ClusterKind::kData || kind == ClusterKind::kCompressed) {
+    co_return fail(EIO, "Compressed data can not overwrite the cluster at {}", offset);
+  }
+  Result<uint64_t> host = co_await refcounts_.allocate_bytes(stored_length);
+  if (!host) {
+    co_return pass(host);
+  }
+  const Geometry& geometry = image_.geometry();
+  block::WritePlan plan{
+      .length = image_.cluster_size(), .child = &image_.file(), .host_offset = *host};
+  const uint64_t first = align_down(*host, image_.cluster_size());
+  const uint64_t end = align_up(*host + stored_length, image_.cluster_size());
+  if (*host + stored_length > geometry.compressed_limit()) {
+    const Result<void> released =
+        co_await refcounts_.release(first, (end - first) >> geometry.cluster_bits);
+    static_cast<void>(released);
+    co_return fail(EFBIG, "qcow2: the image file is too large for compressed clusters");
+  }
+  plan.ticket = open_ticket({.page = std::move(*page),
+                             .guest = offset,
+                             .host = first,
+                             .clusters = (end - first) >> geometry.cluster_bits,
+                             .allocated = true,
+                             .compressed = geometry.compressed_entry(*host, stored_length)});
+  co_return plan;
+}
+
 io::Task<Result<void>> Qcow2Driver::end_write(block::WritePlan plan, uint64_t /*offset*/,
                                               bool written) {
   const Ticket ticket = std::exchange(tickets_[plan.ticket - 1], {});
@@ -116,6 +157,11 @@ io::Task<Result<void>> Qcow2Driver::end_write(block::WritePlan plan, uint64_t /*
       const Result<void> released = co_await refcounts_.release(ticket.host, ticket.clusters);
       static_cast<void>(released);
     }
+    co_return Result<void>{};
+  }
+  if (ticket.compressed != 0) {
+    free_entry(mapping_.entry(*ticket.page, ticket.guest), FreeCause::kOther);
+    mapping_.set_entry(*ticket.page, ticket.guest, ticket.compressed);
     co_return Result<void>{};
   }
   for (uint64_t i = 0; i < ticket.clusters; ++i) {

@@ -64,9 +64,11 @@ class History {
     uint64_t length = 0;
   };
   Range draw_range();
+  Range draw_clusters();
   void start_operation(io::TaskGroup& group);
   io::Task<void> do_read(Range range);
   io::Task<void> do_write(Range range, WriteNumber number, bool fua);
+  io::Task<void> do_compressed_write(Range range, WriteNumber number);
   io::Task<void> do_zero(Range range, block::ZeroFlags flags);
   io::Task<void> do_discard(Range range);
   io::Task<void> do_flush();

@@ -24,8 +24,6 @@ void History::fill_cluster(Qcow2Builder& builder, ContentModel& model, const Qco
   const uint64_t size = shape.cluster_size();
   const uint64_t offset = index * size;
   constexpr unsigned kWeights[] = {40, 35, 10, 5, 10};
-  // Decoding of larger clusters is done by threads, which have no place here.
-  constexpr uint64_t kLargestCompressed = 16384;
   std::vector<std::byte> content(size);
   switch (random_.weighted(kWeights)) {
     case 1:
@@ -42,7 +40,7 @@ void History::fill_cluster(Qcow2Builder& builder, ContentModel& model, const Qco
       break;
     case 4:
       fill_pattern(next_number_, offset, std::span(content).first(size / 2));
-      if (size <= kLargestCompressed && builder.compressed(offset, content)) {
+      if (builder.compressed(offset, content)) {
         set(model, offset, size / 2, next_number_++);
         set(model, offset + size / 2, size / 2, kZeroes);
       }

@@ -28,6 +28,7 @@
 
 #include <fmt/format.h>
 
+#include "io/worker_pool.h"
 #include "tests/sim/history.h"
 
 namespace {
@@ -209,6 +210,7 @@ int run_jobs(const Arguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  cairn::io::WorkerPool::keep_shared_work_inline();
   Arguments arguments;
   if (!parse(argc, argv, arguments)) {
     fmt::print(

@@ -64,12 +64,22 @@ History::Range History::draw_range() {
   return {offset, std::min(length, limit_ - offset)};
 }
 
+// Whole clusters, but for the end of the disk.
+History::Range History::draw_clusters() {
+  const uint64_t size = plan_.shape.cluster_size();
+  const Range range = draw_range();
+  const uint64_t begin = align_down(range.offset, size);
+  const uint64_t end = std::min(align_up(range.offset + range.length, size), limit_);
+  return {begin, end - begin};
+}
+
 void History::start_operation(io::TaskGroup& group) {
   ++result_.operations;
   const Plan::Weights& w = plan_.weights;
-  const unsigned weights[] = {w.read, w.write, w.zero, w.discard, w.flush, w.status, w.resize};
+  const unsigned weights[] = {w.read,  w.write,  w.zero,   w.discard,
+                              w.flush, w.status, w.resize, w.compressed};
   const std::size_t kind = random_.weighted(weights);
-  if (limit_ == 0 && kind < 6) {
+  if (limit_ == 0 && kind != 6) {
     return;
   }
   switch (kind) {
@@ -94,6 +104,11 @@ void History::start_operation(io::TaskGroup& group) {
       break;
     case 5:
       group.spawn(do_status(draw_range()));
+      break;
+    case 7:
+      if (plan_.format == Plan::Format::kQcow2) {
+        group.spawn(do_compressed_write(draw_clusters(), next_number_++));
+      }
       break;
     default:
       if (!resizing_) {
@@ -148,6 +163,38 @@ io::Task<void> History::do_write(Range range, WriteNumber number, bool fua) {
   ended("write", range, result);
   if (world_.powered()) {
     model_->end_change(handle, result.has_value(), fua && result.has_value());
+  }
+}
+
+// Patterns do not compress: each cluster gets one in its first part alone.
+io::Task<void> History::do_compressed_write(Range range, WriteNumber number) {
+  Memory memory(random_, range.length);
+  const uint64_t size = plan_.shape.cluster_size();
+  const uint64_t share = random_.between(1, size);
+  std::vector<ContentModel::Handle> handles;
+  for (uint64_t done = 0; done < range.length; done += size) {
+    const auto cluster = memory.span().subspan(done, std::min(size, range.length - done));
+    const uint64_t offset = range.offset + done;
+    const uint64_t filled = std::min<uint64_t>(share, cluster.size());
+    fill_pattern(number, offset, cluster.first(filled));
+    std::ranges::fill(cluster.subspan(filled), std::byte{0});
+    handles.push_back(model_->begin_change(offset, filled, {.number = number}));
+    handles.push_back(
+        model_->begin_change(offset + filled, cluster.size() - filled, {.number = kZeroes}));
+  }
+  const Result<void> result =
+      co_await root_->write(range.offset, memory.vector(), block::WriteFlags{.compressed = true});
+  if (!result &&
+      (result.error().message().contains("can not overwrite") || result.error().code() == EINVAL)) {
+    // There is data already, or a resize has moved the end away from the request's.
+    world_.note("compressed write refused", range.offset, range.length);
+  } else {
+    ended("compressed write", range, result);
+  }
+  for (const ContentModel::Handle handle : handles) {
+    if (world_.powered()) {
+      model_->end_change(handle, result.has_value());
+    }
   }
 }
 

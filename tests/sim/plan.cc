@@ -100,11 +100,18 @@ void draw_weights(Plan::Weights& weights, Random& random) {
                  .discard = 20,
                  .flush = 20,
                  .status = 2,
-                 .resize = 0};
+                 .resize = 0,
+                 .compressed = 10};
       break;
     case 1:  // nothing but writes and flushes
-      weights = {
-          .read = 10, .write = 80, .zero = 0, .discard = 0, .flush = 10, .status = 0, .resize = 0};
+      weights = {.read = 10,
+                 .write = 80,
+                 .zero = 0,
+                 .discard = 0,
+                 .flush = 10,
+                 .status = 0,
+                 .resize = 0,
+                 .compressed = 0};
       break;
     case 2:
       weights.resize = 8;

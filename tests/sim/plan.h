@@ -66,6 +66,7 @@ struct Plan {
     unsigned flush = 6;
     unsigned status = 5;
     unsigned resize = 2;
+    unsigned compressed = 5;
   } weights;
   std::vector<Round> rounds;
 

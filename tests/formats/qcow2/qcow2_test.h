@@ -13,6 +13,7 @@
 #include "block/graph.h"
 #include "formats/qcow2/driver.h"
 #include "io/reactor.h"
+#include "io/worker_pool.h"
 #include "schema/types_block_options.h"
 #include "tests/support/pattern.h"
 #include "tests/support/qcow2_builder.h"
@@ -27,6 +28,7 @@ class ImageWorld {
  public:
   explicit ImageWorld(uint64_t seed = 1)
       : world_(seed), reactor_(std::make_unique<testing::SimBackend>(seed)) {
+    io::WorkerPool::keep_shared_work_inline();
     drivers_.add(testing::SimulatedWorld::driver());
     drivers_.add(kQcow2Driver);
   }
