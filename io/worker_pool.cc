@@ -31,9 +31,9 @@ bool shared_work_inline = false;
 }  // namespace
 
 WorkerPool& WorkerPool::shared() {
-  static WorkerPool pool(shared_work_inline ? 0U
-                                            : std::max(1U, std::thread::hardware_concurrency()));
-  return pool;
+  static WorkerPool pool(std::max(1U, std::thread::hardware_concurrency()));
+  static WorkerPool nobody(0);
+  return shared_work_inline ? nobody : pool;
 }
 
 void WorkerPool::keep_shared_work_inline() { shared_work_inline = true; }

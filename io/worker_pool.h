@@ -54,7 +54,7 @@ class WorkerPool {
   // The process's pool, bounded by the number of processors. Usable from any thread.
   [[nodiscard]] static WorkerPool& shared();
   // Has that pool run everything at once on the caller's thread, for simulations that have to be
-  // repeatable. To be called before the pool is used.
+  // repeatable, from now on.
   static void keep_shared_work_inline();
 
   template <typename F>
