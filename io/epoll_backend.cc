@@ -30,8 +30,6 @@ namespace {
 static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT && EPOLLERR == POLLERR &&
               EPOLLHUP == POLLHUP && EPOLLPRI == POLLPRI && EPOLLRDHUP == POLLRDHUP);
 
-enum State : uint32_t { kIdle, kWaiting, kOnThread, kDone };
-
 timespec to_timespec(Duration duration) {
   const auto seconds = std::chrono::floor<std::chrono::seconds>(duration);
   return {.tv_sec = seconds.count(), .tv_nsec = (duration - seconds).count()};
@@ -128,6 +126,8 @@ class EpollBackend final : public Backend {
   }
 
  private:
+  enum State : uint32_t { kIdle, kWaiting, kOnThread, kDone };
+
   // What is known about a descriptor number.
   struct Watch {
     OperationList waiting;

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/sector.h"
 #include "io/buffer.h"
 #include "io/zero.h"
 
@@ -12,7 +13,6 @@ namespace cairn::jobs {
 namespace {
 
 constexpr uint64_t kPiece = 1u << 20;
-constexpr uint64_t kSector = 512;
 
 // A range of one image that is the same all over.
 struct Run {

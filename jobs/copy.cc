@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "base/sector.h"
 #include "io/buffer.h"
 #include "io/event.h"
 #include "io/iovector.h"
@@ -19,8 +20,6 @@
 
 namespace cairn::jobs {
 namespace {
-
-constexpr uint64_t kSector = 512;
 
 // A part of the joined sources, no longer than a buffer when it is data.
 struct Piece {

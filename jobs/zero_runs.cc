@@ -3,13 +3,13 @@
 #include <algorithm>
 
 #include "base/bytes.h"
+#include "base/sector.h"
 #include "io/zero.h"
 
 namespace cairn::jobs {
 namespace {
 
 constexpr uint64_t kLargestUnit = 4096;
-constexpr uint64_t kSector = 512;
 
 void append(std::vector<DataRun>& runs, uint64_t begin, uint64_t end, bool zero) {
   if (begin == end) {

@@ -8,7 +8,7 @@ namespace cairn::monitor {
 
 namespace {
 
-Result<io::SocketAddress> to_io(const schema::InetSocketAddress& inet) {
+Result<io::SocketAddress> inet_to_io(const schema::InetSocketAddress& inet) {
   using Family = io::SocketAddress::Family;
   // One family that is asked for excludes the other, unless that is asked for, too.
   const bool want4 = inet.ipv4.value_or(!inet.ipv6.value_or(false));
@@ -20,7 +20,7 @@ Result<io::SocketAddress> to_io(const schema::InetSocketAddress& inet) {
   return io::SocketAddress::inet(inet.host, inet.port, family);
 }
 
-Result<io::SocketAddress> to_io(const schema::UnixSocketAddress& address) {
+Result<io::SocketAddress> unix_to_io(const schema::UnixSocketAddress& address) {
   io::SocketAddress result = io::SocketAddress::unix_path(address.path);
   result.abstract = address.abstract.value_or(false);
   return result;
@@ -30,16 +30,16 @@ Result<io::SocketAddress> to_io(const schema::UnixSocketAddress& address) {
 
 Result<io::SocketAddress> to_io(const schema::SocketAddress& address) {
   if (const auto* inet = std::get_if<schema::InetSocketAddress>(&address.branch)) {
-    return to_io(*inet);
+    return inet_to_io(*inet);
   }
-  return to_io(std::get<schema::UnixSocketAddress>(address.branch));
+  return unix_to_io(std::get<schema::UnixSocketAddress>(address.branch));
 }
 
 Result<io::SocketAddress> to_io(const schema::SocketAddressLegacy& address) {
   if (const auto* inet = std::get_if<schema::InetSocketAddressWrapper>(&address.branch)) {
-    return to_io(inet->data);
+    return inet_to_io(inet->data);
   }
-  return to_io(std::get<schema::UnixSocketAddressWrapper>(address.branch).data);
+  return unix_to_io(std::get<schema::UnixSocketAddressWrapper>(address.branch).data);
 }
 
 }  // namespace cairn::monitor

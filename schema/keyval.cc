@@ -18,18 +18,18 @@ constexpr size_t kMaxNameLength = 127;
 // Deep trees are walked recursively.
 constexpr size_t kMaxDepth = 256;
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_decimal(char c) { return c >= '0' && c <= '9'; }
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
 bool is_index(std::string_view part) {
-  return !part.empty() && std::ranges::all_of(part, is_digit);
+  return !part.empty() && std::ranges::all_of(part, is_decimal);
 }
 
 bool is_name(std::string_view part) {
   // Names with two underscores in front belong to vendors.
   return !part.empty() && (is_letter(part[0]) || part.starts_with("__")) &&
          std::ranges::all_of(
-             part, [](char c) { return is_letter(c) || is_digit(c) || c == '-' || c == '_'; });
+             part, [](char c) { return is_letter(c) || is_decimal(c) || c == '-' || c == '_'; });
 }
 
 Result<std::vector<std::string_view>> split_key(std::string_view key) {

@@ -142,8 +142,13 @@ JsonValue in_usual_order(JsonValue value) {
   if (object == nullptr) {
     return value;
   }
-  std::vector<JsonObject::Member> members(object->begin(), object->end());
-  std::ranges::stable_sort(members, {}, [](const auto& member) { return rank(member.first); });
+  // Members of one rank stay in the order they came in.
+  std::vector<JsonObject::Member> members;
+  for (const JsonObject::Member& member : *object) {
+    const auto place = std::ranges::upper_bound(
+        members, rank(member.first), {}, [](const auto& other) { return rank(other.first); });
+    members.insert(place, member);
+  }
   JsonObject ordered;
   for (auto& [name, member] : members) {
     ordered.add(name, in_usual_order(std::move(member)));

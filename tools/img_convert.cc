@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "base/sector.h"
 #include "tools/common_create.h"
 #include "tools/common_report.h"
 #include "tools/drivers.h"
@@ -15,37 +16,37 @@
 namespace cairn::tools {
 namespace {
 
-constexpr uint64_t kSector = 512;
 constexpr uint64_t kLargestSparseSize = 16u << 20;
 constexpr unsigned kMostParallel = 16;
 
-constexpr std::array kSpecs = {kHelpOption,
-                               kQuietOption,
-                               kProgressOption,
-                               kShareOption,
-                               kObjectOption,
-                               kImageOptsOption,
-                               OptionSpec{'f', "source-format", true},
-                               OptionSpec{'T', "source-cache", true},
-                               OptionSpec{'l', "snapshot", true},
-                               OptionSpec{'O', "target-format", true},
-                               OptionSpec{kOptTargetImageOpts, "target-image-opts", false},
-                               OptionSpec{'o', "target-format-options", true},
-                               OptionSpec{'t', "target-cache", true},
-                               OptionSpec{'b', "backing", true},
-                               OptionSpec{'B', nullptr, true},
-                               OptionSpec{'F', "backing-format", true},
-                               OptionSpec{'n', "no-create", false},
-                               OptionSpec{kOptTargetIsZero, "target-is-zero", false},
-                               OptionSpec{'S', "sparse-size", true},
-                               OptionSpec{'m', "parallel", true},
-                               OptionSpec{'W', "oob", false},
-                               OptionSpec{'r', "rate-limit", true},
-                               OptionSpec{kOptSalvage, "salvage", false},
-                               OptionSpec{'C', "copy-range-offloading", false},
-                               OptionSpec{'c', "compress", false},
-                               OptionSpec{kOptBitmaps, "bitmaps", false},
-                               OptionSpec{kOptSkipBrokenBitmaps, "skip-broken-bitmaps", false}};
+constexpr std::array kConvertSpecs = {
+    kHelpOption,
+    kQuietOption,
+    kProgressOption,
+    kShareOption,
+    kObjectOption,
+    kImageOptsOption,
+    OptionSpec{'f', "source-format", true},
+    OptionSpec{'T', "source-cache", true},
+    OptionSpec{'l', "snapshot", true},
+    OptionSpec{'O', "target-format", true},
+    OptionSpec{kOptTargetImageOpts, "target-image-opts", false},
+    OptionSpec{'o', "target-format-options", true},
+    OptionSpec{'t', "target-cache", true},
+    OptionSpec{'b', "backing", true},
+    OptionSpec{'B', nullptr, true},
+    OptionSpec{'F', "backing-format", true},
+    OptionSpec{'n', "no-create", false},
+    OptionSpec{kOptTargetIsZero, "target-is-zero", false},
+    OptionSpec{'S', "sparse-size", true},
+    OptionSpec{'m', "parallel", true},
+    OptionSpec{'W', "oob", false},
+    OptionSpec{'r', "rate-limit", true},
+    OptionSpec{kOptSalvage, "salvage", false},
+    OptionSpec{'C', "copy-range-offloading", false},
+    OptionSpec{'c', "compress", false},
+    OptionSpec{kOptBitmaps, "bitmaps", false},
+    OptionSpec{kOptSkipBrokenBitmaps, "skip-broken-bitmaps", false}};
 
 Result<void> parse_sparse_size(const std::string& text, ConvertRequest& request) {
   const auto size = parse_size_argument("buffer size for sparse output", text);
@@ -204,7 +205,7 @@ std::string_view contradiction(const ConvertRequest& request, bool source_format
 // Reads everything into `request`; the exit code when there is nothing more to do.
 std::optional<int> read_command_line(std::span<const std::string> arguments,
                                      ConvertRequest& request) {
-  ImgCommandLine line("convert", arguments, kSpecs);
+  ImgCommandLine line("convert", arguments, kConvertSpecs);
   ImageName source;
   bool source_format_given = false;
   while (const auto option = line.next()) {

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "base/sector.h"
 #include "block/node_info.h"
 #include "schema/types_block_info.h"
 #include "tools/common_info.h"
@@ -18,8 +19,6 @@ namespace cairn::tools {
 namespace {
 
 using block::PermissionSet;
-
-constexpr uint64_t kSector = 512;
 
 // How much of a range belongs to the image itself and not to what is below it.
 struct Allocation {

@@ -17,23 +17,23 @@ namespace {
 
 enum : int { kOptObject = 256, kOptImageOpts };
 
-constexpr std::array kSpecs = {OptionSpec{'h', "help", false},
-                               OptionSpec{'V', "version", false},
-                               OptionSpec{'c', "cmd", true},
-                               OptionSpec{'f', "format", true},
-                               OptionSpec{'r', "read-only", false},
-                               OptionSpec{'s', "snapshot", false},
-                               OptionSpec{'n', "nocache", false},
-                               OptionSpec{'C', "copy-on-read", false},
-                               OptionSpec{'m', "misalign", false},
-                               OptionSpec{'k', "native-aio", false},
-                               OptionSpec{'i', "aio", true},
-                               OptionSpec{'t', "cache", true},
-                               OptionSpec{'d', "discard", true},
-                               OptionSpec{'T', "trace", true},
-                               OptionSpec{'U', "force-share", false},
-                               OptionSpec{kOptObject, "object", true},
-                               OptionSpec{kOptImageOpts, "image-opts", false}};
+constexpr std::array kProgramSpecs = {OptionSpec{'h', "help", false},
+                                      OptionSpec{'V', "version", false},
+                                      OptionSpec{'c', "cmd", true},
+                                      OptionSpec{'f', "format", true},
+                                      OptionSpec{'r', "read-only", false},
+                                      OptionSpec{'s', "snapshot", false},
+                                      OptionSpec{'n', "nocache", false},
+                                      OptionSpec{'C', "copy-on-read", false},
+                                      OptionSpec{'m', "misalign", false},
+                                      OptionSpec{'k', "native-aio", false},
+                                      OptionSpec{'i', "aio", true},
+                                      OptionSpec{'t', "cache", true},
+                                      OptionSpec{'d', "discard", true},
+                                      OptionSpec{'T', "trace", true},
+                                      OptionSpec{'U', "force-share", false},
+                                      OptionSpec{kOptObject, "object", true},
+                                      OptionSpec{kOptImageOpts, "image-opts", false}};
 
 struct IoProgram {
   IoOpenRequest request;
@@ -149,7 +149,7 @@ std::optional<int> take_option(const ParsedOption& option, IoProgram& program) {
 
 // The exit code when there is nothing more to do.
 std::optional<int> read_command_line(std::span<const std::string> arguments, IoProgram& program) {
-  OptionReader reader(program_name(), arguments, kSpecs);
+  OptionReader reader(program_name(), arguments, kProgramSpecs);
   while (const auto option = reader.next()) {
     if (const auto code = take_option(*option, program)) {
       return code;

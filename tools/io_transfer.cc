@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "base/sector.h"
 #include "tools/common_report.h"
 #include "tools/io.h"
 #include "tools/io_limits.h"
@@ -16,8 +17,6 @@
 
 namespace cairn::tools {
 namespace {
-
-constexpr uint64_t kSector = 512;
 
 // Fills a buffer with the content of a file, over and over. Tells what is wrong and returns false.
 bool fill_from_file(const std::string& name, std::span<std::byte> bytes) {

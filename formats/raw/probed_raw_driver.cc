@@ -5,13 +5,9 @@
 #include <cerrno>
 #include <span>
 
+#include "base/sector.h"
+
 namespace cairn::raw {
-
-namespace {
-
-constexpr uint32_t kSector = 512;
-
-}  // namespace
 
 block::Limits ProbedRawDriver::limits() const {
   block::Limits limits;

@@ -3,15 +3,10 @@
 
 #include <cerrno>
 
+#include "base/sector.h"
 #include "schema/types_block_options.h"
 
 namespace cairn::raw {
-
-namespace {
-
-constexpr uint64_t kSector = 512;
-
-}  // namespace
 
 Result<RawWindow> RawWindow::create(const schema::BlockdevOptionsRaw& options,
                                     uint64_t file_length) {

@@ -17,7 +17,7 @@ namespace cairn::file {
 
 namespace {
 
-bool not_possible(const Error& error) {
+bool device_lacks(const Error& error) {
   return error.code() == EOPNOTSUPP || error.code() == ENOSYS || error.code() == EINVAL ||
          error.code() == ENODEV || error.code() == ENOTTY;
 }
@@ -53,7 +53,7 @@ io::Task<Result<void>> Device::write_zeroes(uint64_t offset, uint64_t length,
   if (flags.may_unmap && can_unmap_zeroes_) {
     constexpr uint32_t kPunch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     result = co_await file->allocate(kPunch, offset, length);
-    if (result || !not_possible(result.error())) {
+    if (result || !device_lacks(result.error())) {
       co_return result;
     }
     can_unmap_zeroes_ = false;
@@ -63,7 +63,7 @@ io::Task<Result<void>> Device::write_zeroes(uint64_t offset, uint64_t length,
   if (!flags.no_fallback && can_zero_) {
     constexpr uint32_t kZero = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
     result = co_await file->allocate(kZero, offset, length);
-    if (result || !not_possible(result.error())) {
+    if (result || !device_lacks(result.error())) {
       co_return result;
     }
     can_zero_ = false;
@@ -86,7 +86,7 @@ io::Task<Result<void>> Device::discard(uint64_t offset, uint64_t length) {
     co_return Result<void>{};
   }
   const Error reason = Error::from_errno(error);
-  if (not_possible(reason)) {
+  if (device_lacks(reason)) {
     can_discard_ = false;
     co_return fail(ENOTSUP, "'{}' can not discard", path());
   }

@@ -15,9 +15,9 @@ namespace cairn::testing {
 namespace {
 
 constexpr uint64_t kOffsetMask = 0x00fffffffffffe00U;
-constexpr uint64_t kCopied = uint64_t{1} << 63;
-constexpr uint64_t kCompressed = uint64_t{1} << 62;
-constexpr uint64_t kAllZeroes = 1;
+constexpr uint64_t kCopiedFlag = uint64_t{1} << 63;
+constexpr uint64_t kCompressedFlag = uint64_t{1} << 62;
+constexpr uint64_t kZeroesFlag = 1;
 constexpr uint64_t kDirty = 1;
 constexpr uint64_t kUnderstoodIncompatible = kDirty | 8;  // dirty, compression type
 
@@ -182,7 +182,7 @@ void Qcow2Verifier::walk_l1(uint64_t offset, uint64_t entries, bool active,
     }
     refer(table, cluster_size_, Use::kL2, place);
     if (active) {
-      check_copied(table, (entry & kCopied) != 0, place);
+      check_copied(table, (entry & kCopiedFlag) != 0, place);
     }
     walk_l2(table, active, place);
   }
@@ -199,19 +199,19 @@ void Qcow2Verifier::walk_l2(uint64_t offset, bool active, const std::string& whe
 }
 
 void Qcow2Verifier::check_data_entry(uint64_t entry, bool active, const std::string& where) {
-  if ((entry & kCompressed) != 0) {
+  if ((entry & kCompressedFlag) != 0) {
     const unsigned offset_bits = 62 - (cluster_bits_ - 8);
     const uint64_t offset = entry & ((uint64_t{1} << offset_bits) - 1);
-    const uint64_t sectors = ((entry & ~(kCompressed | kCopied)) >> offset_bits) + 1;
-    if ((entry & kCopied) != 0) {
+    const uint64_t sectors = ((entry & ~(kCompressedFlag | kCopiedFlag)) >> offset_bits) + 1;
+    if ((entry & kCopiedFlag) != 0) {
       corrupt(where, ": COPIED is set on a compressed cluster");
     }
     refer(offset, sectors * 512 - offset % 512, Use::kCompressed, where);
     return;
   }
   const uint64_t offset = entry & kOffsetMask;
-  if ((entry & ~(kOffsetMask | kCopied | kAllZeroes)) != 0 ||
-      ((entry & kAllZeroes) != 0 && version_ < 3)) {
+  if ((entry & ~(kOffsetMask | kCopiedFlag | kZeroesFlag)) != 0 ||
+      ((entry & kZeroesFlag) != 0 && version_ < 3)) {
     corrupt(where, ": reserved bits are set");
   }
   if (offset == 0) {
@@ -223,7 +223,7 @@ void Qcow2Verifier::check_data_entry(uint64_t entry, bool active, const std::str
   }
   refer(offset, cluster_size_, Use::kData, where);
   if (active) {
-    check_copied(offset, (entry & kCopied) != 0, where);
+    check_copied(offset, (entry & kCopiedFlag) != 0, where);
   }
 }
 
@@ -287,7 +287,7 @@ Qcow2Verifier::Report Qcow2Verifier::verify() {
 Result<void> Qcow2Verifier::inflate(uint64_t entry, std::span<std::byte> cluster) const {
   const unsigned offset_bits = 62 - (cluster_bits_ - 8);
   const uint64_t offset = entry & ((uint64_t{1} << offset_bits) - 1);
-  const uint64_t sectors = ((entry & ~(kCompressed | kCopied)) >> offset_bits) + 1;
+  const uint64_t sectors = ((entry & ~(kCompressedFlag | kCopiedFlag)) >> offset_bits) + 1;
   const std::vector<std::byte> stored = image_.read(offset, sectors * 512 - offset % 512);
   if (compression_ == 1) {
     ZSTD_inBuffer in{stored.data(), stored.size(), 0};
@@ -326,13 +326,13 @@ Result<void> Qcow2Verifier::read(uint64_t offset, std::span<std::byte> out,
                                ? field<uint64_t>(l1_offset_ + index / per_table * 8) & kOffsetMask
                                : 0;
     const uint64_t entry = table == 0 ? 0 : field<uint64_t>(table + index % per_table * 8);
-    if ((entry & kCompressed) != 0) {
+    if ((entry & kCompressedFlag) != 0) {
       auto inflated = inflate(entry, unit);
       if (!inflated) {
         return pass(inflated);
       }
       std::memcpy(part.data(), unit.data() + within, part.size());
-    } else if ((entry & kAllZeroes) != 0 && version_ >= 3) {
+    } else if ((entry & kZeroesFlag) != 0 && version_ >= 3) {
       std::ranges::fill(part, std::byte{0});
     } else if ((entry & kOffsetMask) != 0) {
       image_.read((entry & kOffsetMask) + within, part);

@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint64_t kSector = SimulatedDisk::kSector;
 
-std::vector<std::byte> pattern(WriteNumber number, uint64_t offset, std::size_t length) {
+std::vector<std::byte> patterned(WriteNumber number, uint64_t offset, std::size_t length) {
   std::vector<std::byte> data(length);
   fill_pattern(number, offset, data);
   return data;
@@ -20,7 +20,7 @@ std::vector<std::byte> pattern(WriteNumber number, uint64_t offset, std::size_t 
 
 SimulatedDisk::ChangeId write(SimulatedDisk& disk, WriteNumber number, uint64_t offset,
                               std::size_t length) {
-  const auto id = disk.begin_write(offset, pattern(number, offset, length));
+  const auto id = disk.begin_write(offset, patterned(number, offset, length));
   disk.apply(id);
   disk.complete(id);
   return id;
@@ -32,7 +32,7 @@ void flush(SimulatedDisk& disk) {
 }
 
 bool holds(const SparseBytes& bytes, WriteNumber number, uint64_t offset, std::size_t length) {
-  return bytes.read(offset, length) == pattern(number, offset, length);
+  return bytes.read(offset, length) == patterned(number, offset, length);
 }
 
 // The numbers of the writes that sector `index` holds after power cuts with many seeds.
@@ -55,7 +55,7 @@ std::set<WriteNumber> outcomes(const SimulatedDisk& disk, uint64_t index, WriteN
 
 TEST(SimulatedDiskTest, WritesAreVisibleOnceTheyAreApplied) {
   SimulatedDisk disk;
-  const auto id = disk.begin_write(0, pattern(1, 0, kSector));
+  const auto id = disk.begin_write(0, patterned(1, 0, kSector));
   EXPECT_EQ(disk.size(), 0U);
   disk.apply(id);
   EXPECT_TRUE(holds(disk.visible(), 1, 0, kSector));
@@ -65,7 +65,7 @@ TEST(SimulatedDiskTest, WritesAreVisibleOnceTheyAreApplied) {
 TEST(SimulatedDiskTest, AFlushMakesDurableWhatCompletedBeforeItAndNothingElse) {
   SimulatedDisk disk;
   write(disk, 1, 0, kSector);
-  const auto second = disk.begin_write(kSector, pattern(2, kSector, kSector));
+  const auto second = disk.begin_write(kSector, patterned(2, kSector, kSector));
   disk.apply(second);
   const auto changes = disk.begin_flush();
   disk.complete(second);
@@ -81,7 +81,7 @@ TEST(SimulatedDiskTest, AFlushMakesDurableWhatCompletedBeforeItAndNothingElse) {
 TEST(SimulatedDiskTest, FuaIsDurableAtCompletion) {
   SimulatedDisk disk;
   write(disk, 1, 0, kSector);
-  const auto id = disk.begin_write(0, pattern(2, 0, kSector));
+  const auto id = disk.begin_write(0, patterned(2, 0, kSector));
   disk.apply(id);
   disk.complete(id, true);
   EXPECT_TRUE(holds(disk.durable(), 2, 0, kSector));
@@ -95,7 +95,7 @@ TEST(SimulatedDiskTest, APowerCutKeepsOrLosesEveryUnflushedWriteOfASector) {
   flush(disk);
   write(disk, 2, 0, kSector);
   write(disk, 3, 0, kSector);
-  disk.begin_write(0, pattern(4, 0, kSector));  // in flight
+  disk.begin_write(0, patterned(4, 0, kSector));  // in flight
   EXPECT_EQ(outcomes(disk, 0, 4), (std::set<WriteNumber>{1, 2, 3, 4}));
 }
 
@@ -172,7 +172,7 @@ TEST(SimulatedDiskTest, ADurableWriteIsNotCutOffByAnEarlierResize) {
     disk.apply(resize);
     disk.complete(resize);
   }
-  const auto id = disk.begin_write(2 * kSector, pattern(2, 2 * kSector, kSector));
+  const auto id = disk.begin_write(2 * kSector, patterned(2, 2 * kSector, kSector));
   disk.apply(id);
   disk.complete(id, true);
   flush(disk);
@@ -184,9 +184,9 @@ TEST(SimulatedDiskTest, ATornWriteHidesNothingWhereItIsTorn) {
   for (uint64_t seed = 0; seed < 50; ++seed) {
     SimulatedDisk disk;
     Random random(seed);
-    const auto slow = disk.begin_write(0, pattern(1, 0, 4 * kSector));
+    const auto slow = disk.begin_write(0, patterned(1, 0, 4 * kSector));
     disk.apply(slow);
-    disk.apply_torn(disk.begin_write(0, pattern(2, 0, 4 * kSector)), random);
+    disk.apply_torn(disk.begin_write(0, patterned(2, 0, 4 * kSector)), random);
     flush(disk);
     disk.complete(slow);
     flush(disk);
@@ -198,14 +198,14 @@ TEST(SimulatedDiskTest, ATornWriteHidesNothingWhereItIsTorn) {
 
 TEST(SimulatedDiskTest, AFailedWriteLeavesNothingOrSomeSectors) {
   SimulatedDisk disk;
-  const auto clean = disk.begin_write(0, pattern(1, 0, kSector));
+  const auto clean = disk.begin_write(0, patterned(1, 0, kSector));
   disk.forget(clean);
   EXPECT_EQ(disk.unflushed(), 0U);
   bool partial = false;
   for (uint64_t seed = 0; seed < 50; ++seed) {
     SimulatedDisk torn;
     Random random(seed);
-    torn.apply_torn(torn.begin_write(0, pattern(1, 0, 4 * kSector)), random);
+    torn.apply_torn(torn.begin_write(0, patterned(1, 0, 4 * kSector)), random);
     const bool first = holds(torn.visible(), 1, 0, kSector);
     const bool last = holds(torn.visible(), 1, 3 * kSector, kSector);
     partial |= first != last;

@@ -12,8 +12,6 @@ namespace {
 using testing::Qcow2Builder;
 using testing::SparseBytes;
 
-constexpr uint64_t kCluster = 65536;
-
 class Qcow2DamageTest : public Qcow2Test {
  protected:
   Qcow2DamageTest() {

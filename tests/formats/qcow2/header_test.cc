@@ -135,7 +135,7 @@ TEST(Qcow2Header, RefusesFeaturesThatAreNotBuiltByName) {
 }
 
 TEST(Qcow2Header, SurvivesAnyTruncation) {
-  const auto bytes = sample([](Header& header) { header.backing_file = "b"; });
+  const auto bytes = sample([](Header& header) { header.backing_file = std::string("b"); });
   for (std::size_t length = 0; length < 700; ++length) {
     const auto header = parse_header(std::span(bytes).first(length));
     if (length < 48) {

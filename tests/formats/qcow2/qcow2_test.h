@@ -23,6 +23,9 @@
 
 namespace cairn::qcow2 {
 
+// Of the images that tests make without asking for another.
+inline constexpr uint64_t kCluster = 65536;
+
 // A world with one qcow2 image, "image", that can be opened and closed again and again.
 class ImageWorld {
  public:

@@ -15,8 +15,6 @@ using testing::IoKind;
 using testing::Qcow2Builder;
 using testing::Qcow2Shape;
 
-constexpr uint64_t kCluster = 65536;
-
 class Qcow2WriteTest : public Qcow2Test {
  protected:
   static std::vector<std::byte> content(uint64_t number, uint64_t offset,

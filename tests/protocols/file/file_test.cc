@@ -160,8 +160,12 @@ TEST_F(FileTest, DirectAccessIsBouncedToTheAlignmentOfTheFile) {
   if (edge == nullptr) {
     GTEST_SKIP() << "no direct I/O here: " << error_;
   }
-  ASSERT_TRUE(write(*edge, 4001, std::string(5000, 'y')));
-  EXPECT_EQ(read(*edge, 4000, 5002), "x" + std::string(5000, 'y') + "x");
+  const std::string written(5000, 'y');
+  ASSERT_TRUE(write(*edge, 4001, written));
+  std::string expected = written;
+  expected.insert(expected.begin(), 'x');
+  expected.push_back('x');
+  EXPECT_EQ(read(*edge, 4000, 5002), expected);
   ASSERT_TRUE(run(edge->flush()));
 }
 
