@@ -1,5 +1,6 @@
 """The tests of the tests: each rule finds what it is for, and leaves alone what is right."""
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -171,3 +172,27 @@ class TestCompilers:
         stamps = compilers.Stamps(build / "stamps")
         for _ in range(2):  # the second time from the stamps
             assert told(compilers.lone_headers(made, commands, stamps)) == ["io/bad.h:1"]
+
+    def test_clang_tidy_of_files_together(self, tree, tmp_path):
+        files = {"io/a.cc": "namespace { int one() { return 1; } }\nint a() { return one(); }\n",
+                 "io/b.cc": "#include \"io/b.h\"\nint *b() { return 0; }\n",
+                 "io/b.h": "#pragma once\nint* b();\ninline int* c() { return 0; }\n",
+                 # Does not compile together with the first.
+                 "io/c.cc": "namespace { int* one() { return 0; } }\nint* d() { return one(); }\n",
+                 ".clang-tidy": "Checks: '-*,clang-diagnostic-*,modernize-use-nullptr'\n"
+                                "WarningsAsErrors: '*'\n"}
+        made = tree(files)
+        build = made.root / "build"
+        build.mkdir()
+        (build / "compile_commands.json").write_text(json.dumps([
+            {"directory": str(build), "file": f"../io/{name}.cc",
+             "command": f"ccache g++ -Wall -I.. -o x -c ../io/{name}.cc"} for name in "abc"]))
+        commands = compilers.Commands(made.root, build)
+        stamps = compilers.Stamps(tmp_path / "stamps")
+        for _ in range(2):
+            assert sorted(told(compilers.clang_tidy(made, commands, stamps))) == [
+                "io/b.cc:2", "io/b.h:3", "io/c.cc:1"]
+        (made.root / "io/b.cc").write_text("")
+        (made.root / "io/c.cc").write_text("")
+        assert told(compilers.clang_tidy(made, commands, stamps)) == []
+        assert len(list(stamps.folder.iterdir())) == 3
