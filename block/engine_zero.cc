@@ -58,9 +58,9 @@ io::Task<Result<bool>> Engine::reads_zero(Node& node, uint64_t offset, uint64_t 
 }
 
 // Waits for the writes that go to where the old mappings say. A unit that was zeroed may keep its
-// place, and what is written there next must not be overwritten by something older. The caller holds
-// the lock of the units it changed, so that nobody allocates them before; writes in place wait for
-// no such lock.
+// place, and what is written there next must not be overwritten by something older. The caller
+// holds the lock of the units it changed, so that nobody allocates them before; writes in place
+// wait for no such lock.
 io::Task<void> Engine::writes_in_place_ended(Node& node) {
   if (node.in_place_.quiescent()) {
     co_return;

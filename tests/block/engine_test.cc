@@ -414,8 +414,8 @@ TEST_F(EngineTest, AFreedPlaceIsNotReusedUnderARead) {
   }
 }
 
-io::Task<void> write_then_look(Edge& edge, std::vector<std::byte> data, std::vector<std::byte>& seen,
-                               int& failures) {
+io::Task<void> write_then_look(Edge& edge, std::vector<std::byte> data,
+                               std::vector<std::byte>& seen, int& failures) {
   Result<void> result = co_await edge.write(0, data.data(), data.size());
   failures += result ? 0 : 1;
   result = co_await edge.read(0, seen.data(), seen.size());
