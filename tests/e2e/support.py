@@ -58,8 +58,14 @@ def run(*command, code=0, stdin=None, cwd=None, backend=None, timeout=TIMEOUT):
                           env=environment(backend))
     finished = Finished(command, done.returncode, done.stdout, done.stderr)
     assert finished.code >= 0, f"ended by a signal: {finished}"
+    # A finding of a sanitizer ends a program like any error: it must not pass for an expected one.
+    assert not sanitizer_speaks(finished.err), finished
     assert code is None or finished.code == code, finished
     return finished
+
+
+def sanitizer_speaks(text):
+    return "Sanitizer" in text or "runtime error: " in text
 
 
 def img(*arguments, **options):
@@ -163,8 +169,7 @@ class Daemon:
         return self.process.poll() is None
 
     def check_sanitizers(self):
-        assert "Sanitizer" not in self.output() and "runtime error" not in self.output(), \
-            self.output()
+        assert not sanitizer_speaks(self.output()), self.output()
 
 
 class Qmp:
