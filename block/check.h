@@ -6,6 +6,8 @@
 #include <optional>
 #include <string>
 
+#include "base/result.h"
+
 namespace cairn::block {
 
 struct CheckOptions {
@@ -13,6 +15,8 @@ struct CheckOptions {
   bool fix_errors = false;
   // Called with one line per finding, without line end: "ERROR cluster 5 refcount=0 reference=1".
   std::function<void(const std::string& line)> report;
+  // Called with what ends the check early and needs more words than the error that check() returns.
+  std::function<void(const Error& error)> complain;
 };
 
 struct CheckResult {

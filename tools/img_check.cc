@@ -30,10 +30,14 @@ struct CheckRequest : ImageRequest {
 };
 
 block::CheckOptions check_options(bool fix_leaks, bool fix_errors) {
-  return {.fix_leaks = fix_leaks, .fix_errors = fix_errors, .report = [](const std::string& line) {
-            std::fflush(stdout);
-            fmt::print(stderr, "{}\n", line);
-          }};
+  return {.fix_leaks = fix_leaks,
+          .fix_errors = fix_errors,
+          .report =
+              [](const std::string& line) {
+                std::fflush(stdout);
+                fmt::print(stderr, "{}\n", line);
+              },
+          .complain = [](const Error& error) { report_error(error); }};
 }
 
 void print_json(const CheckRequest& request, const block::Node& node,

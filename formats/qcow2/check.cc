@@ -8,17 +8,32 @@
 #include "base/bytes.h"
 #include "block/node.h"
 #include "formats/qcow2/page_cache.h"
+#include "io/task_group.h"
 #include "io/zero.h"
 
 namespace cairn::qcow2 {
+
+namespace {
+
+// L2 tables are read several at a time, within so much memory.
+constexpr uint64_t kTablesInFlight = 32;
+constexpr uint64_t kTableBytesInFlight = 4 << 20;
+
+// How far behind the end of the file references matter: a rebuilt refcount structure goes there.
+constexpr uint64_t kBeyondClusters = 1 << 24;
+
+}  // namespace
 
 Checker::Checker(Image& image, block::CheckOptions options)
     : image_(image),
       header_(image.header()),
       geometry_(image.geometry()),
-      options_(std::move(options)) {
+      options_(std::move(options)),
+      refcount_max_(geometry_.refcount_max()),
+      metadata_(geometry_.cluster_bits) {
   file_length_ = image.file().length();
   file_clusters_ = div_round_up(file_length_, geometry_.cluster_size());
+  compare_end_ = file_clusters_;
 }
 
 io::Task<Result<block::CheckResult>> Checker::run() {
@@ -29,8 +44,37 @@ io::Task<Result<block::CheckResult>> Checker::run() {
     result = co_await read_snapshots();
   }
   if (result) {
-    result = count(0, geometry_.cluster_size());
+    result = co_await count_references();
   }
+  if (result) {
+    result = check_refcount_table();
+  }
+  if (result) {
+    result = co_await compare(false);
+  }
+  if (result && repairing()) {
+    result = co_await repair_refcounts();
+  }
+  result_.corruptions += found_.corruptions;
+  result_.leaks += found_.leaks;
+  result_.check_errors += found_.errors;
+  if (result && flags_differ_) {
+    result = co_await check_copied_flags();
+  }
+  if (result && repairing()) {
+    result = co_await finish_repair();
+  }
+  if (!result) {
+    co_return pass(result);
+  }
+  result_.image_end_offset = static_cast<int64_t>(used_end_ * geometry_.cluster_size());
+  result_.fragmentation = fragmentation_;
+  co_return result_;
+}
+
+// In the order in which people are used to read the findings.
+io::Task<Result<void>> Checker::count_references() {
+  Result<void> result = count(0, geometry_.cluster_size());
   if (result) {
     const L1Table active{header_.l1_table_offset, header_.l1_size, true};
     result = co_await count_l1(active);
@@ -44,21 +88,7 @@ io::Task<Result<block::CheckResult>> Checker::run() {
   if (result) {
     result = co_await count_bitmaps();
   }
-  if (result) {
-    result = check_refcount_table();
-  }
-  if (result) {
-    result = co_await compare();
-  }
-  if (result && flags_differ_) {
-    result = co_await check_copied_flags();
-  }
-  if (!result) {
-    co_return pass(result);
-  }
-  result_.image_end_offset = static_cast<int64_t>(used_end_ * geometry_.cluster_size());
-  result_.fragmentation = fragmentation_;
-  co_return result_;
+  co_return result;
 }
 
 void Checker::report(const std::string& line) const {
@@ -73,6 +103,11 @@ void Checker::corruption(const std::string& line) {
   report(line);
 }
 
+void Checker::Changes::note(std::size_t offset) {
+  begin = std::min(begin, offset);
+  end = std::max(end, offset + sizeof(uint64_t));
+}
+
 Result<void> Checker::count(uint64_t offset, uint64_t length, ReferenceCounts::Flag flag) {
   if (length == 0) {
     return {};
@@ -83,15 +118,44 @@ Result<void> Checker::count(uint64_t offset, uint64_t length, ReferenceCounts::F
         fmt::format("ERROR: counting reference for region exceeding the end of the file by "
                     "one cluster or more: offset {:#x} size {:#x}",
                     offset, length));
+    note_beyond(offset, length);
     return {};
   }
   const uint64_t last = (*end - 1) >> geometry_.cluster_bits;
   for (uint64_t cluster = offset >> geometry_.cluster_bits; cluster <= last; ++cluster) {
-    if (!references_.add(cluster, flag)) {
+    const uint64_t references = references_.add(cluster, flag);
+    if (references == 0) {
       return fail(ENOMEM, "The check would need more memory than it may use");
+    }
+    if (references > refcount_max_) [[unlikely]] {
+      corruption(
+          fmt::format("ERROR: overflow cluster offset={:#x}", cluster << geometry_.cluster_bits));
+      report(
+          "Use qemu-img amend to increase the refcount entry width or qemu-img convert to create a "
+          "clean copy if the image cannot be opened for writing");
     }
   }
   return {};
+}
+
+void Checker::note_beyond(uint64_t offset, uint64_t length) {
+  uint64_t begin = std::max(offset >> geometry_.cluster_bits, file_clusters_);
+  const uint64_t last = checked_add(offset, length - 1).value_or(UINT64_MAX);
+  uint64_t end = std::min((last >> geometry_.cluster_bits) + 1, file_clusters_ + kBeyondClusters);
+  if (!options_.fix_errors || begin >= end) {
+    return;
+  }
+  // Joined with what it touches, so that there are never more than there are gaps.
+  auto next = beyond_.upper_bound(begin);
+  if (next != beyond_.begin() && std::prev(next)->second >= begin) {
+    --next;
+    begin = next->first;
+  }
+  while (next != beyond_.end() && next->first <= end) {
+    end = std::max(end, next->second);
+    next = beyond_.erase(next);
+  }
+  beyond_.emplace(begin, end);
 }
 
 io::Task<Result<void>> Checker::read_table(uint64_t offset, uint64_t entries,
@@ -109,7 +173,10 @@ io::Task<Result<void>> Checker::count_l1(L1Table table) {
   if (auto counted = count(table.offset, table.entries * kL1EntryBytes); !counted) {
     co_return counted;
   }
+  const uint64_t at_once =
+      std::clamp(kTableBytesInFlight >> geometry_.cluster_bits, uint64_t{2}, kTablesInFlight);
   std::vector<std::byte> bytes;
+  std::vector<uint64_t> found;
   const uint64_t piece_entries = geometry_.cluster_size() / kL1EntryBytes;
   for (uint64_t first = 0; first < table.entries; first += piece_entries) {
     const uint64_t entries = std::min(piece_entries, table.entries - first);
@@ -120,19 +187,48 @@ io::Task<Result<void>> Checker::count_l1(L1Table table) {
     }
     for (uint64_t i = 0; i < entries; ++i) {
       const auto entry = load_be<uint64_t>(bytes.data() + i * kL1EntryBytes);
-      if (entry == 0) {
-        continue;
+      if (entry != 0) {
+        found.push_back(entry);
       }
-      Result<void> counted = co_await count_l1_entry(entry, table.active);
-      if (!counted) {
-        co_return counted;
+      if (found.size() == at_once || (!found.empty() && i + 1 == entries)) {
+        Result<void> counted = co_await count_l2_tables(found, table.active);
+        if (!counted) {
+          co_return counted;
+        }
+        found.clear();
       }
     }
   }
   co_return Result<void>{};
 }
 
-io::Task<Result<void>> Checker::count_l1_entry(uint64_t entry, bool active) {
+io::Task<Result<void>> Checker::count_l2_tables(const std::vector<uint64_t>& entries, bool active) {
+  std::vector<L2Table> tables(entries.size());
+  io::TaskGroup readers;
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    tables[i].entry = entries[i];
+    readers.spawn(read_l2(tables[i]));
+  }
+  co_await readers.join();
+  for (L2Table& table : tables) {
+    Result<void> counted = co_await count_l1_entry(table, active);
+    if (!counted) {
+      co_return counted;
+    }
+  }
+  co_return Result<void>{};
+}
+
+io::Task<void> Checker::read_l2(L2Table& table) {
+  const uint64_t offset = table.entry & kEntryOffsetMask;
+  // What would be read from between clusters has never been a table.
+  if (is_aligned(offset, geometry_.cluster_size())) {
+    table.read = co_await read_table(offset, geometry_.l2_entries(), table.bytes);
+  }
+}
+
+io::Task<Result<void>> Checker::count_l1_entry(L2Table& table, bool active) {
+  const uint64_t entry = table.entry;
   if ((entry & kL1ReservedMask) != 0) {
     corruption(fmt::format("ERROR found L1 entry with reserved bits set: {:x}", entry));
   }
@@ -149,25 +245,23 @@ io::Task<Result<void>> Checker::count_l1_entry(uint64_t entry, bool active) {
     co_return counted;
   }
   if (!is_aligned(offset, geometry_.cluster_size())) {
-    // What would be read from there has never been a table.
     corruption(fmt::format("ERROR l2_offset={:x}: Table is not cluster aligned; L1 entry corrupted",
                            offset));
     co_return Result<void>{};
   }
-  co_return co_await count_l2(offset, active);
+  co_return co_await count_l2(table, active);
 }
 
-io::Task<Result<void>> Checker::count_l2(uint64_t offset, bool active) {
-  std::vector<std::byte> bytes;
-  Result<void> read = co_await read_table(offset, geometry_.l2_entries(), bytes);
-  if (!read) {
+io::Task<Result<void>> Checker::count_l2(L2Table& table, bool active) {
+  if (!table.read) {
     report("ERROR: I/O error in check_refcounts_l2");
-    co_return read;
+    co_return pass(table.read);
   }
   constexpr uint64_t kGlance = 64;  // bytes that are looked at together: most tables have gaps
   uint64_t next_contiguous = 0;
-  for (uint64_t at = 0; at < bytes.size(); at += kGlance) {
-    const std::span<const std::byte> glance(bytes.data() + at, kGlance);
+  Changes changes;
+  for (uint64_t at = 0; at < table.bytes.size(); at += kGlance) {
+    const std::span<std::byte> glance(table.bytes.data() + at, kGlance);
     if (io::is_zero(glance)) {
       continue;
     }
@@ -176,12 +270,26 @@ io::Task<Result<void>> Checker::count_l2(uint64_t offset, bool active) {
       if (entry == 0) {
         continue;
       }
-      if (auto counted = count_l2_entry(entry, active, next_contiguous); !counted) {
+      if (repairable_zero(entry)) {
+        report(
+            fmt::format("Repairing offset={:x}: Preallocated cluster is not properly aligned; "
+                        "L2 entry corrupted.",
+                        entry & kEntryOffsetMask));
+        ++result_.corruptions_fixed;
+        store_be<uint64_t>(glance.data() + i, kEntryZero);
+        changes.note(at + i);
+      } else if (auto counted = count_l2_entry(entry, active, next_contiguous); !counted) {
         co_return counted;
       }
     }
   }
-  co_return Result<void>{};
+  co_return co_await write_table(table.entry & kEntryOffsetMask, table.bytes, changes);
+}
+
+// A cluster that reads as zeroes whatever its misplaced offset was to say.
+bool Checker::repairable_zero(uint64_t entry) const {
+  return options_.fix_errors && classify(entry) == ClusterKind::kZeroAllocated &&
+         !is_aligned(entry & kEntryOffsetMask, geometry_.cluster_size());
 }
 
 Result<void> Checker::count_l2_entry(uint64_t entry, bool active, uint64_t& next_contiguous) {

@@ -1,12 +1,14 @@
 #include "formats/qcow2/driver.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <utility>
 #include <variant>
 
 #include "base/bytes.h"
 #include "block/graph.h"
 #include "block/node.h"
+#include "formats/qcow2/check.h"
 #include "formats/qcow2/create.h"
 #include "formats/qcow2/snapshot_table.h"
 #include "schema/types_block_options.h"
@@ -91,12 +93,26 @@ Result<void> check_state(const Header& header, const block::OpenContext& context
   if (header.has(kIncompatibleCorrupt)) {
     return fail(EACCES, "qcow2: Image is corrupt; cannot be opened read/write");
   }
-  if (header.has(kIncompatibleDirty)) {
-    return fail(ENOTSUP,
-                "qcow2: Image was not closed properly and its reference counts need a repair; open "
-                "it read-only, or run a check that repairs it first");
-  }
   return {};
+}
+
+// The reference counts of an image with the dirty bit may be too low, so it takes no writes before
+// they are right (section "Header", incompatible_features).
+io::Task<Result<void>> repair_dirty(block::Edge& file, block::Node& node, Header& header) {
+  Image image(file, node, header, true);
+  block::CheckOptions options{.fix_leaks = true, .fix_errors = true};
+  options.report = [](const std::string& line) { fmt::print(stderr, "{}\n", line); };
+  options.complain = [](const Error& error) { fmt::print(stderr, "{}\n", error.message()); };
+  Checker checker(image, std::move(options));
+  Result<block::CheckResult> checked = co_await checker.run();
+  if (!checked) {
+    co_return pass(checked, "Could not repair dirty image: ");
+  }
+  if (image.header().has(kIncompatibleDirty)) {
+    co_return fail(EIO, "Could not repair dirty image: Input/output error");
+  }
+  header = image.header();
+  co_return Result<void>{};
 }
 
 io::Task<Result<void>> open_backing(block::OpenContext& context,
@@ -132,7 +148,11 @@ io::Task<Result<std::unique_ptr<block::Driver>>> open_image(
   if (!file) {
     co_return pass(file);
   }
-  Result<Header> header = co_await read_header(**file);
+  auto purpose = OpenedFor::kUse;
+  if (context.flags().check_only) {
+    purpose = context.writable() ? OpenedFor::kRepair : OpenedFor::kCheck;
+  }
+  Result<Header> header = co_await read_header(**file, purpose);
   if (!header) {
     co_return pass(header);
   }
@@ -147,6 +167,12 @@ io::Task<Result<std::unique_ptr<block::Driver>>> open_image(
     co_return std::unexpected(caches.error());
   }
   block::Node& node = context.node();
+  if (context.writable() && !context.flags().check_only && header->has(kIncompatibleDirty)) {
+    Result<void> repaired = co_await repair_dirty(**file, node, *header);
+    if (!repaired) {
+      co_return pass(repaired);
+    }
+  }
   auto driver = std::make_unique<Qcow2Driver>(**file, node, *header, context.writable(), *caches);
   driver->reclaim().set_policy(
       {.request = options.pass_discard_request.value_or(node.options().discard_unmap),

@@ -164,16 +164,26 @@ Result<void> parse_backing_name(std::span<const std::byte> cluster, Header& head
   return {};
 }
 
-Result<void> check_tables(const Header& header) {
-  const Geometry geometry = header.geometry();
-  const uint64_t cluster_size = geometry.cluster_size();
-  if (header.refcount_table_clusters == 0) {
+Result<void> check_refcount_table(Header& header, OpenedFor purpose) {
+  if (header.refcount_table_clusters == 0 && purpose == OpenedFor::kUse) {
     return fail(EINVAL, "Image does not contain a reference count table");
   }
-  if (auto r = check_table("Reference count table", header.refcount_table_offset,
-                           header.refcount_table_clusters, cluster_size, kMaxRefcountTableBytes,
-                           cluster_size);
-      !r) {
+  const uint64_t cluster_size = header.geometry().cluster_size();
+  auto sane = check_table("Reference count table", header.refcount_table_offset,
+                          header.refcount_table_clusters, cluster_size, kMaxRefcountTableBytes,
+                          cluster_size);
+  if (!sane && purpose == OpenedFor::kRepair) {
+    header.refcount_table_offset = 0;
+    header.refcount_table_clusters = 0;
+    return {};
+  }
+  return sane;
+}
+
+Result<void> check_tables(Header& header, OpenedFor purpose) {
+  const Geometry geometry = header.geometry();
+  const uint64_t cluster_size = geometry.cluster_size();
+  if (auto r = check_refcount_table(header, purpose); !r) {
     return r;
   }
   // An entry of the snapshot table has at least 40 bytes; the number is what limits the table.
@@ -275,7 +285,7 @@ Result<uint64_t> header_area_length(std::span<const std::byte> head) {
   return uint64_t{1} << cluster_bits;
 }
 
-Result<Header> parse_header(std::span<const std::byte> first) {
+Result<Header> parse_header(std::span<const std::byte> first, OpenedFor purpose) {
   const auto area = header_area_length(first);
   if (!area) {
     return std::unexpected(area.error());
@@ -319,7 +329,7 @@ Result<Header> parse_header(std::span<const std::byte> first) {
     return fail(EINVAL, "Unsupported encryption method {}", static_cast<int32_t>(crypt_method));
   }
   header.crypt_method = static_cast<CryptMethod>(crypt_method);
-  if (auto r = check_tables(header); !r) {
+  if (auto r = check_tables(header, purpose); !r) {
     return pass(r);
   }
   if (!extensions) {

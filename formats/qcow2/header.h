@@ -83,10 +83,15 @@ struct Header {
 // wants to see: the cluster size. Fails as parse_header() would.
 [[nodiscard]] Result<uint64_t> header_area_length(std::span<const std::byte> head);
 
+// What the image is opened for, and so what of its refcount table is borne with: a check takes an
+// image without one; a repair takes an impossible one for none and makes a new one.
+enum class OpenedFor : uint8_t { kUse, kCheck, kRepair };
+
 // Parses the first cluster of an image (section "Header"); what the file is too short for is given
 // as zeroes. EINVAL, ENOTSUP or EFBIG with the field's messages. Unknown incompatible features are
 // refused by name.
-[[nodiscard]] Result<Header> parse_header(std::span<const std::byte> cluster);
+[[nodiscard]] Result<Header> parse_header(std::span<const std::byte> cluster,
+                                          OpenedFor purpose = OpenedFor::kUse);
 
 // Refuses, by name, images that need what this build lacks: external data files, extended L2
 // entries, encryption.

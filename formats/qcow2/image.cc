@@ -143,7 +143,7 @@ io::Task<Error> Image::mark_corrupt(std::string message, std::optional<Access> a
   co_return Error(EIO, "Input/output error");
 }
 
-io::Task<Result<Header>> read_header(block::Edge& file) {
+io::Task<Result<Header>> read_header(block::Edge& file, OpenedFor purpose) {
   std::array<std::byte, kHeaderLengthKnown> head{};
   Result<void> read = co_await read_metadata(file, 0, head);
   if (!read) {
@@ -158,7 +158,7 @@ io::Task<Result<Header>> read_header(block::Edge& file) {
   if (!read) {
     co_return pass(read, "Could not read qcow2 header: ");
   }
-  co_return parse_header(cluster);
+  co_return parse_header(cluster, purpose);
 }
 
 }  // namespace cairn::qcow2

@@ -46,6 +46,11 @@ class Image {
   // Writes may go straight to where the mapping says: the image is open for writing, nothing
   // forbids it, and prepare_write() has been done.
   [[nodiscard]] bool writable() const { return prepared_ && !broken_; }
+  // Something has made writing impossible since the image was opened.
+  [[nodiscard]] bool broken() const { return broken_; }
+  // A repair has changed the image behind the back of what reads it: no writes until it is opened
+  // again.
+  void retire() { broken_ = true; }
   // An update of the header failed, and so did putting the old one back: a reader may find either.
   // Both describe a sound image as long as no metadata is written any more.
   [[nodiscard]] bool header_unknown() const { return header_unknown_; }
@@ -105,6 +110,7 @@ class Image {
 };
 
 // Reads and parses the header of an image file. Errors as parse_header().
-[[nodiscard]] io::Task<Result<Header>> read_header(block::Edge& file);
+[[nodiscard]] io::Task<Result<Header>> read_header(block::Edge& file,
+                                                   OpenedFor purpose = OpenedFor::kUse);
 
 }  // namespace cairn::qcow2

@@ -15,11 +15,13 @@ io::Task<Result<block::CheckResult>> Qcow2Driver::check(block::CheckOptions opti
       co_return pass(flushed);
     }
   }
-  const bool repair = options.fix_leaks || options.fix_errors;
+  if (!image_.open_for_writing() && (options.fix_leaks || options.fix_errors)) {
+    co_return fail(EACCES, "A repair needs an image that is open for writing");
+  }
   Checker checker(image_, std::move(options));
   Result<block::CheckResult> result = co_await checker.run();
-  if (result && repair && (result->leaks != 0 || result->corruptions != 0)) {
-    co_return fail(ENOTSUP, "This build can not repair qcow2 images yet");
+  if (checker.changed()) {
+    image_.retire();
   }
   co_return result;
 }

@@ -14,12 +14,12 @@ ReferenceCounts::Piece* ReferenceCounts::find(uint64_t index) const {
   return last_;
 }
 
-bool ReferenceCounts::add(uint64_t cluster, Flag flag) {
+uint64_t ReferenceCounts::add(uint64_t cluster, Flag flag) {
   const uint64_t index = cluster / kPiece;
   Piece* piece = find(index);
   if (piece == nullptr) {
     if (pieces_.size() >= kMaxPieces) {
-      return false;
+      return 0;
     }
     piece = pieces_.emplace(index, std::make_unique<Piece>()).first->second.get();
     last_ = piece;
@@ -29,11 +29,10 @@ bool ReferenceCounts::add(uint64_t cluster, Flag flag) {
   const uint8_t count = entry & kLarge;
   if (count < kLarge - 1) {
     ++entry;
-  } else {
-    entry |= kLarge;
-    ++large_.try_emplace(cluster, count).first->second;
+    return uint64_t{count} + 1;
   }
-  return true;
+  entry |= kLarge;
+  return ++large_.try_emplace(cluster, count).first->second;
 }
 
 uint64_t ReferenceCounts::get(uint64_t cluster) const {

@@ -14,15 +14,16 @@ namespace cairn::qcow2 {
 
 class ReferenceCounts {
  public:
-  // Clusters in one piece.
-  static constexpr uint64_t kPiece = 4096;
+  // Clusters in one piece: small, so that references strewn over a large range cost little each.
+  static constexpr uint64_t kPiece = 512;
   static constexpr uint64_t kMaxPieces = (uint64_t{1} << 30) / kPiece;
 
   // What an active table says with its COPIED flag: the cluster's refcount is one.
   enum class Flag : uint8_t { kNone = 0, kUncopied = 0x40, kCopied = 0x80 };
 
-  // False when the bound on memory is reached; the reference is then not counted.
-  [[nodiscard]] bool add(uint64_t cluster, Flag flag = Flag::kNone);
+  // The references of the cluster with this one; 0 when the bound on memory is reached and it is
+  // not counted.
+  [[nodiscard]] uint64_t add(uint64_t cluster, Flag flag = Flag::kNone);
 
   [[nodiscard]] uint64_t get(uint64_t cluster) const;
   [[nodiscard]] bool has(uint64_t cluster, Flag flag) const;

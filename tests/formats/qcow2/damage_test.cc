@@ -126,11 +126,21 @@ TEST_F(Qcow2DamageTest, WritesToDataBeyondTheEndOfTheFileGrowIt) {
   EXPECT_TRUE(image_.holds(testing::kZeroes, 2 * kCluster + 1024, kCluster - 1024));
 }
 
-TEST_F(Qcow2DamageTest, RefusesDirtyImagesForWritingOnly) {
+TEST_F(Qcow2DamageTest, RepairsDirtyImagesWhenTheyAreOpenedForWriting) {
   set(header_offset::kIncompatible, kIncompatibleDirty);
-  image_.world().add("image", bytes_);
-  EXPECT_FALSE(image_.open());
-  EXPECT_TRUE(image_.open(false));
+  const uint64_t block = field(field(header_offset::kRefcountTable)) & kRefcountTableOffsetMask;
+  bytes_.zero(block, kCluster);
+  open_damaged(false);
+  EXPECT_TRUE(image_.holds(1, 0, 4 * kCluster));
+  ASSERT_TRUE(image_.close());
+  EXPECT_EQ(image_.file().disk.visible().read(0, bytes_.size()), bytes_.read(0, bytes_.size()))
+      << "opened for reading, it stays as it is";
+  open();
+  EXPECT_TRUE(image_.holds(1, 0, 4 * kCluster));
+  EXPECT_FALSE(image_.driver().dirty().value_or(true));
+  ASSERT_TRUE(image_.write(2, 5 * kCluster, 3 * kCluster));
+  EXPECT_TRUE(image_.holds(1, 0, 4 * kCluster));
+  close_clean();
 }
 
 }  // namespace

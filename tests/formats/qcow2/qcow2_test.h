@@ -56,7 +56,8 @@ class ImageWorld {
   // The options of the next open().
   [[nodiscard]] schema::BlockdevOptionsQcow2& options() { return options_; }
 
-  Result<void> open(bool writable = true) {
+  // `to_check`: as a check opens it, however it is marked.
+  Result<void> open(bool writable = true, bool to_check = false) {
     schema::BlockdevOptions file;
     file.driver = schema::BlockdevDriver::kFile;
     schema::BlockdevOptionsFile file_branch;
@@ -66,7 +67,8 @@ class ImageWorld {
     image.driver = schema::BlockdevDriver::kQcow2;
     options_.file.value = schema::Box<schema::BlockdevOptions>(file);
     image.branch.emplace<schema::BlockdevOptionsQcow2>(options_);
-    auto node = run(graph_.open(image, {.read_only = !writable, .discard_unmap = true}));
+    auto node = run(graph_.open(
+        image, {.read_only = !writable, .check_only = to_check, .discard_unmap = true}));
     if (!node) {
       return pass(node);
     }

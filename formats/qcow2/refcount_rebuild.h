@@ -1,0 +1,64 @@
+// RefcountRebuild: new refcount structures for an image whose old ones are not to be trusted.
+//
+// They are written behind the end of the file, where nothing lies and nothing refers to, and become
+// the image's with the one sector of the header that names them. Until then the image is byte for
+// byte what it was; what fails or is cut short leaves a longer file at worst.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "base/result.h"
+#include "formats/qcow2/image.h"
+#include "formats/qcow2/reference_counts.h"
+#include "io/task.h"
+
+namespace cairn::qcow2 {
+
+class RefcountRebuild {
+ public:
+  // All must stay as they are while the rebuild runs.
+  struct References {
+    const ReferenceCounts& all;
+    // Those of `all` that come from the old structures, and end with them.
+    const ReferenceCounts& structure;
+    // Clusters behind the end of the file that something refers to, as begin and end.
+    const std::map<uint64_t, uint64_t>& beyond;
+  };
+
+  RefcountRebuild(Image& image, References references);
+
+  // Writes the structures, and has the header name them; durable when it returns. EFBIG when the
+  // image is too large for a refcount table.
+  [[nodiscard]] io::Task<Result<void>> run();
+
+  // The entries of the new table.
+  [[nodiscard]] const std::vector<uint64_t>& table() const { return table_; }
+
+ private:
+  [[nodiscard]] Result<void> plan();
+  void place(uint64_t table_clusters, std::size_t blocks);
+  [[nodiscard]] bool is_beyond(uint64_t cluster) const;
+  [[nodiscard]] bool is_new(uint64_t cluster) const;
+  [[nodiscard]] uint64_t count_of(uint64_t cluster) const;
+  [[nodiscard]] std::vector<uint64_t> blocks_in_use() const;
+  [[nodiscard]] io::Task<Result<void>> write();
+  [[nodiscard]] io::Task<Result<void>> write_blocks();
+  void fill_block(uint64_t index, std::byte* bytes) const;
+
+  Image& image_;
+  const Geometry geometry_;
+  const References references_;
+  const uint64_t old_length_;  // of the file
+  const uint64_t start_;       // the first cluster behind it
+  uint64_t end_ = 0;           // and the first one behind the new structures
+  uint64_t table_cluster_ = 0;
+  uint64_t table_clusters_ = 0;
+  std::vector<uint64_t> blocks_;          // their indices in the table
+  std::vector<uint64_t> block_clusters_;  // and where they lie
+  std::vector<uint64_t> table_;
+};
+
+}  // namespace cairn::qcow2
