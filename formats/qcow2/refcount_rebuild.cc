@@ -14,7 +14,7 @@ namespace cairn::qcow2 {
 namespace {
 
 // Blocks that lie behind one another are written together.
-constexpr uint64_t kLargestWrite = 1 << 20;
+constexpr uint64_t kMostBytesAtOnce = 1 << 20;
 
 }  // namespace
 
@@ -148,7 +148,7 @@ void RefcountRebuild::fill_block(uint64_t index, std::byte* bytes) const {
 
 io::Task<Result<void>> RefcountRebuild::write_blocks() {
   const uint64_t cluster_size = geometry_.cluster_size();
-  const std::size_t most = std::max<uint64_t>(1, kLargestWrite / cluster_size);
+  const std::size_t most = std::max<uint64_t>(1, kMostBytesAtOnce / cluster_size);
   auto buffer = io::AlignedBuffer::allocate(most * cluster_size);
   if (!buffer) {
     co_return pass(buffer);
