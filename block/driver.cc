@@ -38,6 +38,22 @@ io::Task<Result<CheckResult>> Driver::check(CheckOptions /*options*/) {
   co_return fail(ENOTSUP, "This image format does not support checks");
 }
 
+Result<std::vector<Snapshot>> Driver::snapshots() const {
+  return fail(ENOTSUP, "Block driver does not support snapshots");
+}
+
+io::Task<Result<void>> Driver::create_snapshot(Snapshot /*snapshot*/) {
+  co_return fail(ENOTSUP, "Block driver does not support snapshots");
+}
+
+io::Task<Result<void>> Driver::apply_snapshot(std::string /*id*/) {
+  co_return fail(ENOTSUP, "Block driver does not support snapshots");
+}
+
+io::Task<Result<void>> Driver::delete_snapshot(std::string /*id*/) {
+  co_return fail(ENOTSUP, "Block driver does not support snapshots");
+}
+
 io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>> Driver::specific_info() {
   co_return std::unique_ptr<schema::ImageInfoSpecific>();
 }

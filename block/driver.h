@@ -23,6 +23,7 @@
 #include "block/check.h"
 #include "block/extent.h"
 #include "block/permissions.h"
+#include "block/snapshot.h"
 #include "io/iovector.h"
 #include "io/task.h"
 
@@ -133,6 +134,15 @@ class Driver {
 
   // Consistency check of the image; ENOTSUP when the format has none.
   [[nodiscard]] virtual io::Task<Result<CheckResult>> check(CheckOptions options);
+
+  // Snapshots inside the image, oldest first; ENOTSUP when the format has none. Changing them runs
+  // alone, as resize() does, and is durable when it succeeds. A failure changes nothing.
+  [[nodiscard]] virtual Result<std::vector<Snapshot>> snapshots() const;
+  // Makes one of the current state of the disk. The driver chooses id and disk size.
+  [[nodiscard]] virtual io::Task<Result<void>> create_snapshot(Snapshot snapshot);
+  // Makes the current state, length() included, what it was then; the snapshot stays.
+  [[nodiscard]] virtual io::Task<Result<void>> apply_snapshot(std::string id);
+  [[nodiscard]] virtual io::Task<Result<void>> delete_snapshot(std::string id);
 
   // Format-specific part of `info`; null when there is none.
   [[nodiscard]] virtual io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>>

@@ -122,7 +122,7 @@ class Graph {
     }
   }
 
-  // Held while a root edge's node is resized: one at a time.
+  // Held while a root edge's node is resized or its snapshots change: one at a time.
   [[nodiscard]] io::AsyncMutex& resizes() { return resizes_; }
 
   // Closes every node, parents first, and reports the first error.

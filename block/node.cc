@@ -53,6 +53,23 @@ io::Task<Result<void>> Edge::resize(uint64_t length, ResizeOptions options) {
   return Engine::resize(*this, length, options);
 }
 
+Result<std::vector<Snapshot>> Edge::snapshots() const { return child_->driver().snapshots(); }
+
+io::Task<Result<void>> Edge::create_snapshot(Snapshot snapshot) {
+  return Engine::snapshot(*this, {.kind = Engine::SnapshotChange::Kind::kCreate,
+                                  .snapshot = std::move(snapshot)});
+}
+
+io::Task<Result<void>> Edge::apply_snapshot(std::string id) {
+  return Engine::snapshot(
+      *this, {.kind = Engine::SnapshotChange::Kind::kApply, .snapshot = {.id = std::move(id)}});
+}
+
+io::Task<Result<void>> Edge::delete_snapshot(std::string id) {
+  return Engine::snapshot(
+      *this, {.kind = Engine::SnapshotChange::Kind::kDelete, .snapshot = {.id = std::move(id)}});
+}
+
 io::Task<Result<void>> Edge::read(uint64_t offset, void* buffer, uint64_t length) {
   return Engine::read(*this, offset, io::IoVector(buffer, length));
 }

@@ -73,6 +73,13 @@ class Edge {
   [[nodiscard]] io::Task<Result<void>> flush();
   [[nodiscard]] io::Task<Result<void>> resize(uint64_t length, ResizeOptions options = {});
 
+  // Snapshots inside the image; see Driver. Needs the write permission, applying the resize
+  // permission as well.
+  [[nodiscard]] Result<std::vector<Snapshot>> snapshots() const;
+  [[nodiscard]] io::Task<Result<void>> create_snapshot(Snapshot snapshot);
+  [[nodiscard]] io::Task<Result<void>> apply_snapshot(std::string id);
+  [[nodiscard]] io::Task<Result<void>> delete_snapshot(std::string id);
+
   // Carries a read out without touching memory when cached metadata says that the whole range reads
   // as zeroes; false when it does not say so, and read() has to. Never suspends.
   [[nodiscard]] bool try_read_zeroes(uint64_t offset, uint64_t length);

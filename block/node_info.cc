@@ -29,6 +29,22 @@ int64_t allocated_size(const Node& node) {
   return sum;
 }
 
+schema::SnapshotInfo describe_snapshot(const Snapshot& snapshot) {
+  constexpr uint64_t kPerSecond = 1'000'000'000;
+  schema::SnapshotInfo info;
+  info.id = snapshot.id;
+  info.name = snapshot.name;
+  info.vm_state_size = static_cast<int64_t>(snapshot.vm_state_size);
+  info.date_sec = static_cast<int64_t>(snapshot.date_seconds);
+  info.date_nsec = snapshot.date_nanoseconds;
+  info.vm_clock_sec = static_cast<int64_t>(snapshot.vm_clock_nanoseconds / kPerSecond);
+  info.vm_clock_nsec = static_cast<int64_t>(snapshot.vm_clock_nanoseconds % kPerSecond);
+  if (snapshot.icount) {
+    info.icount = static_cast<int64_t>(*snapshot.icount);
+  }
+  return info;
+}
+
 io::Task<Result<schema::BlockNodeInfo>> describe_image(const Node& node) {
   schema::BlockNodeInfo info;
   Driver& driver = node.driver();
@@ -49,6 +65,13 @@ io::Task<Result<schema::BlockNodeInfo>> describe_image(const Node& node) {
         resolve_relative(file != nullptr ? file->node().filename() : node.filename(), backing);
     if (std::string format = driver.backing_format(); !format.empty()) {
       info.backing_filename_format = std::move(format);
+    }
+  }
+  if (const Result<std::vector<Snapshot>> snapshots = driver.snapshots();
+      snapshots && !snapshots->empty()) {
+    info.snapshots.emplace();
+    for (const Snapshot& snapshot : *snapshots) {
+      info.snapshots->push_back(describe_snapshot(snapshot));
     }
   }
   Result<std::unique_ptr<schema::ImageInfoSpecific>> specific = co_await driver.specific_info();

@@ -7,11 +7,15 @@
 namespace cairn::schema {
 struct BlockGraphInfo;
 struct BlockNodeInfo;
+struct SnapshotInfo;
 }  // namespace cairn::schema
 
 namespace cairn::block {
 
 class Node;
+struct Snapshot;
+
+[[nodiscard]] schema::SnapshotInfo describe_snapshot(const Snapshot& snapshot);
 
 // What `node`, which outlives the task, can tell about its image. Opens nothing.
 [[nodiscard]] io::Task<Result<schema::BlockNodeInfo>> describe_image(const Node& node);

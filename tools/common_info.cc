@@ -8,6 +8,7 @@
 
 #include "base/size_text.h"
 #include "schema/visit_block_info.h"
+#include "tools/common_snapshots.h"
 
 namespace cairn::tools {
 namespace {
@@ -118,6 +119,9 @@ void append_image(std::string& out, const schema::BlockGraphInfo& info, const st
   }
   if (info.backing_filename_format) {
     line("backing file format", *info.backing_filename_format);
+  }
+  if (info.snapshots) {
+    out += snapshot_list_text(*info.snapshots, indent);
   }
   if (info.format_specific) {
     append_specific(out, *info.format_specific, indent);

@@ -87,5 +87,6 @@ int img_create(std::span<const std::string> arguments);
 int img_info(std::span<const std::string> arguments);
 int img_map(std::span<const std::string> arguments);
 int img_resize(std::span<const std::string> arguments);
+int img_snapshot(std::span<const std::string> arguments);
 
 }  // namespace cairn::tools

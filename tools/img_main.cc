@@ -113,6 +113,19 @@ constexpr std::string_view kResizeDetails =
     "\n"
     "SIZE is in bytes, or has a suffix: k, M, G, T, P, E; with + or - it is a difference.\n";
 
+constexpr std::string_view kSnapshotDetails =
+    "\n"
+    "  -l, --list            list the snapshots inside the image (the default)\n"
+    "  -c, --create NAME     make a snapshot of the disk as it is\n"
+    "  -a, --apply NAME      go back to a snapshot, by id or name\n"
+    "  -d, --delete NAME     delete a snapshot, by name\n"
+    "  -f, --format FORMAT   format of the image; looked for when not given\n"
+    "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
+    "  -U, --force-share     look at an image that others write\n"
+    "  -q, --quiet           show errors alone\n"
+    "  --object DEFINITION   make an object first, for example a secret\n"
+    "  -h, --help            show this text\n";
+
 constexpr std::array kCommands = {
     ImgCommand{
         "check", "Looks for errors inside an image.",
@@ -136,11 +149,14 @@ constexpr std::array kCommands = {
     ImgCommand{"resize", "Makes an image larger or smaller.",
                "[-f FORMAT | --image-opts] [--preallocation MODE] [--shrink] [-q] FILE [+|-]SIZE",
                kResizeDetails, img_resize},
+    ImgCommand{"snapshot", "Manages the snapshots inside an image.",
+               "[-f FORMAT | --image-opts] [-U] [-q] [-l | -c NAME | -a NAME | -d NAME] FILE",
+               kSnapshotDetails, img_snapshot},
 };
 
 // Names that scripts may try and that this version does not know yet.
-constexpr std::array<std::string_view, 8> kMissingCommands = {
-    "amend", "bench", "bitmap", "commit", "dd", "measure", "rebase", "snapshot"};
+constexpr std::array<std::string_view, 7> kMissingCommands = {
+    "amend", "bench", "bitmap", "commit", "dd", "measure", "rebase"};
 
 void print_help() {
   fmt::print(

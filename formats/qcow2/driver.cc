@@ -10,7 +10,6 @@
 #include "block/node.h"
 #include "formats/qcow2/check.h"
 #include "formats/qcow2/create.h"
-#include "formats/qcow2/snapshot_table.h"
 #include "schema/types_block_options.h"
 
 namespace cairn::qcow2 {
@@ -216,7 +215,8 @@ Qcow2Driver::Qcow2Driver(block::Edge& file, block::Node& node, Header header, bo
       refcounts_(image_, writeout_, caches.refcount),
       reclaim_(image_, refcounts_),
       mapping_(image_, refcounts_, reclaim_, writeout_, caches.l2),
-      writeback_(image_, refcounts_, reclaim_, mapping_, writeout_) {}
+      writeback_(image_, refcounts_, reclaim_, mapping_, writeout_),
+      snapshots_(image_, refcounts_, reclaim_, mapping_, writeback_, writeout_) {}
 
 io::Task<Result<void>> Qcow2Driver::load(bool check_only) {
   const Header& header = image_.header();
@@ -236,30 +236,16 @@ io::Task<Result<void>> Qcow2Driver::load(bool check_only) {
   if (result && image_.open_for_writing()) {
     result = co_await refcounts_.load();
   }
-  if (result && (!check_only || image_.open_for_writing())) {
-    result = co_await protect_snapshots();
-  }
-  co_return result;
-}
-
-// Reads the snapshot table and protects it, and the L1 tables it names, from being written over.
-io::Task<Result<void>> Qcow2Driver::protect_snapshots() {
-  const OverlapChecks& checks = image_.overlap_checks();
-  auto table = co_await read_snapshot_table(image_.file(), image_.header());
-  if (!table) {
-    co_return pass(table);
-  }
-  for (const SnapshotEntry& snapshot : *table) {
-    snapshot_table_length_ += snapshot.length;
-    const uint64_t l1_bytes = snapshot.l1_entries * kL1EntryBytes;
-    if (snapshot.l1_offset < kMaxHostOffset && l1_bytes <= kMaxL1Bytes && checks.inactive_l1) {
-      image_.metadata().add(snapshot.l1_offset, l1_bytes);
+  if (result) {
+    result = co_await snapshots_.load();
+    if (image_.open_for_writing()) {
+      snapshots_.protect();
+    }
+    if (check_only) {
+      result = {};
     }
   }
-  if (checks.snapshot_table) {
-    image_.metadata().add(image_.header().snapshots_offset, snapshot_table_length_);
-  }
-  co_return Result<void>{};
+  co_return result;
 }
 
 bool Qcow2Driver::hides_backing() const { return node_->backing() != nullptr; }
@@ -289,7 +275,7 @@ std::string Qcow2Driver::describe(uint64_t host_offset) const {
   if (std::find(blocks.begin(), blocks.end(), cluster) != blocks.end()) {
     return "refcount block";
   }
-  if (in(image_.header().snapshots_offset, snapshot_table_length_)) {
+  if (in(image_.header().snapshots_offset, snapshots_.table().length_on_disk())) {
     return "snapshot table";
   }
   return "inactive L1 table";

@@ -3,6 +3,7 @@
 //   driver.cc   opening, closing
 //   info.cc     what the node tells about itself; check() is in check*.cc
 //   write.cc    begin_write() and end_write(), plain and compressed
+//   driver_snapshots.cc  snapshots; the work is done by SnapshotEditor
 //   zero.cc     zeroing and discarding by metadata
 //   resize.cc   growing, shrinking, preallocation
 #pragma once
@@ -18,6 +19,7 @@
 #include "formats/qcow2/mapping.h"
 #include "formats/qcow2/reclaim.h"
 #include "formats/qcow2/refcounts.h"
+#include "formats/qcow2/snapshot_editor.h"
 #include "formats/qcow2/writeback.h"
 #include "io/mutex.h"
 
@@ -44,6 +46,7 @@ class Qcow2Driver final : public block::TranslatingDriver {
   [[nodiscard]] Refcounts& refcounts() { return refcounts_; }
   [[nodiscard]] Mapping& mapping() { return mapping_; }
   [[nodiscard]] Reclaim& reclaim() { return reclaim_; }
+  [[nodiscard]] const SnapshotTable& snapshot_table() const { return snapshots_.table(); }
   void set_discard_no_unref(bool on) { discard_no_unref_ = on; }
 
   // Driver
@@ -68,6 +71,11 @@ class Qcow2Driver final : public block::TranslatingDriver {
   [[nodiscard]] std::string backing_format() const override {
     return image_.header().backing_format();
   }
+
+  [[nodiscard]] Result<std::vector<block::Snapshot>> snapshots() const override;
+  [[nodiscard]] io::Task<Result<void>> create_snapshot(block::Snapshot snapshot) override;
+  [[nodiscard]] io::Task<Result<void>> apply_snapshot(std::string id) override;
+  [[nodiscard]] io::Task<Result<void>> delete_snapshot(std::string id) override;
 
   // TranslatingDriver
   [[nodiscard]] uint64_t allocation_unit() const override { return image_.cluster_size(); }
@@ -111,7 +119,7 @@ class Qcow2Driver final : public block::TranslatingDriver {
     uint64_t host = 0;    // when not to be allocated
   };
 
-  [[nodiscard]] io::Task<Result<void>> protect_snapshots();
+  [[nodiscard]] io::Task<Result<void>> finish_snapshot(Result<void> result);
   [[nodiscard]] std::string describe(uint64_t host_offset) const;
   [[nodiscard]] io::Task<Result<void>> prepare_write();
 
@@ -139,9 +147,9 @@ class Qcow2Driver final : public block::TranslatingDriver {
   Reclaim reclaim_;
   Mapping mapping_;
   Writeback writeback_;
+  SnapshotEditor snapshots_;
   std::vector<Ticket> tickets_;  // a plan's ticket is an index plus one
   std::vector<uint64_t> free_tickets_;
-  uint64_t snapshot_table_length_ = 0;
   bool discard_no_unref_ = false;
 };
 

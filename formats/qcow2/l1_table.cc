@@ -1,6 +1,7 @@
 // Mapping: writing L2 and L1 tables out in order, and moving the L1 table.
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <utility>
 
 #include "base/bytes.h"
@@ -143,6 +144,30 @@ void Mapping::drop_table(uint64_t index) {
   l1_[index] = 0;
   image_.metadata().remove(offset, image_.cluster_size());
   reclaim_.queue({.host_offset = offset, .clusters = 1, .cause = FreeCause::kOther});
+}
+
+void Mapping::adopt_l1(std::vector<uint64_t> l1, uint64_t offset) {
+  assert(!dirty());
+  MetadataMap& metadata = image_.metadata();
+  metadata.remove(l1_offset_, l1_.size() * kL1EntryBytes);
+  for (uint64_t i = 0; i < l1_.size(); ++i) {
+    const uint64_t old_offset = table_offset(i);
+    if (old_offset != 0 && (i >= l1.size() || (l1[i] & kEntryOffsetMask) != old_offset)) {
+      pages_.drop_table(i);
+      metadata.remove(old_offset, image_.cluster_size());
+    }
+  }
+  l1_ = std::move(l1);
+  l1_offset_ = offset;
+  pages_.set_table_count(l1_.size());
+  if (image_.overlap_checks().active_l1) {
+    metadata.add(l1_offset_, l1_.size() * kL1EntryBytes);
+  }
+  for (uint64_t i = 0; image_.overlap_checks().active_l2 && i < l1_.size(); ++i) {
+    if (table_offset(i) != 0) {
+      metadata.add(table_offset(i), image_.cluster_size());
+    }
+  }
 }
 
 }  // namespace cairn::qcow2

@@ -78,6 +78,10 @@ class Mapping final : private TableLocator {
   // it.
   void drop_table(uint64_t l1_index);
 
+  // The header names another L1 table, with these entries; nothing is dirty. Cached entries of
+  // tables that lie where they did stay.
+  void adopt_l1(std::vector<uint64_t> l1, uint64_t offset);
+
   // The file has become shorter.
   void file_was_cut() { file_length_ = 0; }
 

@@ -310,8 +310,7 @@ io::Task<Result<void>> Refcounts::release_locked(uint64_t host_offset, uint64_t 
     if (count == 0) {
       // The image said that the cluster is free while it was in use. Nothing is lost by leaving
       // it so, and a check will tell.
-      co_return fail(EINVAL, "qcow2: cluster {} of '{}' is in use but counted as free", cluster,
-                     image_.node().name());
+      co_return std::unexpected(counted_as_free(cluster));
     }
     if (count == 1) {
       seal_locked(cluster, cluster + 1);

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "formats/qcow2/cluster_runs.h"
 #include "formats/qcow2/image.h"
 #include "formats/qcow2/page_cache.h"
 #include "io/mutex.h"
@@ -75,6 +76,34 @@ class Refcounts final : private TableLocator {
   [[nodiscard]] io::Task<Result<void>> write_out(Writeout& out);
   void finish(Writeout& out, bool success);
 
+  // Changes of many counts that show on disk all at once or not at all: blocks are copied before
+  // they change, and one header update makes a new table name the copies (refcount_shadow.cc).
+  // Between begin_shadow() and its end nothing else may use the refcounts; everything has been
+  // written out before, and the write-out lock is held.
+  //
+  // Space for the copies: host offsets of clusters that are counted once. One is enough for each
+  // block there is.
+  void begin_shadow(std::vector<uint64_t> spare);
+  // Adds one to each count; EINVAL when one is at its maximum, or free.
+  [[nodiscard]] io::Task<Result<void>> raise(ClusterRuns& runs);
+  // Takes one from each count. One that would drop to 0 stays at 1 and is noted in `gone` and
+  // `freed`, to be released when nothing on disk refers to the cluster any more. Those that are 1
+  // now are noted in `sole`.
+  struct Lowered {
+    ClusterSet sole;
+    ClusterSet gone;
+    ClusterRuns freed;
+  };
+  [[nodiscard]] io::Task<Result<void>> lower(ClusterRuns& runs, Lowered& lowered);
+  [[nodiscard]] bool shadowed() const { return !shadow_.empty(); }
+  // Writes the copies, and the table to `host_offset`, where it has room. Durable after a flush.
+  [[nodiscard]] io::Task<Result<void>> write_shadow(uint64_t host_offset);
+  // The header names the new table (true): the clusters of the old blocks, or the shadow is dropped
+  // and those of the copies are returned. What of `spare` is not used is returned as well.
+  [[nodiscard]] std::vector<uint64_t> end_shadow(bool adopted, uint64_t host_offset);
+  // How many spare clusters a shadow may need.
+  [[nodiscard]] uint64_t block_count() const;
+
   // Host offsets of the refcount blocks in use, 0 for none; and the table's own place.
   [[nodiscard]] const std::vector<uint64_t>& table() const { return table_; }
   [[nodiscard]] uint64_t table_offset() const { return table_offset_; }
@@ -113,6 +142,11 @@ class Refcounts final : private TableLocator {
   void seal_locked(uint64_t first, uint64_t end);
   Allocation taken(uint64_t cluster, uint64_t count);
   void note_freed(uint64_t cluster);
+  [[nodiscard]] io::Task<Result<void>> shadow_block(uint64_t block);
+  [[nodiscard]] io::Task<Result<PagePin>> shadow_page(uint64_t cluster);
+  [[nodiscard]] io::Task<Result<void>> relieve_shadow();
+  [[nodiscard]] Error counted_as_free(uint64_t cluster) const;
+
   // The block that counts `cluster`, made if it does not exist.
   [[nodiscard]] io::Task<Result<void>> ensure_block(uint64_t cluster);
 
@@ -125,6 +159,8 @@ class Refcounts final : private TableLocator {
   const uint64_t page_entries_;
   std::vector<uint64_t> table_;
   uint64_t table_offset_;
+  std::map<uint64_t, uint64_t> shadow_;  // table index to the place in the table on disk
+  std::vector<uint64_t> spare_;
   std::map<uint64_t, bool> unlinked_;  // table indices; true: complete
   // Clusters before this one are in use, but for those in freed_ (and, when there were too many to
   // remember, hint_ went back): a full image is searched once and not again for every cluster

@@ -1,0 +1,44 @@
+// Qcow2Driver: snapshots. No request is in flight meanwhile.
+#include <utility>
+
+#include "block/node.h"
+#include "formats/qcow2/driver.h"
+
+namespace cairn::qcow2 {
+
+Result<std::vector<block::Snapshot>> Qcow2Driver::snapshots() const {
+  return snapshots_.table().list();
+}
+
+// What has changed is on disk when the header is; freeing what the old state used can wait.
+io::Task<Result<void>> Qcow2Driver::finish_snapshot(Result<void> result) {
+  const Result<void> settled = co_await settle();
+  static_cast<void>(settled);
+  co_return result;
+}
+
+io::Task<Result<void>> Qcow2Driver::create_snapshot(block::Snapshot snapshot) {
+  Result<void> result = co_await settle();
+  if (result) {
+    result = co_await snapshots_.create(std::move(snapshot));
+  }
+  co_return co_await finish_snapshot(std::move(result));
+}
+
+io::Task<Result<void>> Qcow2Driver::apply_snapshot(std::string id) {
+  Result<void> result = co_await settle();
+  if (result) {
+    result = co_await snapshots_.apply(std::move(id));
+  }
+  co_return co_await finish_snapshot(std::move(result));
+}
+
+io::Task<Result<void>> Qcow2Driver::delete_snapshot(std::string id) {
+  Result<void> result = co_await settle();
+  if (result) {
+    result = co_await snapshots_.remove(std::move(id));
+  }
+  co_return co_await finish_snapshot(std::move(result));
+}
+
+}  // namespace cairn::qcow2
