@@ -56,8 +56,8 @@ io::Task<Result<void>> Edge::resize(uint64_t length, ResizeOptions options) {
 Result<std::vector<Snapshot>> Edge::snapshots() const { return child_->driver().snapshots(); }
 
 io::Task<Result<void>> Edge::create_snapshot(Snapshot snapshot) {
-  return Engine::snapshot(*this, {.kind = Engine::SnapshotChange::Kind::kCreate,
-                                  .snapshot = std::move(snapshot)});
+  return Engine::snapshot(
+      *this, {.kind = Engine::SnapshotChange::Kind::kCreate, .snapshot = std::move(snapshot)});
 }
 
 io::Task<Result<void>> Edge::apply_snapshot(std::string id) {

@@ -10,8 +10,8 @@
 namespace cairn::block {
 
 struct Snapshot {
-  std::string id;    // a number as a rule; the format chooses it
-  std::string name;  // need not be the only one of its kind
+  std::string id;              // a number as a rule; the format chooses it
+  std::string name;            // need not be the only one of its kind
   uint64_t vm_state_size = 0;  // bytes of a machine's state that were saved with it
   uint64_t date_seconds = 0;   // since 1970
   uint32_t date_nanoseconds = 0;
