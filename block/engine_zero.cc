@@ -27,7 +27,8 @@ struct WholeUnits {
 }  // namespace
 
 // From mappings alone: what would have to be read to know counts as not zero. Data of this node
-// does, too, whatever its child says: it can be written in place while this looks.
+// does, too, whatever its child says, and so does what lies beyond the child's end: it can be
+// written in place while this looks.
 io::Task<Result<bool>> Engine::reads_zero(Node& node, uint64_t offset, uint64_t length) {
   const uint64_t end = std::min(offset + length, node.length());
   while (offset < end) {
@@ -35,7 +36,7 @@ io::Task<Result<bool>> Engine::reads_zero(Node& node, uint64_t offset, uint64_t 
     if (!extent) {
       co_return std::unexpected(extent.error());
     }
-    if (extent->kind == Extent::Kind::kData) {
+    if (extent->kind == Extent::Kind::kData || extent->in_place) {
       co_return false;
     }
     uint64_t covered = extent->length;
