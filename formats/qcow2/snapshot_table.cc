@@ -113,8 +113,7 @@ io::Task<Result<std::vector<SnapshotEntry>>> read_snapshot_table(block::Edge& fi
     if (at + entry.length - header.snapshots_offset > kMaxSnapshotTableBytes) {
       co_return fail(EFBIG, "Snapshot table is too big");
     }
-    auto rest =
-        co_await table.read(at + kFixed, entry.extra_length + id_length + name_length);
+    auto rest = co_await table.read(at + kFixed, entry.extra_length + id_length + name_length);
     if (!rest) {
       co_return pass(rest, "Could not read snapshots: ");
     }

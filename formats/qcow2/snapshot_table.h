@@ -25,10 +25,10 @@ struct SnapshotEntry : block::Snapshot {
   static constexpr uint32_t kExtraOfVersion3 = 16;
   static constexpr uint32_t kMaxExtra = 1024;
 
-  uint64_t l1_offset = 0;   // as it stands in the table; may point anywhere
-  uint64_t l1_entries = 0;  // may be any number of 32 bits
-  uint32_t extra_length = 0;  // bytes
-  uint64_t length = 0;        // bytes of the entry with its padding
+  uint64_t l1_offset = 0;          // as it stands in the table; may point anywhere
+  uint64_t l1_entries = 0;         // may be any number of 32 bits
+  uint32_t extra_length = 0;       // bytes
+  uint64_t length = 0;             // bytes of the entry with its padding
   std::vector<std::byte> unknown;  // extra data behind the known fields
 };
 

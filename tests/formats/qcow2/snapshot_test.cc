@@ -103,28 +103,28 @@ TEST_F(SnapshotTest, ApplyingBringsBackTheSize) {
 }
 
 TEST_F(SnapshotTest, CompressedAndZeroedClustersAreKept) {
-  constexpr uint64_t kCluster = 4096;
-  Qcow2Builder builder({.cluster_bits = 12, .size = 64 * kCluster});
-  std::vector<std::byte> half(kCluster);
+  constexpr uint64_t kSmallCluster = 4096;
+  Qcow2Builder builder({.cluster_bits = 12, .size = 64 * kSmallCluster});
+  std::vector<std::byte> half(kSmallCluster);
   testing::fill_pattern(1, 0, std::span(half).first(512));
   for (uint64_t i = 0; i < 8; ++i) {
     std::ranges::fill(half, std::byte{0});
-    testing::fill_pattern(1, i * kCluster, std::span(half).first(512));
-    ASSERT_TRUE(builder.compressed(i * kCluster, half));
+    testing::fill_pattern(1, i * kSmallCluster, std::span(half).first(512));
+    ASSERT_TRUE(builder.compressed(i * kSmallCluster, half));
   }
-  builder.zero(10 * kCluster, true);
+  builder.zero(10 * kSmallCluster, true);
   start(builder);
   ASSERT_TRUE(create(image_, "s"));
-  ASSERT_TRUE(image_.write(2, 0, 32 * kCluster));
+  ASSERT_TRUE(image_.write(2, 0, 32 * kSmallCluster));
   ASSERT_TRUE(create(image_, "t"));
   ASSERT_TRUE(apply(image_, "1"));
   for (uint64_t i = 0; i < 8; ++i) {
-    EXPECT_TRUE(image_.holds(1, i * kCluster, 512));
+    EXPECT_TRUE(image_.holds(1, i * kSmallCluster, 512));
   }
-  EXPECT_TRUE(image_.holds(kZeroes, 10 * kCluster, kCluster));
+  EXPECT_TRUE(image_.holds(kZeroes, 10 * kSmallCluster, kSmallCluster));
   ASSERT_TRUE(remove(image_, "1"));
   ASSERT_TRUE(remove(image_, "2"));
-  EXPECT_TRUE(image_.holds(1, 7 * kCluster, 512));
+  EXPECT_TRUE(image_.holds(1, 7 * kSmallCluster, 512));
   close_clean();
 }
 
@@ -176,12 +176,12 @@ TEST_F(SnapshotTest, UnknownExtraDataAndTheStateOfAMachineAreKept) {
   open();
   const SnapshotEntry& kept = image_.driver().snapshot_table().entries().front();
   EXPECT_EQ(kept.unknown, unknown);
-  EXPECT_EQ(kept.info.name, "one");
-  EXPECT_EQ(kept.info.vm_state_size, one.vm_state_size);
-  EXPECT_EQ(kept.info.date_seconds, 1000u);
-  EXPECT_EQ(kept.info.date_nanoseconds, 7u);
-  EXPECT_EQ(kept.info.vm_clock_nanoseconds, one.vm_clock_nanoseconds);
-  EXPECT_EQ(kept.info.icount, 99u);
+  EXPECT_EQ(kept.name, "one");
+  EXPECT_EQ(kept.vm_state_size, one.vm_state_size);
+  EXPECT_EQ(kept.date_seconds, 1000u);
+  EXPECT_EQ(kept.date_nanoseconds, 7u);
+  EXPECT_EQ(kept.vm_clock_nanoseconds, one.vm_clock_nanoseconds);
+  EXPECT_EQ(kept.icount, 99u);
   close_clean();
 }
 
@@ -222,8 +222,8 @@ TEST_F(SnapshotTest, DeletingFreesWhatItAloneUsed) {
 }
 
 // An image with two snapshots, and a disk that shares something with each of them.
-constexpr uint64_t kCluster = 512;
-constexpr uint64_t kDisk = 150 * kCluster;
+constexpr uint64_t kSmallCluster = 512;
+constexpr uint64_t kDisk = 150 * kSmallCluster;
 
 void prepare(ImageWorld& image, uint32_t refcount_order, uint32_t version) {
   Qcow2Builder builder(
@@ -365,21 +365,21 @@ TEST(SnapshotSeries, EveryWidthOfCountsServes) {
 // Small caches have pages written out, and read again, in the middle of an operation.
 TEST(SnapshotSeries, CachesMayBeSmallerThanWhatChanges) {
   ImageWorld image;
-  Qcow2Builder builder({.cluster_bits = 9, .size = 4000 * kCluster});
+  Qcow2Builder builder({.cluster_bits = 9, .size = 4000 * kSmallCluster});
   image.world().add("image", builder.finish());
   image.options().l2_cache_size = 2048;
   image.options().refcount_cache_size = 1024;
   ASSERT_TRUE(image.open());
-  ASSERT_TRUE(image.write(1, 0, 4000 * kCluster));
+  ASSERT_TRUE(image.write(1, 0, 4000 * kSmallCluster));
   ASSERT_TRUE(create(image, "s"));
-  ASSERT_TRUE(image.write(2, 1000 * kCluster, 1000 * kCluster));
+  ASSERT_TRUE(image.write(2, 1000 * kSmallCluster, 1000 * kSmallCluster));
   ASSERT_TRUE(create(image, "t"));
   ASSERT_TRUE(apply(image, "1"));
-  EXPECT_TRUE(image.holds(1, 0, 4000 * kCluster));
+  EXPECT_TRUE(image.holds(1, 0, 4000 * kSmallCluster));
   ASSERT_TRUE(remove(image, "1"));
   ASSERT_TRUE(apply(image, "2"));
-  EXPECT_TRUE(image.holds(2, 1000 * kCluster, 1000 * kCluster));
-  EXPECT_TRUE(image.holds(1, 2000 * kCluster, 2000 * kCluster));
+  EXPECT_TRUE(image.holds(2, 1000 * kSmallCluster, 1000 * kSmallCluster));
+  EXPECT_TRUE(image.holds(1, 2000 * kSmallCluster, 2000 * kSmallCluster));
   ASSERT_TRUE(image.close());
   expect_sound(image, 0);
   EXPECT_EQ(image.verify().leaks, 0u);
