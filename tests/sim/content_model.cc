@@ -63,16 +63,22 @@ void ContentModel::add_entries(uint64_t start, uint64_t end, WriteNumber number,
 void ContentModel::add_backing(uint64_t start, uint64_t end, const Entry& prototype) {
   const uint64_t backing_end = std::clamp(backing_ ? backing_->length_ : 0, start, end);
   if (backing_end > start) {
-    auto it = std::prev(backing_->segments_.upper_bound(start));
-    for (; it != backing_->segments_.end() && it->first < backing_end; ++it) {
-      const auto next = std::next(it);
-      const uint64_t stop = next == backing_->segments_.end() ? backing_->end_ : next->first;
-      assert(it->second.entries.size() == 1);
-      add_entries(std::max(start, it->first), std::min(stop, backing_end),
-                  it->second.entries.front().number, prototype);
-    }
+    add_from(*backing_, start, backing_end, prototype);
   }
   add_entries(backing_end, end, kZeroes, prototype);
+}
+
+// Every value that the other disk may hold there.
+void ContentModel::add_from(const ContentModel& other, uint64_t start, uint64_t end,
+                            const Entry& prototype) {
+  auto it = std::prev(other.segments_.upper_bound(start));
+  for (; it != other.segments_.end() && it->first < end; ++it) {
+    const auto next = std::next(it);
+    const uint64_t stop = next == other.segments_.end() ? other.end_ : next->first;
+    for (const Entry& entry : it->second.entries) {
+      add_entries(std::max(start, it->first), std::min(stop, end), entry.number, prototype);
+    }
+  }
 }
 
 ContentModel::Handle ContentModel::begin_change(uint64_t offset, uint64_t length, Values values) {
@@ -152,6 +158,48 @@ void ContentModel::end_resize(bool succeeded, bool changed) {
     // The image may have either length if the power goes now.
     lengths_.push_back({length, kNever});
   }
+}
+
+ContentModel ContentModel::copy(Handle read) {
+  assert(!resizing_to_);
+  const Tick since = reads_.at(read);
+  ContentModel other(length_, backing_);
+  other.segments_ = segments_;
+  other.end_ = end_;
+  for (auto& [start, segment] : other.segments_) {
+    std::erase_if(segment.entries, [since](const Entry& e) { return e.superseded < since; });
+    for (Entry& entry : segment.entries) {
+      entry = {.number = entry.number};
+    }
+    segment.last_change = 0;
+  }
+  reads_.erase(read);
+  return other;
+}
+
+void ContentModel::begin_replace(const ContentModel& state) {
+  resizing_to_ = state.length_;
+  const auto replace = [&](uint64_t start, uint64_t end, bool advice) {
+    const Handle handle = begin_change(start, end - start, {.advice = advice});
+    add_from(state, start, std::min(end, state.end_),
+             {.change = handle, .start = handle, .end = kNever});
+    return handle;
+  };
+  resize_change_ = replace(0, state.length_, false);
+  // What lies beyond the end may show when a later resize fails.
+  beyond_change_ = replace(state.length_, std::max(end_, state.end_), true);
+}
+
+void ContentModel::end_replace(bool succeeded, bool changed) {
+  end_change(resize_change_, succeeded, succeeded);
+  end_change(beyond_change_, succeeded);
+  const uint64_t length = *std::exchange(resizing_to_, std::nullopt);
+  if (succeeded) {
+    lengths_.clear();
+  } else {
+    lengths_.push_back({changed ? length_ : length, kNever});
+  }
+  length_ = changed ? length : length_;
 }
 
 void ContentModel::power_cut() {

@@ -62,6 +62,14 @@ class ContentModel {
   void end_resize(bool succeeded, bool changed);
   void end_resize(bool succeeded) { end_resize(succeeded, succeeded); }
 
+  // A second disk that holds what this one did at some moment since the read began, and durably so.
+  // No resize is on.
+  [[nodiscard]] ContentModel copy(Handle read);
+  // The whole disk, its length included, becomes what `state` holds. Runs alone, as a resize does,
+  // and is durable when it succeeds.
+  void begin_replace(const ContentModel& state);
+  void end_replace(bool succeeded, bool changed);
+
   // Everything stops where it is: no handle is good any more, and the values above are what the
   // disk may hold now.
   void power_cut();
@@ -109,6 +117,7 @@ class ContentModel {
   void extend(uint64_t end);
   void add_entries(uint64_t start, uint64_t end, WriteNumber number, const Entry& prototype);
   void add_backing(uint64_t start, uint64_t end, const Entry& prototype);
+  void add_from(const ContentModel& other, uint64_t start, uint64_t end, const Entry& prototype);
   void collect(Segment& segment) const;
   [[nodiscard]] std::string complain(uint64_t offset, std::span<const std::byte> data,
                                      const Segment& segment, Tick since) const;
@@ -129,6 +138,7 @@ class ContentModel {
   std::vector<LengthEntry> lengths_;  // but for the current one
   std::optional<uint64_t> resizing_to_;
   Handle resize_change_ = 0;
+  Handle beyond_change_ = 0;
   Tick now_ = 1;
 };
 

@@ -200,5 +200,36 @@ TEST_F(ContentModelTest, UnwrittenRangesHoldTheBackingContent) {
   EXPECT_FALSE(top.end_read(top.begin_read(), 0, pattern(1)));
 }
 
+TEST_F(ContentModelTest, ACopyHoldsWhatWasThereWhileItWasMade) {
+  write(1);
+  write(2);
+  const auto read = model_.begin_read();
+  const auto change = model_.begin_change(512, 512, {.number = 3});
+  ContentModel copy = model_.copy(read);
+  model_.end_change(change, true);
+  write(4);
+  EXPECT_FALSE(ContentModel(copy).settle(0, pattern(2)));
+  EXPECT_TRUE(ContentModel(copy).settle(0, pattern(1)));
+  EXPECT_TRUE(ContentModel(copy).settle(0, pattern(4)));
+  EXPECT_FALSE(ContentModel(copy).settle(512, pattern(3, 512)));
+  EXPECT_FALSE(ContentModel(copy).settle(512, pattern(kZeroes, 512)));
+}
+
+TEST_F(ContentModelTest, ReplacingIsDurableAndBringsTheLengthBack) {
+  write(1);
+  const ContentModel copy = model_.copy(model_.begin_read());
+  model_.begin_resize(2 * kLength, {.number = kZeroes});
+  model_.end_resize(true);
+  write(2);
+  flush();
+  model_.begin_replace(copy);
+  EXPECT_TRUE(survives(1));
+  EXPECT_TRUE(survives(2));
+  model_.end_replace(true, true);
+  EXPECT_EQ(model_.length(), kLength);
+  EXPECT_TRUE(reads(1));
+  EXPECT_FALSE(survives(2));
+}
+
 }  // namespace
 }  // namespace cairn::testing

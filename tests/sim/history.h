@@ -8,8 +8,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,6 +22,7 @@
 #include "io/task_group.h"
 #include "tests/sim/content_model.h"
 #include "tests/sim/plan.h"
+#include "tests/support/qcow2_verifier.h"
 #include "tests/support/simulated_world.h"
 
 namespace cairn::testing {
@@ -66,6 +70,7 @@ class History {
   Range draw_range();
   Range draw_clusters();
   void start_operation(io::TaskGroup& group);
+  void start_resize(io::TaskGroup& group);
   io::Task<void> do_read(Range range);
   io::Task<void> do_write(Range range, WriteNumber number, bool fua);
   io::Task<void> do_compressed_write(Range range, WriteNumber number);
@@ -74,12 +79,20 @@ class History {
   io::Task<void> do_flush();
   io::Task<void> do_status(Range range);
   io::Task<void> do_resize(uint64_t length);
+  // snapshots.cc
+  void start_snapshot(io::TaskGroup& group);
+  io::Task<void> create_snapshot(std::string name);
+  io::Task<void> apply_snapshot(std::string name);
+  io::Task<void> delete_snapshot(std::string name);
+  [[nodiscard]] std::string snapshot_id(const std::string& name) const;
   // Notes the end of an operation and judges its error.
   void ended(std::string_view what, Range range, const Result<void>& result);
 
   // inspection.cc: what is found afterwards.
   io::Task<void> inspect(const Round& round);
   void inspect_bytes(bool clean);
+  void inspect_snapshots(const Qcow2Verifier& verifier);
+  [[nodiscard]] std::function<void(uint64_t, std::span<std::byte>)> backing_reader() const;
   io::Task<void> inspect_by_engine();
   void inspect_by_qemu();
   void save_images(const std::string& directory);
@@ -98,7 +111,13 @@ class History {
   WriteNumber next_number_ = 1;
   // Operations stay below this; less than the length while a resize is on.
   uint64_t limit_ = 0;
-  bool resizing_ = false;
+  bool resizing_ = false;  // or a snapshot is made, applied or deleted
+  struct Snapshot {
+    ContentModel content;
+    bool certain = true;  // false: it may be there or not
+  };
+  std::map<std::string, Snapshot> snapshots_;  // by name, of which each is used once
+  unsigned next_snapshot_ = 1;
   uint64_t faults_before_ = 0;
   bool failed_ = false;  // some operation of this round has failed
   uint64_t leaks_ = 0;   // known from earlier rounds

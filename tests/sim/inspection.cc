@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -60,18 +61,11 @@ void History::inspect_bytes(bool clean) {
     leaks_ = report.leaks;
     leaks_in_file_ = report.leaks_in_file;
     guest.resize(verifier.guest_size());
-    const ContentModel* below = below_.empty() ? nullptr : below_.back().get();
-    const auto backing = [below](uint64_t offset, std::span<std::byte> out) {
-      std::ranges::fill(out, std::byte{0});
-      if (below != nullptr && offset < below->length()) {
-        below->expected(offset,
-                        out.first(std::min<uint64_t>(out.size(), below->length() - offset)));
-      }
-    };
-    if (const auto read = verifier.read(0, guest, backing); !read) {
+    if (const auto read = verifier.read(0, guest, backing_reader()); !read) {
       find(fmt::format("the image can not be read: {}", read.error().message()));
       return;
     }
+    inspect_snapshots(verifier);
   }
   if (!model_->settle_length(guest.size())) {
     find(fmt::format("the length is {}, which it never was", guest.size()));
@@ -79,6 +73,46 @@ void History::inspect_bytes(bool clean) {
   }
   if (const auto wrong = model_->settle(0, guest)) {
     find(fmt::format("after the round, {}", *wrong));
+  }
+}
+
+std::function<void(uint64_t, std::span<std::byte>)> History::backing_reader() const {
+  const ContentModel* below = below_.empty() ? nullptr : below_.back().get();
+  return [below](uint64_t offset, std::span<std::byte> out) {
+    std::ranges::fill(out, std::byte{0});
+    if (below != nullptr && offset < below->length()) {
+      below->expected(offset, out.first(std::min<uint64_t>(out.size(), below->length() - offset)));
+    }
+  };
+}
+
+// Those that there must be are there, no others, and each holds what the disk held then.
+void History::inspect_snapshots(const Qcow2Verifier& verifier) {
+  std::map<std::string, Snapshot> expected = std::exchange(snapshots_, {});
+  for (const Qcow2Verifier::Snapshot& snapshot : verifier.snapshots()) {
+    auto known = expected.extract(snapshot.name);
+    if (known.empty()) {
+      find(fmt::format("snapshot '{}' should not be there", snapshot.name));
+      return;
+    }
+    Snapshot& kept = known.mapped();
+    std::vector<std::byte> content(snapshot.size);
+    const auto read = verifier.read(snapshot, 0, content, backing_reader());
+    if (!read) {
+      find(fmt::format("snapshot '{}': {}", snapshot.name, read.error().message()));
+    } else if (!kept.content.settle_length(snapshot.size)) {
+      find(fmt::format("snapshot '{}' has {} bytes, not {}", snapshot.name, snapshot.size,
+                       kept.content.length()));
+    } else if (const auto wrong = kept.content.settle(0, content)) {
+      find(fmt::format("snapshot '{}': {}", snapshot.name, *wrong));
+    }
+    kept.certain = true;
+    snapshots_.insert(std::move(known));
+  }
+  for (const auto& [name, snapshot] : expected) {
+    if (snapshot.certain) {
+      find(fmt::format("snapshot '{}' is lost", name));
+    }
   }
 }
 

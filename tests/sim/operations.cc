@@ -76,10 +76,10 @@ History::Range History::draw_clusters() {
 void History::start_operation(io::TaskGroup& group) {
   ++result_.operations;
   const Plan::Weights& w = plan_.weights;
-  const unsigned weights[] = {w.read,  w.write,  w.zero,   w.discard,
-                              w.flush, w.status, w.resize, w.compressed};
+  const unsigned weights[] = {w.read,   w.write,  w.zero,       w.discard, w.flush,
+                              w.status, w.resize, w.compressed, w.snapshot};
   const std::size_t kind = random_.weighted(weights);
-  if (limit_ == 0 && kind != 6) {
+  if (limit_ == 0 && kind != 6 && kind != 8) {
     return;
   }
   switch (kind) {
@@ -110,17 +110,25 @@ void History::start_operation(io::TaskGroup& group) {
         group.spawn(do_compressed_write(draw_clusters(), next_number_++));
       }
       break;
+    case 8:
+      start_snapshot(group);
+      break;
     default:
-      if (!resizing_) {
-        const uint64_t most = plan_.shape.cluster_bits >= 16 && plan_.format == Plan::Format::kQcow2
-                                  ? plan_.size + 4 * plan_.shape.cluster_size()
-                                  : 3 * plan_.size;
-        const uint64_t grain = plan_.format == Plan::Format::kRaw
-                                   ? std::max(512U, plan_.traits.limits.request_alignment)
-                                   : 512;
-        group.spawn(do_resize(align_up(512 * random_.between(1, most / 512), grain)));
-      }
+      start_resize(group);
   }
+}
+
+void History::start_resize(io::TaskGroup& group) {
+  if (resizing_) {
+    return;
+  }
+  const uint64_t most = plan_.shape.cluster_bits >= 16 && plan_.format == Plan::Format::kQcow2
+                            ? plan_.size + 4 * plan_.shape.cluster_size()
+                            : 3 * plan_.size;
+  const uint64_t grain = plan_.format == Plan::Format::kRaw
+                             ? std::max(512U, plan_.traits.limits.request_alignment)
+                             : 512;
+  group.spawn(do_resize(align_up(512 * random_.between(1, most / 512), grain)));
 }
 
 void History::ended(std::string_view what, Range range, const Result<void>& result) {
@@ -169,6 +177,7 @@ io::Task<void> History::do_write(Range range, WriteNumber number, bool fua) {
 // Patterns do not compress: each cluster gets one in its first part alone.
 io::Task<void> History::do_compressed_write(Range range, WriteNumber number) {
   Memory memory(random_, range.length);
+  world_.note("start of compressed write", range.offset, range.length);
   const uint64_t size = plan_.shape.cluster_size();
   const uint64_t share = random_.between(1, size);
   std::vector<ContentModel::Handle> handles;
@@ -199,6 +208,7 @@ io::Task<void> History::do_compressed_write(Range range, WriteNumber number) {
 }
 
 io::Task<void> History::do_zero(Range range, block::ZeroFlags flags) {
+  world_.note("start of zero", range.offset, range.length);
   const auto handle = model_->begin_change(range.offset, range.length, {.number = kZeroes});
   const Result<void> result = co_await root_->write_zeroes(range.offset, range.length, flags);
   if (!result && flags.no_fallback && result.error().code() == ENOTSUP) {
@@ -212,6 +222,7 @@ io::Task<void> History::do_zero(Range range, block::ZeroFlags flags) {
 }
 
 io::Task<void> History::do_discard(Range range) {
+  world_.note("start of discard", range.offset, range.length);
   const auto handle = model_->begin_change(
       range.offset, range.length, {.number = kZeroes, .backing = !below_.empty(), .advice = true});
   const Result<void> result = co_await root_->discard(range.offset, range.length);

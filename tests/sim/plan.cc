@@ -92,7 +92,7 @@ Round draw_round(const SimOptions& options, Random& random, const Plan& plan) {
 }
 
 void draw_weights(Plan::Weights& weights, Random& random) {
-  switch (random.below(5)) {
+  switch (random.below(6)) {
     case 0:  // much comes and goes, and what went may be used again after every flush
       weights = {.read = 30,
                  .write = 30,
@@ -101,7 +101,8 @@ void draw_weights(Plan::Weights& weights, Random& random) {
                  .flush = 20,
                  .status = 2,
                  .resize = 0,
-                 .compressed = 10};
+                 .compressed = 10,
+                 .snapshot = 2};
       break;
     case 1:  // nothing but writes and flushes
       weights = {.read = 10,
@@ -111,10 +112,14 @@ void draw_weights(Plan::Weights& weights, Random& random) {
                  .flush = 10,
                  .status = 0,
                  .resize = 0,
-                 .compressed = 0};
+                 .compressed = 0,
+                 .snapshot = 0};
       break;
     case 2:
       weights.resize = 8;
+      break;
+    case 3:
+      weights.snapshot = 15;
       break;
     default:
       break;

@@ -67,6 +67,7 @@ struct Plan {
     unsigned status = 5;
     unsigned resize = 2;
     unsigned compressed = 5;
+    unsigned snapshot = 2;
   } weights;
   std::vector<Round> rounds;
 

@@ -232,9 +232,16 @@ void Qcow2Verifier::walk_snapshots() {
   for (uint64_t i = 0; i < snapshots_; ++i) {
     const auto l1_offset = field<uint64_t>(offset);
     const auto l1_entries = field<uint32_t>(offset + 8);
-    const uint64_t length = 40 + field<uint32_t>(offset + 36) + field<uint16_t>(offset + 12) +
-                            field<uint16_t>(offset + 14);
+    const uint64_t extra = field<uint32_t>(offset + 36);
+    const uint64_t id_length = field<uint16_t>(offset + 12);
+    const uint64_t name_length = field<uint16_t>(offset + 14);
+    const uint64_t length = 40 + extra + id_length + name_length;
     walk_l1(l1_offset, l1_entries, false, fmt::format("snapshot {}", i));
+    const std::vector<std::byte> name = image_.read(offset + 40 + extra + id_length, name_length);
+    snapshot_list_.push_back({.name = {reinterpret_cast<const char*>(name.data()), name.size()},
+                              .size = extra >= 16 ? field<uint64_t>(offset + 48) : size_,
+                              .l1_offset = l1_offset,
+                              .l1_entries = l1_entries});
     offset += align_up(length, 8);
   }
   refer(snapshots_offset_, offset - snapshots_offset_, Use::kSnapshots, "header");
@@ -266,6 +273,7 @@ Qcow2Verifier::Report Qcow2Verifier::verify() {
   report_ = {};
   references_.clear();
   refcounts_.clear();
+  snapshot_list_.clear();
   size_ = 0;
   if (!read_header()) {
     return report_;
@@ -314,16 +322,16 @@ Result<void> Qcow2Verifier::inflate(uint64_t entry, std::span<std::byte> cluster
   return whole ? Result<void>() : fail(EIO, "deflate data is damaged");
 }
 
-Result<void> Qcow2Verifier::read(uint64_t offset, std::span<std::byte> out,
-                                 const BackingReader& backing) const {
+Result<void> Qcow2Verifier::read_by(uint64_t l1_offset, uint64_t l1_entries, uint64_t offset,
+                                    std::span<std::byte> out, const BackingReader& backing) const {
   std::vector<std::byte> unit(cluster_size_);
   while (!out.empty()) {
     const uint64_t index = offset >> cluster_bits_;
     const uint64_t within = offset & (cluster_size_ - 1);
     const auto part = out.first(std::min<uint64_t>(cluster_size_ - within, out.size()));
     const uint64_t per_table = cluster_size_ / 8;
-    const uint64_t table = index / per_table < l1_entries_
-                               ? field<uint64_t>(l1_offset_ + index / per_table * 8) & kOffsetMask
+    const uint64_t table = index / per_table < l1_entries
+                               ? field<uint64_t>(l1_offset + index / per_table * 8) & kOffsetMask
                                : 0;
     const uint64_t entry = table == 0 ? 0 : field<uint64_t>(table + index % per_table * 8);
     if ((entry & kCompressedFlag) != 0) {

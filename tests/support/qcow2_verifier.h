@@ -41,7 +41,22 @@ class Qcow2Verifier {
   // Guest content by the tables alone, after verify(); EIO for a piece that can not be decoded. An
   // empty `backing` stands for zeroes.
   [[nodiscard]] Result<void> read(uint64_t offset, std::span<std::byte> out,
-                                  const BackingReader& backing) const;
+                                  const BackingReader& backing) const {
+    return read_by(l1_offset_, l1_entries_, offset, out, backing);
+  }
+
+  struct Snapshot {
+    std::string name;
+    uint64_t size = 0;  // of the disk then, in bytes
+    uint64_t l1_offset = 0;
+    uint64_t l1_entries = 0;
+  };
+  // After verify().
+  [[nodiscard]] const std::vector<Snapshot>& snapshots() const { return snapshot_list_; }
+  [[nodiscard]] Result<void> read(const Snapshot& snapshot, uint64_t offset,
+                                  std::span<std::byte> out, const BackingReader& backing) const {
+    return read_by(snapshot.l1_offset, snapshot.l1_entries, offset, out, backing);
+  }
 
  private:
   enum class Use : uint8_t {
@@ -72,6 +87,8 @@ class Qcow2Verifier {
   void leaked(uint64_t cluster);
   void check_copied(uint64_t offset, bool copied, const std::string& where);
   [[nodiscard]] uint64_t refcount(uint64_t cluster) const;
+  [[nodiscard]] Result<void> read_by(uint64_t l1_offset, uint64_t l1_entries, uint64_t offset,
+                                     std::span<std::byte> out, const BackingReader& backing) const;
   [[nodiscard]] Result<void> inflate(uint64_t entry, std::span<std::byte> cluster) const;
 
   template <typename T>
@@ -81,6 +98,7 @@ class Qcow2Verifier {
 
   const SparseBytes& image_;
   Report report_;
+  std::vector<Snapshot> snapshot_list_;
   int version_ = 0;
   unsigned cluster_bits_ = 0;
   uint64_t cluster_size_ = 0;
