@@ -33,6 +33,7 @@ struct ImageInfoSpecific;
 
 namespace cairn::block {
 
+class BitmapStore;
 class Codec;
 class Edge;
 class Node;
@@ -143,6 +144,9 @@ class Driver {
   // Makes the current state, length() included, what it was then; the snapshot stays.
   [[nodiscard]] virtual io::Task<Result<void>> apply_snapshot(std::string id);
   [[nodiscard]] virtual io::Task<Result<void>> delete_snapshot(std::string id);
+
+  // Where the image keeps dirty bitmaps; null when it can not.
+  [[nodiscard]] virtual BitmapStore* bitmap_store() { return nullptr; }
 
   // Format-specific part of `info`; null when there is none.
   [[nodiscard]] virtual io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>>

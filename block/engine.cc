@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "base/bytes.h"
+#include "block/dirty_bitmap.h"
 #include "block/graph.h"
 #include "block/request_scope.h"
 #include "io/wait_in.h"
@@ -58,12 +59,21 @@ Node* Engine::plain_leaf(const Extent& extent, const io::IoVector& data) {
     return nullptr;
   }
   Node& child = *extent.child->child_;
-  const bool direct = child.request_ != nullptr && fits(child, extent.host_offset, data) &&
+  const bool direct = child.request_ != nullptr && !child.observed() &&
+                      fits(child, extent.host_offset, data) &&
                       extent.host_offset + extent.length <= child.length();
   return direct ? &child : nullptr;
 }
 
+// A request may change, or has changed, a range: see dirty_bitmap.h for why both are marked.
+void Engine::mark_bitmaps(Node& node, uint64_t offset, uint64_t length) {
+  if (node.bitmaps_ != nullptr) {
+    node.bitmaps_->mark(offset, length, node.length());
+  }
+}
+
 void Engine::account_write(Node& node, uint64_t offset, uint64_t length) {
+  mark_bitmaps(node, offset, length);
   ++node.writes_completed_;
   ++node.statistics_.write_operations;
   node.statistics_.write_bytes += length;
@@ -123,6 +133,7 @@ Engine::Outcome Engine::write(Edge& edge, uint64_t offset, io::IoVector data, Wr
     co_return co_await write_zeroes(edge, offset, length, zero_flags);
   }
   const RequestScope scope(node);
+  mark_bitmaps(node, offset, length);
   Result<void> result;
   if (flags.compressed) {
     result = co_await write_compressed(node, offset, std::move(data), flags);
@@ -169,6 +180,7 @@ Engine::Outcome Engine::write_zeroes(Edge& edge, uint64_t offset, uint64_t lengt
   Node& node = *edge.child_;
   flags.may_unmap = flags.may_unmap && node.options_.discard_unmap;
   const RequestScope scope(node);
+  mark_bitmaps(node, offset, length);
   Result<void> result;
   if (node.translating_ != nullptr) {
     result = co_await zero_translated(node, offset, length, flags);
@@ -197,12 +209,14 @@ Engine::Outcome Engine::discard(Edge& edge, uint64_t offset, uint64_t length) {
     co_return Result<void>{};
   }
   const RequestScope scope(node);
+  mark_bitmaps(node, offset, length);
   Result<void> result;
   if (node.translating_ != nullptr) {
     result = co_await discard_translated(node, offset, length);
   } else {
     result = co_await discard_leaf(node, offset, length);
   }
+  mark_bitmaps(node, offset, length);
   ++node.writes_completed_;
   ++node.statistics_.unmap_operations;
   node.statistics_.unmap_bytes += length;

@@ -63,6 +63,7 @@ class Engine {
   static Result<void> check_writable(const Edge& edge, PermissionSet::Bit needed);
   static bool must_wait(const Edge& edge);
   static Node* plain_leaf(const Extent& extent, const io::IoVector& data);
+  static void mark_bitmaps(Node& node, uint64_t offset, uint64_t length);
   static void account_write(Node& node, uint64_t offset, uint64_t length);
   static Outcome flush_node(Node& node);
   static Outcome resize_node(Node& node, uint64_t length, ResizeOptions options);

@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include "base/bytes.h"
+#include "block/dirty_bitmap.h"
 #include "block/engine.h"
 #include "block/graph.h"
 #include "block/request_scope.h"
@@ -40,6 +41,9 @@ Engine::Outcome Engine::resize_node(Node& node, uint64_t length, ResizeOptions o
   Result<void> result = co_await node.driver_->resize(length, options);
   ++node.writes_completed_;
   node.limits_ = node.driver_->limits();
+  if (node.bitmaps_ != nullptr) {
+    node.bitmaps_->resize(node.length());
+  }
   if (!result || node.translating_ == nullptr || node.length() <= old_length) {
     co_return result;
   }
@@ -55,6 +59,9 @@ Engine::Outcome Engine::resize_node(Node& node, uint64_t length, ResizeOptions o
   if (!result) {
     // What can not be cleared must not be shown.
     const Result<void> restored = co_await node.driver_->resize(old_length, ResizeOptions{});
+    if (node.bitmaps_ != nullptr) {
+      node.bitmaps_->resize(node.length());
+    }
     if (!restored) {
       co_return pass(result, "The image has its new size, but the new space is not zeroed: ");
     }

@@ -1,5 +1,8 @@
 // Changing the snapshots inside an image. As a resize it runs alone: a snapshot makes clusters
 // shared that requests on their way still write in place.
+#include <cerrno>
+
+#include "block/dirty_bitmap.h"
 #include "block/engine.h"
 #include "block/graph.h"
 
@@ -34,6 +37,10 @@ Engine::Outcome Engine::snapshot_node(Node& node, SnapshotChange change) {
       result = co_await node.driver_->create_snapshot(std::move(change.snapshot));
       break;
     case SnapshotChange::Kind::kApply:
+      // What changes then no bitmap could tell.
+      if (node.bitmaps_ != nullptr && !node.bitmaps_->empty()) {
+        co_return fail(EBUSY, "Device has active dirty bitmaps");
+      }
       result = co_await node.driver_->apply_snapshot(std::move(change.snapshot.id));
       break;
     case SnapshotChange::Kind::kDelete:

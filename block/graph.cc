@@ -5,6 +5,7 @@
 #include <cassert>
 #include <cctype>
 #include <cerrno>
+#include <cstdio>
 
 #include "block/engine.h"
 #include "io/wait_in.h"
@@ -148,6 +149,14 @@ void Graph::drain_end() {
   assert(drains_ > 0);
   if (--drains_ == 0) {
     drain_waiters_.wake_all();
+  }
+}
+
+void Graph::report_warning(std::string_view message, std::string_view advice) const {
+  if (on_warning_) {
+    on_warning_(message, advice);
+  } else {
+    fmt::print(stderr, "warning: {}\n{}\n", message, advice);
   }
 }
 

@@ -122,6 +122,12 @@ class Graph {
     }
   }
 
+  // Who is to hear of what is odd about an image that is opened all the same, and what to do about
+  // it; standard error by default.
+  using WarningCallback = std::function<void(std::string_view message, std::string_view advice)>;
+  void set_on_warning(WarningCallback callback) { on_warning_ = std::move(callback); }
+  void report_warning(std::string_view message, std::string_view advice) const;
+
   // Held while a root edge's node is resized or its snapshots change: one at a time.
   [[nodiscard]] io::AsyncMutex& resizes() { return resizes_; }
 
@@ -160,6 +166,7 @@ class Graph {
   io::WaiterList drain_waiters_;
   io::AsyncMutex resizes_;
   std::function<void(const Corruption&)> on_corruption_;
+  WarningCallback on_warning_;
 };
 
 // What a driver's open() works with: attaching children and asking how the node is opened.

@@ -4,6 +4,7 @@
 #include <cassert>
 
 #include "base/bytes.h"
+#include "block/dirty_bitmap.h"
 #include "block/engine.h"
 #include "block/graph.h"
 
@@ -129,6 +130,21 @@ void Node::set_driver(std::unique_ptr<Driver> driver) {
   translating_ = driver_->as_translating();
   request_ = driver_->as_request();
   limits_ = driver_->limits();
+}
+
+DirtyBitmap& Node::add_bitmap(std::unique_ptr<DirtyBitmap> bitmap) {
+  if (bitmaps_ == nullptr) {
+    bitmaps_ = std::make_unique<DirtyBitmaps>();
+  }
+  ++observers_;
+  return bitmaps_->add(std::move(bitmap));
+}
+
+void Node::remove_bitmap(std::string_view name) {
+  if (bitmaps_ != nullptr && bitmaps_->find(name) != nullptr) {
+    bitmaps_->remove(name);
+    --observers_;
+  }
 }
 
 uint64_t Node::length() const { return align_up(driver_->length(), 512); }

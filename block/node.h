@@ -31,6 +31,8 @@
 
 namespace cairn::block {
 
+class DirtyBitmap;
+class DirtyBitmaps;
 class Graph;
 class Node;
 
@@ -157,6 +159,12 @@ class Node : public std::enable_shared_from_this<Node> {
   // job): the engine must not pass it over.
   [[nodiscard]] bool observed() const { return observers_ != 0; }
 
+  // The dirty bitmaps of this node; null when it never had any. Adding and removing them is a
+  // matter of memory alone: see dirty_bitmap_ops.h for what commands do.
+  [[nodiscard]] DirtyBitmaps* bitmaps() const { return bitmaps_.get(); }
+  DirtyBitmap& add_bitmap(std::unique_ptr<DirtyBitmap> bitmap);
+  void remove_bitmap(std::string_view name);
+
   [[nodiscard]] EpochTracker& epochs() { return epochs_; }
   [[nodiscard]] const Statistics& statistics() const { return statistics_; }
   [[nodiscard]] uint64_t requests_in_flight() const { return in_flight_; }
@@ -191,6 +199,7 @@ class Node : public std::enable_shared_from_this<Node> {
   io::RangeLock alignment_;    // read-modify-write of unaligned requests, in bytes
   UnitCache units_;
   Statistics statistics_;
+  std::unique_ptr<DirtyBitmaps> bitmaps_;
   uint64_t in_flight_ = 0;
   uint64_t writes_completed_ = 0;  // a flush is needed when it has moved since the last one
   uint64_t writes_flushed_ = 0;

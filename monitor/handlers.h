@@ -49,6 +49,29 @@ HandlerResult<commands::BlockdevDel> handle(Services& services, commands::Blockd
 HandlerResult<commands::BlockResize> handle(Services& services, commands::BlockResize,
                                             schema::BlockResizeArguments arguments);
 
+// bitmap_handlers.cc
+HandlerResult<commands::BlockDirtyBitmapAdd> handle(Services& services,
+                                                    commands::BlockDirtyBitmapAdd,
+                                                    schema::BlockDirtyBitmapAdd arguments);
+HandlerResult<commands::BlockDirtyBitmapRemove> handle(Services& services,
+                                                       commands::BlockDirtyBitmapRemove,
+                                                       schema::BlockDirtyBitmap arguments);
+HandlerResult<commands::BlockDirtyBitmapClear> handle(Services& services,
+                                                      commands::BlockDirtyBitmapClear,
+                                                      schema::BlockDirtyBitmap arguments);
+HandlerResult<commands::BlockDirtyBitmapEnable> handle(Services& services,
+                                                       commands::BlockDirtyBitmapEnable,
+                                                       schema::BlockDirtyBitmap arguments);
+HandlerResult<commands::BlockDirtyBitmapDisable> handle(Services& services,
+                                                        commands::BlockDirtyBitmapDisable,
+                                                        schema::BlockDirtyBitmap arguments);
+HandlerResult<commands::BlockDirtyBitmapMerge> handle(Services& services,
+                                                      commands::BlockDirtyBitmapMerge,
+                                                      schema::BlockDirtyBitmapMerge arguments);
+HandlerResult<commands::XDebugBlockDirtyBitmapSha256> handle(Services& services,
+                                                             commands::XDebugBlockDirtyBitmapSha256,
+                                                             schema::BlockDirtyBitmap arguments);
+
 // export_handlers.cc
 HandlerResult<commands::NbdServerStart> handle(Services& services, commands::NbdServerStart,
                                                schema::NbdServerOptionsLegacy options);

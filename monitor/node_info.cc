@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "block/dirty_bitmap.h"
 #include "block/node_info.h"
 
 namespace cairn::monitor {
@@ -42,6 +43,20 @@ std::vector<schema::BlockPermission> permission_list(block::PermissionSet set) {
   return result;
 }
 
+schema::BlockDirtyInfo describe_bitmap(const block::DirtyBitmap& bitmap) {
+  schema::BlockDirtyInfo info;
+  info.name = bitmap.name();
+  info.count = static_cast<int64_t>(bitmap.count());
+  info.granularity = bitmap.granularity();
+  info.recording = bitmap.recording();
+  info.busy = bitmap.busy();
+  info.persistent = bitmap.persistent();
+  if (bitmap.inconsistent()) {
+    info.inconsistent = true;
+  }
+  return info;
+}
+
 int64_t as_signed(uint64_t count) { return static_cast<int64_t>(count); }
 
 }  // namespace
@@ -62,6 +77,12 @@ io::Task<Result<schema::BlockDeviceInfo>> describe_node(const block::Node& node,
   }
   for (const auto& edge : node.children()) {
     info.children.push_back({.child = edge->name(), .node_name = edge->node().name()});
+  }
+  if (node.bitmaps() != nullptr && !node.bitmaps()->empty()) {
+    info.dirty_bitmaps.emplace();
+    for (const auto& bitmap : node.bitmaps()->all()) {
+      info.dirty_bitmaps->push_back(describe_bitmap(*bitmap));
+    }
   }
   auto image = co_await block::describe_image(node);
   if (!image) {

@@ -15,6 +15,7 @@
 #include "monitor/setup.h"
 #include "schema/commands.h"
 #include "schema/visit_monitor_options.h"
+#include "tools/common_report.h"
 #include "tools/drivers.h"
 
 namespace cairn::tools {
@@ -56,6 +57,8 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
     data.id = id;
     events_.raise<schema::events::BlockExportDeleted>(data);
   });
+  graph_.set_on_warning(
+      [](std::string_view message, std::string_view advice) { report_warning(message, advice); });
   graph_.set_on_corruption([this](const block::Corruption& found) {
     schema::BlockImageCorruptedEvent data;
     data.node_name = found.node_name;

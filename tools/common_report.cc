@@ -40,6 +40,11 @@ void report_warning(std::string_view message) {
   print_error_line(fmt::format("{}: warning: {}", program_name(), message));
 }
 
+void report_warning(std::string_view message, std::string_view advice) {
+  report_warning(message);
+  fmt::print(stderr, "{}", advice);
+}
+
 void suggest_help(std::string_view command) {
   print_error_line(fmt::format("Try '{}{}{} --help' for more information", program_name(),
                                command.empty() ? "" : " ", command));

@@ -20,6 +20,8 @@ void report_error(std::string_view message);
 void report_error(const Error& error);
 // "PROG: warning: message".
 void report_warning(std::string_view message);
+// The same with advice on a line of its own, which the field leaves without an end.
+void report_warning(std::string_view message, std::string_view advice);
 
 // "Try 'PROG COMMAND --help' for more information"; without a command for the program itself.
 void suggest_help(std::string_view command);

@@ -9,7 +9,10 @@
 
 namespace cairn::tools {
 Session::Session(std::unique_ptr<io::Reactor> reactor)
-    : reactor_(std::move(reactor)), drivers_(all_drivers()), graph_(drivers_) {}
+    : reactor_(std::move(reactor)), drivers_(all_drivers()), graph_(drivers_) {
+  graph_.set_on_warning(
+      [](std::string_view message, std::string_view advice) { report_warning(message, advice); });
+}
 
 Result<std::unique_ptr<Session>> Session::create() {
   const char* wish = std::getenv("CAIRN_IO");

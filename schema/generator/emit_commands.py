@@ -24,7 +24,8 @@ def _command(command):
         result = type_name(command.returns) if command.returns else "void"
     out = comment(" ".join(command.doc.body))
     out += f"struct {pascal(command.name)} {{\n"
-    out += f"  using Arguments = {_arguments(command.arguments)};\n"
+    # Qualified: the arguments may be named like the command.
+    out += f"  using Arguments = schema::{_arguments(command.arguments)};\n"
     out += f"  using Result = {result};\n"
     out += f'  static constexpr std::string_view kName = "{command.name}";\n'
     out += f"  static constexpr bool kAllowOob = {str(command.allow_oob).lower()};\n"

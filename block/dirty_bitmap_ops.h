@@ -1,0 +1,50 @@
+// What commands and tools do with the dirty bitmaps of nodes: one place for the checks, their order
+// and their words, and for keeping images informed of what happens to persistent bitmaps.
+//
+// Nodes outlive the tasks. A failure changes nothing.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "io/task.h"
+
+namespace cairn::block {
+
+class DirtyBitmap;
+class Node;
+
+struct NewBitmap {
+  std::string name;
+  std::optional<uint64_t> granularity;  // bytes; default_granularity() when not given
+  bool persistent = false;
+  bool disabled = false;
+};
+
+struct BitmapSource {
+  Node* node = nullptr;
+  std::string name;
+};
+
+// The image's cluster size within 4 KiB and 64 KiB; 64 KiB for what has no clusters.
+[[nodiscard]] uint32_t default_granularity(const Node& node);
+
+// ENOENT in the field's words when the node has no such bitmap.
+[[nodiscard]] Result<DirtyBitmap*> get_bitmap(const Node& node, std::string_view name);
+
+[[nodiscard]] io::Task<Result<void>> add_bitmap(Node& node, NewBitmap wanted);
+[[nodiscard]] io::Task<Result<void>> remove_bitmap(Node& node, std::string name);
+[[nodiscard]] io::Task<Result<void>> clear_bitmap(Node& node, std::string name);
+[[nodiscard]] io::Task<Result<void>> enable_bitmap(Node& node, std::string name, bool on);
+// Marks in the target what any of the sources has marked.
+[[nodiscard]] io::Task<Result<void>> merge_bitmaps(Node& node, std::string target,
+                                                   std::vector<BitmapSource> sources);
+
+// SHA-256, in hexadecimal, of the bits as 64-bit words in little-endian order.
+[[nodiscard]] Result<std::string> bitmap_sha256(const Node& node, std::string_view name);
+
+}  // namespace cairn::block
