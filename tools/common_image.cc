@@ -96,8 +96,28 @@ JsonObject as_text(const JsonObject& object) {
   return text;
 }
 
+// The mode of overlap checks in the words that the tools have for it; those of the schema name the
+// member alone.
+Result<void> check_overlap_mode(const JsonObject& object) {
+  const std::string* mode = text_of(object, "overlap-check");
+  if (const JsonValue* value = object.find("overlap-check");
+      value != nullptr && value->as_object() != nullptr) {
+    mode = text_of(*value->as_object(), "template");
+  }
+  if (mode != nullptr && !schema::from_string<schema::Qcow2OverlapCheckMode>(*mode)) {
+    return fail(EINVAL,
+                "Unsupported value '{}' for qcow2 option 'overlap-check'. Allowed are any of the "
+                "following: none, constant, cached, all",
+                *mode);
+  }
+  return {};
+}
+
 Result<schema::BlockdevOptions> decode_options(const block::Graph& graph,
                                                const JsonObject& object) {
+  if (auto known = check_overlap_mode(object); !known) {
+    return std::unexpected(known.error());
+  }
   const JsonValue value(as_text(object));
   schema::Reading reading{.form = schema::InputForm::kKeyval, .error = {}};
   schema::BlockdevOptions options;

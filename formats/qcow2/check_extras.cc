@@ -16,7 +16,6 @@ namespace {
 constexpr uint64_t kBitmapsExtension = 24;
 constexpr uint64_t kBitmapEntryFixed = 24;
 constexpr uint32_t kMaxBitmaps = 65535;
-constexpr uint64_t kMaxBitmapDirectory = 64u << 20;
 
 constexpr uint64_t kCryptExtension = 16;
 
@@ -83,7 +82,7 @@ io::Task<Result<void>> Checker::count_bitmaps() {
   const auto bitmaps = load_be<uint32_t>(extension->data.data());
   const auto length = load_be<uint64_t>(extension->data.data() + 8);
   const auto offset = load_be<uint64_t>(extension->data.data() + 16);
-  if (bitmaps > kMaxBitmaps || length > kMaxBitmapDirectory || offset > kMaxHostOffset) {
+  if (bitmaps > kMaxBitmaps || length > kMaxBitmapDirectoryBytes || offset > kMaxHostOffset) {
     corruption("ERROR the bitmap directory is beyond the limits of the format");
     co_return Result<void>{};
   }

@@ -16,72 +16,6 @@ namespace cairn::qcow2 {
 
 namespace {
 
-// The most that L2 tables are cached by default; less for disks whose tables take less.
-constexpr uint64_t kDefaultL2Cache = 32 << 20;
-constexpr uint64_t kDefaultRefcountCache = 256 << 10;
-
-Result<uint64_t> size_option(const std::optional<int64_t>& value, uint64_t fallback) {
-  if (!value) {
-    return fallback;
-  }
-  if (*value < 0) {
-    return fail(EINVAL, "A cache size must not be negative");
-  }
-  return static_cast<uint64_t>(*value);
-}
-
-Result<CacheSizes> cache_sizes(const schema::BlockdevOptionsQcow2& options, const Header& header) {
-  const Geometry geometry = header.geometry();
-  const uint64_t needed = div_round_up(header.size, geometry.cluster_size()) * kL2EntryBytes;
-  const uint64_t refcount_default = std::max(4 * geometry.cluster_size(), kDefaultRefcountCache);
-  const auto total = size_option(options.cache_size, 0);
-  const auto l2 = size_option(options.l2_cache_size, std::min(needed, kDefaultL2Cache));
-  const auto refcount = size_option(options.refcount_cache_size, refcount_default);
-  if (!total || !l2 || !refcount) {
-    return fail(EINVAL, "A cache size must not be negative");
-  }
-  CacheSizes sizes{.l2 = *l2, .refcount = *refcount};
-  if (options.cache_size) {
-    if (options.l2_cache_size && options.refcount_cache_size) {
-      return fail(EINVAL,
-                  "cache-size, l2-cache-size and refcount-cache-size may not be set at the same "
-                  "time");
-    }
-    if (options.l2_cache_size && *l2 > *total) {
-      return fail(EINVAL, "l2-cache-size may not exceed cache-size");
-    }
-    if (options.refcount_cache_size && *refcount > *total) {
-      return fail(EINVAL, "refcount-cache-size may not exceed cache-size");
-    }
-    // What one of the two is not given is the other's; by default the refcounts get little.
-    if (options.l2_cache_size) {
-      sizes.refcount = *total - *l2;
-    } else {
-      sizes.refcount = std::min(*refcount, *total);
-      sizes.l2 = *total - sizes.refcount;
-    }
-  }
-  return sizes;
-}
-
-Result<void> check_options(const schema::BlockdevOptionsQcow2& options, const Header& header) {
-  if (options.l2_cache_entry_size) {
-    const int64_t size = *options.l2_cache_entry_size;
-    const auto cluster_size = static_cast<int64_t>(header.geometry().cluster_size());
-    const bool power_of_two = size > 0 && (size & (size - 1)) == 0;
-    if (!power_of_two || size < PageCache::kSector || size > cluster_size) {
-      return fail(EINVAL,
-                  "L2 cache entry size must be a power of two between {} and the cluster size ({})",
-                  uint32_t{PageCache::kSector}, cluster_size);
-    }
-  }
-  if (options.lazy_refcounts.value_or(false) && header.version < 3) {
-    return fail(EINVAL,
-                "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level");
-  }
-  return {};
-}
-
 Result<void> check_state(const Header& header, const block::OpenContext& context) {
   if (auto supported = check_supported(header); !supported) {
     return supported;
@@ -158,26 +92,18 @@ io::Task<Result<std::unique_ptr<block::Driver>>> open_image(
   if (auto state = check_state(*header, context); !state) {
     co_return pass(state);
   }
-  if (auto sane = check_options(options, *header); !sane) {
-    co_return pass(sane);
-  }
-  const auto caches = cache_sizes(options, *header);
-  if (!caches) {
-    co_return std::unexpected(caches.error());
-  }
   block::Node& node = context.node();
+  const auto settings = parse_open_options(options, *header, node.options().discard_unmap);
+  if (!settings) {
+    co_return std::unexpected(settings.error());
+  }
   if (context.writable() && !context.flags().check_only && header->has(kIncompatibleDirty)) {
     Result<void> repaired = co_await repair_dirty(**file, node, *header);
     if (!repaired) {
       co_return pass(repaired);
     }
   }
-  auto driver = std::make_unique<Qcow2Driver>(**file, node, *header, context.writable(), *caches);
-  driver->reclaim().set_policy(
-      {.request = options.pass_discard_request.value_or(node.options().discard_unmap),
-       .snapshot = options.pass_discard_snapshot.value_or(true),
-       .other = options.pass_discard_other.value_or(false)});
-  driver->set_discard_no_unref(options.discard_no_unref.value_or(false));
+  auto driver = std::make_unique<Qcow2Driver>(**file, node, *header, context.writable(), *settings);
   Result<void> loaded = co_await driver->load(context.flags().check_only);
   if (!loaded) {
     co_return pass(loaded);
@@ -210,28 +136,22 @@ const block::DriverInfo kQcow2Driver{
 };
 
 Qcow2Driver::Qcow2Driver(block::Edge& file, block::Node& node, Header header, bool writable,
-                         const CacheSizes& caches)
-    : image_(file, node, std::move(header), writable),
-      refcounts_(image_, writeout_, caches.refcount),
+                         const OpenOptions& options)
+    : image_(file, node, std::move(header), writable, options.overlap_checks),
+      refcounts_(image_, writeout_, options.caches.refcount),
       reclaim_(image_, refcounts_),
-      mapping_(image_, refcounts_, reclaim_, writeout_, caches.l2),
+      mapping_(image_, refcounts_, reclaim_, writeout_, options.caches.l2, options.caches.l2_entry),
       writeback_(image_, refcounts_, reclaim_, mapping_, writeout_),
-      snapshots_(image_, refcounts_, reclaim_, mapping_, writeback_, writeout_) {}
+      snapshots_(image_, refcounts_, reclaim_, mapping_, writeback_, writeout_),
+      discard_no_unref_(options.discard_no_unref) {
+  reclaim_.set_policy(options.pass_discard);
+}
 
 io::Task<Result<void>> Qcow2Driver::load(bool check_only) {
-  const Header& header = image_.header();
-  const OverlapChecks& checks = image_.overlap_checks();
-  image_.set_describer([this](uint64_t host_offset) { return describe(host_offset); });
-  if (checks.main_header) {
-    image_.metadata().add(0, image_.cluster_size());
-  }
-  if (checks.active_l1) {
-    image_.metadata().add(header.l1_table_offset, header.l1_size * kL1EntryBytes);
-  }
-  if (checks.refcount_table) {
-    image_.metadata().add(header.refcount_table_offset,
-                          header.refcount_table_clusters * image_.cluster_size());
-  }
+  image_.set_describer([this](uint64_t host_offset, MetadataKind writing) {
+    return describe(host_offset, writing);
+  });
+  protect_header();
   Result<void> result = co_await mapping_.load();
   if (result && image_.open_for_writing()) {
     result = co_await refcounts_.load();
@@ -243,43 +163,14 @@ io::Task<Result<void>> Qcow2Driver::load(bool check_only) {
     }
     if (check_only) {
       result = {};
+    } else if (result && image_.open_for_writing()) {
+      result = co_await protect_inactive_l2();
     }
   }
   co_return result;
 }
 
 bool Qcow2Driver::hides_backing() const { return node_->backing() != nullptr; }
-
-// What metadata lies in the cluster of `host_offset`, as messages name it.
-std::string Qcow2Driver::describe(uint64_t host_offset) const {
-  const uint64_t cluster = align_down(host_offset, image_.cluster_size());
-  const auto in = [&](uint64_t offset, uint64_t length) {
-    return length != 0 && cluster >= align_down(offset, image_.cluster_size()) &&
-           cluster < offset + length;
-  };
-  if (cluster == 0) {
-    return "qcow2_header";
-  }
-  if (in(mapping_.l1_offset(), mapping_.l1().size() * kL1EntryBytes)) {
-    return "active L1 table";
-  }
-  const auto& l1 = mapping_.l1();
-  if (std::any_of(l1.begin(), l1.end(),
-                  [&](uint64_t e) { return (e & kEntryOffsetMask) == cluster; })) {
-    return "active L2 table";
-  }
-  if (in(refcounts_.table_offset(), refcounts_.table_length())) {
-    return "refcount table";
-  }
-  const auto& blocks = refcounts_.table();
-  if (std::find(blocks.begin(), blocks.end(), cluster) != blocks.end()) {
-    return "refcount block";
-  }
-  if (in(image_.header().snapshots_offset, snapshots_.table().length_on_disk())) {
-    return "snapshot table";
-  }
-  return "inactive L1 table";
-}
 
 io::Task<Result<block::Extent>> Qcow2Driver::map(uint64_t offset, uint64_t length) {
   if (writeback_.pressed()) {

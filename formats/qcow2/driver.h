@@ -1,6 +1,7 @@
 // Qcow2Driver: a qcow2 image as a translating node.
 //
 //   driver.cc   opening, closing
+//   overlap.cc  what the overlap checks protect
 //   info.cc     what the node tells about itself; check() is in check*.cc
 //   write.cc    begin_write() and end_write(), plain and compressed
 //   driver_snapshots.cc  snapshots; the work is done by SnapshotEditor
@@ -17,6 +18,7 @@
 #include "block/driver_table.h"
 #include "formats/qcow2/image.h"
 #include "formats/qcow2/mapping.h"
+#include "formats/qcow2/open_options.h"
 #include "formats/qcow2/reclaim.h"
 #include "formats/qcow2/refcounts.h"
 #include "formats/qcow2/snapshot_editor.h"
@@ -27,15 +29,10 @@ namespace cairn::qcow2 {
 
 extern const block::DriverInfo kQcow2Driver;
 
-struct CacheSizes {
-  uint64_t l2 = 0;        // bytes
-  uint64_t refcount = 0;  // bytes
-};
-
 class Qcow2Driver final : public block::TranslatingDriver {
  public:
   Qcow2Driver(block::Edge& file, block::Node& node, Header header, bool writable,
-              const CacheSizes& caches);
+              const OpenOptions& options);
 
   // Reads the tables. To be called once, before anything else. With `check_only`, damage that the
   // check will tell of is no reason to fail.
@@ -47,7 +44,6 @@ class Qcow2Driver final : public block::TranslatingDriver {
   [[nodiscard]] Mapping& mapping() { return mapping_; }
   [[nodiscard]] Reclaim& reclaim() { return reclaim_; }
   [[nodiscard]] const SnapshotTable& snapshot_table() const { return snapshots_.table(); }
-  void set_discard_no_unref(bool on) { discard_no_unref_ = on; }
 
   // Driver
   [[nodiscard]] uint64_t length() const override { return image_.header().size; }
@@ -120,7 +116,9 @@ class Qcow2Driver final : public block::TranslatingDriver {
   };
 
   [[nodiscard]] io::Task<Result<void>> finish_snapshot(Result<void> result);
-  [[nodiscard]] std::string describe(uint64_t host_offset) const;
+  void protect_header();
+  [[nodiscard]] io::Task<Result<void>> protect_inactive_l2();
+  [[nodiscard]] std::string describe(uint64_t host_offset, MetadataKind writing) const;
   [[nodiscard]] io::Task<Result<void>> prepare_write();
 
   [[nodiscard]] Target target(Page& page, uint64_t guest, uint64_t clusters) const;
@@ -150,7 +148,7 @@ class Qcow2Driver final : public block::TranslatingDriver {
   SnapshotEditor snapshots_;
   std::vector<Ticket> tickets_;  // a plan's ticket is an index plus one
   std::vector<uint64_t> free_tickets_;
-  bool discard_no_unref_ = false;
+  const bool discard_no_unref_;
 };
 
 }  // namespace cairn::qcow2

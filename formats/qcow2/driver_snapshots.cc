@@ -12,6 +12,9 @@ Result<std::vector<block::Snapshot>> Qcow2Driver::snapshots() const {
 
 // What has changed is on disk when the header is; freeing what the old state used can wait.
 io::Task<Result<void>> Qcow2Driver::finish_snapshot(Result<void> result) {
+  // Without them their tables are protected no more, which is no reason to fail.
+  const Result<void> guarded = co_await protect_inactive_l2();
+  static_cast<void>(guarded);
   const Result<void> settled = co_await settle();
   static_cast<void>(settled);
   co_return result;

@@ -268,6 +268,20 @@ std::vector<FeatureName> Header::feature_names() const {
   return names;
 }
 
+std::optional<HostRange> Header::bitmap_directory() const {
+  constexpr std::size_t kBitmapsExtensionLength = 24;
+  const HeaderExtension* found = extension(ExtensionType::kBitmaps);
+  if (found == nullptr || found->data.size() < kBitmapsExtensionLength) {
+    return std::nullopt;
+  }
+  const HostRange range{.offset = field<uint64_t>(found->data, 16),
+                        .length = field<uint64_t>(found->data, 8)};
+  if (range.length > kMaxBitmapDirectoryBytes || range.offset > kMaxHostOffset) {
+    return std::nullopt;
+  }
+  return range;
+}
+
 Result<uint64_t> header_area_length(std::span<const std::byte> head) {
   std::array<std::byte, kHeaderLengthKnown> padded{};
   std::copy_n(head.begin(), std::min(head.size(), padded.size()), padded.begin());

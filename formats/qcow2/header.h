@@ -24,6 +24,12 @@ struct HeaderExtension {
   std::vector<std::byte> data;
 };
 
+// Bytes of the file.
+struct HostRange {
+  uint64_t offset = 0;
+  uint64_t length = 0;
+};
+
 // An entry of the feature name table.
 struct FeatureName {
   enum class Kind : uint8_t { kIncompatible = 0, kCompatible = 1, kAutoclear = 2 };
@@ -77,6 +83,9 @@ struct Header {
   // Adds, replaces or, when `value` is empty, removes a string extension.
   void set_string_extension(ExtensionType type, std::string_view value);
   [[nodiscard]] std::vector<FeatureName> feature_names() const;
+  // Where the bitmaps extension says that the bitmap directory lies (section "Bitmaps extension"),
+  // if it lies within the limits of the format.
+  [[nodiscard]] std::optional<HostRange> bitmap_directory() const;
 };
 
 // Decides from an image's first bytes (kHeaderLengthKnown suffice) how many bytes parse_header()

@@ -21,14 +21,15 @@ constexpr uint32_t kFieldsEnd = header_offset::kAutoclear + 8;
 
 }  // namespace
 
-Image::Image(block::Edge& file, block::Node& node, Header header, bool writable)
+Image::Image(block::Edge& file, block::Node& node, Header header, bool writable,
+             const OverlapChecks& checks)
     : file_(file),
       node_(node),
       header_(std::move(header)),
       geometry_(header_.geometry()),
       cluster_size_(geometry_.cluster_size()),
       writable_(writable),
-      metadata_(header_.cluster_bits) {}
+      guard_(header_.cluster_bits, checks) {}
 
 io::Task<Result<void>> Image::prepare_write() {
   if (broken_) {
@@ -92,16 +93,26 @@ void Image::announce(const std::string& message, std::optional<Access> access, b
   node_.graph().report_corruption(found);
 }
 
-io::Task<Error> Image::overlap(uint64_t host_offset, uint64_t length) {
+io::Task<Error> Image::overlap(uint64_t host_offset, uint64_t length, MetadataKind writing) {
   uint64_t hit = host_offset;
-  while (!metadata_.overlaps(hit, 1) && hit + cluster_size_ < host_offset + length) {
+  const auto is_hit = [&](uint64_t at) {
+    return writing == MetadataKind::kNone ? guard_.protects(at, 1) : guard_.contested(at, 1);
+  };
+  while (!is_hit(hit) && hit + cluster_size_ < host_offset + length) {
     hit += cluster_size_;
   }
-  const std::string what = describe_ ? describe_(hit) : "metadata";
+  const std::string what = describe_ ? describe_(hit, writing) : "metadata";
   std::string message =
       fmt::format("Preventing invalid write on metadata (overlaps with {})", what);
   const Access access{.offset = host_offset, .size = length};
   co_return co_await mark_corrupt(std::move(message), access);
+}
+
+io::Task<Result<void>> Image::may_write(MetadataKind kind, uint64_t host_offset, uint64_t length) {
+  if (guard_.contested(host_offset, length)) [[unlikely]] {
+    co_return std::unexpected(co_await overlap(host_offset, length, kind));
+  }
+  co_return Result<void>{};
 }
 
 Error Image::damaged(std::string message) {

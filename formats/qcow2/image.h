@@ -16,7 +16,7 @@
 
 #include "base/result.h"
 #include "formats/qcow2/header.h"
-#include "formats/qcow2/metadata_map.h"
+#include "formats/qcow2/overlap_guard.h"
 #include "io/mutex.h"
 #include "io/task.h"
 
@@ -35,7 +35,8 @@ class Image {
   static constexpr uint32_t kHeaderSector = 512;
 
   // `file` must outlive the image. `node` is the node of the image itself, for messages.
-  Image(block::Edge& file, block::Node& node, Header header, bool writable);
+  Image(block::Edge& file, block::Node& node, Header header, bool writable,
+        const OverlapChecks& checks = {});
 
   [[nodiscard]] block::Edge& file() const { return file_; }
   [[nodiscard]] block::Node& node() const { return node_; }
@@ -54,10 +55,8 @@ class Image {
   // An update of the header failed, and so did putting the old one back: a reader may find either.
   // Both describe a sound image as long as no metadata is written any more.
   [[nodiscard]] bool header_unknown() const { return header_unknown_; }
-  [[nodiscard]] MetadataMap& metadata() { return metadata_; }
-  [[nodiscard]] const MetadataMap& metadata() const { return metadata_; }
-  void set_overlap_checks(const OverlapChecks& checks) { checks_ = checks; }
-  [[nodiscard]] const OverlapChecks& overlap_checks() const { return checks_; }
+  [[nodiscard]] OverlapGuard& guard() { return guard_; }
+  [[nodiscard]] const OverlapGuard& guard() const { return guard_; }
 
   // Changes header fields, here and on disk, and makes that durable. When it fails, the old header
   // is put back; when even that fails the image takes no more writes, because it is not known
@@ -70,12 +69,17 @@ class Image {
   // The same where a request could be refused without doubt about the rest: nothing is marked.
   [[nodiscard]] Error damaged(std::string message);
 
-  // A write of `length` bytes is about to hit the metadata at `host_offset`: as corrupt().
-  [[nodiscard]] io::Task<Error> overlap(uint64_t host_offset, uint64_t length);
-  // Says what lies at an offset that metadata() contains: "active L2 table".
-  void set_describer(std::function<std::string(uint64_t)> describe) {
-    describe_ = std::move(describe);
-  }
+  // A write of `length` bytes of data, or of metadata of a kind, is about to hit metadata at
+  // `host_offset`: as corrupt().
+  [[nodiscard]] io::Task<Error> overlap(uint64_t host_offset, uint64_t length,
+                                        MetadataKind writing = MetadataKind::kNone);
+  // Fails as overlap() when metadata of a kind must not be written because something else lies
+  // there, too.
+  [[nodiscard]] io::Task<Result<void>> may_write(MetadataKind kind, uint64_t host_offset,
+                                                 uint64_t length);
+  // Says what lies at an offset that the guard protects: "active L2 table".
+  using Describer = std::function<std::string(uint64_t host_offset, MetadataKind writing)>;
+  void set_describer(Describer describe) { describe_ = std::move(describe); }
 
   // Before anything is written: fails when an earlier error forbids it, and clears autoclear
   // feature bits that this implementation does not keep true (section "Header",
@@ -103,9 +107,8 @@ class Image {
   bool broken_ = false;
   bool header_unknown_ = false;
   bool reported_ = false;
-  std::function<std::string(uint64_t)> describe_;
-  OverlapChecks checks_;
-  MetadataMap metadata_;
+  Describer describe_;
+  OverlapGuard guard_;
   io::AsyncMutex header_mutex_;
 };
 

@@ -121,9 +121,10 @@ io::Task<Result<void>> Mapping::grow_l1(uint64_t entries, uint64_t size) {
   }
   const uint64_t unused = result ? old_offset : new_offset;
   const uint64_t unused_clusters = result ? old_clusters : clusters;
-  if (result && image_.overlap_checks().active_l1) {
-    image_.metadata().add(new_offset, clusters << cluster_bits_);
-    image_.metadata().remove(old_offset, old_clusters << cluster_bits_);
+  if (result) {
+    OverlapGuard& guard = image_.guard();
+    guard.protect(MetadataKind::kActiveL1, new_offset, clusters << cluster_bits_);
+    guard.unprotect(MetadataKind::kActiveL1, old_offset, old_clusters << cluster_bits_);
   }
   // While either table may be the one that the header on disk names, both stay.
   if (unused != 0 && !image_.header_unknown()) {
@@ -142,30 +143,31 @@ void Mapping::drop_table(uint64_t index) {
   pages_.drop_table(index);
   l1_pending_.try_emplace(index, l1_[index]);
   l1_[index] = 0;
-  image_.metadata().remove(offset, image_.cluster_size());
+  image_.guard().unprotect(MetadataKind::kActiveL2, offset, image_.cluster_size());
   reclaim_.queue({.host_offset = offset, .clusters = 1, .cause = FreeCause::kOther});
 }
 
 void Mapping::adopt_l1(std::vector<uint64_t> l1, uint64_t offset) {
   assert(!dirty());
-  MetadataMap& metadata = image_.metadata();
-  metadata.remove(l1_offset_, l1_.size() * kL1EntryBytes);
+  OverlapGuard& guard = image_.guard();
+  guard.unprotect(MetadataKind::kActiveL1, l1_offset_, l1_.size() * kL1EntryBytes);
   for (uint64_t i = 0; i < l1_.size(); ++i) {
     const uint64_t old_offset = table_offset(i);
-    if (old_offset != 0 && (i >= l1.size() || (l1[i] & kEntryOffsetMask) != old_offset)) {
+    if (old_offset == 0) {
+      continue;
+    }
+    guard.unprotect(MetadataKind::kActiveL2, old_offset, image_.cluster_size());
+    if (i >= l1.size() || (l1[i] & kEntryOffsetMask) != old_offset) {
       pages_.drop_table(i);
-      metadata.remove(old_offset, image_.cluster_size());
     }
   }
   l1_ = std::move(l1);
   l1_offset_ = offset;
   pages_.set_table_count(l1_.size());
-  if (image_.overlap_checks().active_l1) {
-    metadata.add(l1_offset_, l1_.size() * kL1EntryBytes);
-  }
-  for (uint64_t i = 0; image_.overlap_checks().active_l2 && i < l1_.size(); ++i) {
+  guard.protect(MetadataKind::kActiveL1, l1_offset_, l1_.size() * kL1EntryBytes);
+  for (uint64_t i = 0; i < l1_.size(); ++i) {
     if (table_offset(i) != 0) {
-      metadata.add(table_offset(i), image_.cluster_size());
+      guard.protect(MetadataKind::kActiveL2, table_offset(i), image_.cluster_size());
     }
   }
 }

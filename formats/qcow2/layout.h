@@ -27,6 +27,7 @@ inline constexpr uint32_t kMaxBackingNameLength = 1023;
 inline constexpr uint64_t kMaxL1Bytes = 32u << 20;
 inline constexpr uint64_t kMaxRefcountTableBytes = 8u << 20;
 inline constexpr uint64_t kMaxSnapshots = 65536;
+inline constexpr uint64_t kMaxBitmapDirectoryBytes = 64u << 20;
 inline constexpr uint64_t kMaxSnapshotTableBytes = 1024 * kMaxSnapshots;
 // Host offsets in L1 and L2 entries have 56 bits.
 inline constexpr uint64_t kMaxHostOffset = uint64_t{1} << 56;

@@ -13,13 +13,13 @@ namespace cairn::qcow2 {
 using block::Extent;
 
 Mapping::Mapping(Image& image, Refcounts& refcounts, Reclaim& reclaim, io::AsyncMutex& writeout,
-                 uint64_t cache_bytes)
+                 uint64_t cache_bytes, uint64_t page_bytes)
     : image_(image),
       refcounts_(refcounts),
       reclaim_(reclaim),
       writeout_(writeout),
       codec_(codec_for(image.header().compression)),
-      pages_(image.file(), *this, image.cluster_size(), cache_bytes),
+      pages_(image.file(), *this, image.cluster_size(), cache_bytes, page_bytes),
       cluster_bits_(image.geometry().cluster_bits),
       cluster_mask_(image.geometry().cluster_mask()),
       page_shift_(cluster_bits_ + static_cast<uint32_t>(std::countr_zero(
@@ -41,8 +41,8 @@ io::Task<Result<void>> Mapping::load() {
   l1_.resize(entries);
   for (uint64_t i = 0; i < entries; ++i) {
     l1_[i] = load_be<uint64_t>(raw.data() + i * kL1EntryBytes);
-    if (table_offset(i) != 0 && image_.open_for_writing() && image_.overlap_checks().active_l2) {
-      image_.metadata().add(table_offset(i), image_.cluster_size());
+    if (table_offset(i) != 0 && image_.open_for_writing()) {
+      image_.guard().protect(MetadataKind::kActiveL2, table_offset(i), image_.cluster_size());
     }
   }
   pages_.set_table_count(entries);
@@ -164,7 +164,7 @@ bool Mapping::map_data(uint64_t offset, uint64_t length, uint64_t entry, Extent&
   extent.child = &image_.file();
   extent.host_offset = host + in_cluster;
   extent.in_place = (entry & kEntryCopied) != 0 && image_.writable() &&
-                    !image_.metadata().overlaps(extent.host_offset, extent.length);
+                    !image_.guard().protects(extent.host_offset, extent.length);
   if (extent.host_offset + extent.length > file_length_) [[unlikely]] {
     // What lies beyond the end of the file reads as zeroes; a write there makes the file longer.
     file_length_ = image_.file().length();
@@ -213,6 +213,15 @@ io::Task<Result<void>> Mapping::check_table(uint64_t index) {
   co_return Result<void>{};
 }
 
+io::Task<Result<void>> Mapping::check_writable_table(uint64_t index) {
+  Result<void> sane = co_await check_table(index);
+  if (sane && table_offset(index) != 0) {
+    sane = co_await image_.may_write(MetadataKind::kActiveL2, table_offset(index),
+                                     image_.cluster_size());
+  }
+  co_return sane;
+}
+
 io::Task<Result<void>> Mapping::validate(uint64_t offset, uint64_t entry) {
   const ClusterKind kind = classify(entry);
   const bool zero = kind == ClusterKind::kZeroPlain || kind == ClusterKind::kZeroAllocated;
@@ -243,7 +252,7 @@ io::Task<Result<PagePin>> Mapping::readable_page(uint64_t offset) {
 
 io::Task<Result<PagePin>> Mapping::writable_page(uint64_t offset) {
   const uint64_t index = l1_index(offset);
-  Result<void> ready = co_await check_table(index);
+  Result<void> ready = co_await check_writable_table(index);
   if (ready && (l1_[index] & kEntryCopied) == 0) {
     ready = co_await ensure_table(index);
   }
@@ -257,6 +266,11 @@ io::Task<Result<void>> Mapping::ensure_table(uint64_t index) {
   const auto lock = co_await tables_mutex_.lock();
   if ((l1_[index] & kEntryCopied) != 0 && table_offset(index) != 0) {
     co_return Result<void>{};  // somebody else has done it
+  }
+  Result<void> clear = co_await image_.may_write(MetadataKind::kActiveL1,
+                                                 l1_offset_ + index * kL1EntryBytes, kL1EntryBytes);
+  if (!clear) {
+    co_return clear;
   }
   Result<uint64_t> allocated = co_await refcounts_.allocate_contiguous(1);
   if (!allocated) {
@@ -272,11 +286,9 @@ io::Task<Result<void>> Mapping::ensure_table(uint64_t index) {
   }
   l1_pending_.try_emplace(index, l1_[index]);
   l1_[index] = new_offset | kEntryCopied;
-  if (image_.overlap_checks().active_l2) {
-    image_.metadata().add(new_offset, image_.cluster_size());
-  }
+  image_.guard().protect(MetadataKind::kActiveL2, new_offset, image_.cluster_size());
   if (old_offset != 0) {
-    image_.metadata().remove(old_offset, image_.cluster_size());
+    image_.guard().unprotect(MetadataKind::kActiveL2, old_offset, image_.cluster_size());
     reclaim_.queue({.host_offset = old_offset, .clusters = 1, .cause = FreeCause::kOther});
   }
   co_return Result<void>{};

@@ -30,7 +30,7 @@ namespace cairn::qcow2 {
 class Mapping final : private TableLocator {
  public:
   Mapping(Image& image, Refcounts& refcounts, Reclaim& reclaim, io::AsyncMutex& writeout,
-          uint64_t cache_bytes);
+          uint64_t cache_bytes, uint64_t page_bytes);
   ~Mapping() override;
 
   // Reads the L1 table.
@@ -52,6 +52,8 @@ class Mapping final : private TableLocator {
   [[nodiscard]] uint64_t table_end(uint64_t offset) const;
   [[nodiscard]] uint64_t entry(Page& page, uint64_t offset) const;
   void set_entry(Page& page, uint64_t offset, uint64_t value);
+  // EIO when the place of an L2 table makes no sense, or something else lies there, too.
+  [[nodiscard]] io::Task<Result<void>> check_writable_table(uint64_t index);
   // EIO when an entry makes no sense.
   [[nodiscard]] io::Task<Result<void>> validate(uint64_t offset, uint64_t entry);
 

@@ -1,25 +1,12 @@
-// MetadataMap: which host clusters hold metadata, so that guest data never lands on them.
+// MetadataMap: a set of host clusters, of which neighbours are often members together.
 //
-// A damaged image may map a guest cluster onto a table, or count a table's cluster as free. Asked
-// for every in-place extent, so the answer is one probe of a small hash table of bit maps.
+// Asked for every in-place extent, so the answer is one probe of a small hash table of bit maps.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
 namespace cairn::qcow2 {
-
-// Which structures are protected; the values of the `overlap-check` option.
-struct OverlapChecks {
-  bool main_header = true;
-  bool active_l1 = true;
-  bool active_l2 = true;
-  bool refcount_table = true;
-  bool refcount_block = true;
-  bool snapshot_table = true;
-  bool inactive_l1 = true;
-  bool inactive_l2 = false;
-};
 
 class MetadataMap {
  public:
@@ -28,6 +15,7 @@ class MetadataMap {
   // Byte ranges, rounded outwards to clusters; offsets below 2^63.
   void add(uint64_t host_offset, uint64_t length);
   void remove(uint64_t host_offset, uint64_t length);
+  [[nodiscard]] bool empty() const { return used_ == 0; }  // nothing was ever added
   [[nodiscard]] bool overlaps(uint64_t host_offset, uint64_t length) const;
 
  private:

@@ -28,10 +28,11 @@ struct PageCache::WriteJob {
 };
 
 PageCache::PageCache(block::Edge& file, const TableLocator& locator, uint64_t table_bytes,
-                     uint64_t limit)
+                     uint64_t limit, uint64_t page_bytes)
     : file_(file),
       locator_(locator),
-      page_size_(static_cast<uint32_t>(std::min<uint64_t>(table_bytes, kLargestPage))),
+      page_size_(static_cast<uint32_t>(page_bytes)),
+      dirty_unit_(std::max(kSector, page_size_ / 8)),
       pages_per_table_(static_cast<uint32_t>(table_bytes / page_size_)),
       limit_pages_(std::max<uint64_t>(div_round_up(limit, page_size_), 4)) {}
 
@@ -124,9 +125,9 @@ void PageCache::mark_dirty(Page& page, uint32_t byte_offset, uint32_t length) {
   if (page.dirty == 0) {
     ++dirty_pages_;
   }
-  const uint32_t last = (byte_offset + length - 1) / kSector;
-  for (uint32_t sector = byte_offset / kSector; sector <= last; ++sector) {
-    page.dirty = static_cast<uint8_t>(page.dirty | (1u << sector));
+  const uint32_t last = (byte_offset + length - 1) / dirty_unit_;
+  for (uint32_t unit = byte_offset / dirty_unit_; unit <= last; ++unit) {
+    page.dirty = static_cast<uint8_t>(page.dirty | (1u << unit));
   }
 }
 
@@ -152,14 +153,14 @@ Result<DirtyPages> PageCache::take_dirty() {
     if (page->dirty == 0) {
       continue;
     }
-    // From the first to the last dirty sector; the clean ones between are as they are on disk.
+    // From the first to the last dirty unit; the clean ones between are as they are on disk.
     const auto first = static_cast<uint32_t>(std::countr_zero(page->dirty));
     const auto last = static_cast<uint32_t>(std::bit_width(page->dirty)) - 1;
     const uint64_t base = locator_.table_offset(page->table) + uint64_t{page->index} * page_size_;
     taken.pieces.push_back({.page = page.get(),
                             .mask = page->dirty,
-                            .host_offset = base + uint64_t{first} * kSector,
-                            .length = (last - first + 1) * kSector});
+                            .host_offset = base + uint64_t{first} * dirty_unit_,
+                            .length = (last - first + 1) * dirty_unit_});
     bytes += taken.pieces.back().length;
   }
   auto data = io::AlignedBuffer::allocate(bytes);

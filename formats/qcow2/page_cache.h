@@ -1,5 +1,5 @@
 // PageCache: the cached part of a two-level table's second level (L2 tables or refcount blocks), in
-// pages of at most 4 KiB.
+// pages of 512 bytes up to a table.
 //
 // A page is named by the index of its table and its own index within the table. Where a table lies
 // in the file is the owner's knowledge (TableLocator).
@@ -42,7 +42,7 @@ struct Page {
   uint32_t index = 0;  // within the table
   uint32_t pins = 0;
   uint32_t position = 0;    // in the cache's list
-  uint8_t dirty = 0;        // one bit per 512-byte sector
+  uint8_t dirty = 0;        // one bit per sector, or per eighth of a page that is larger than 4 KiB
   bool referenced = false;  // since the eviction hand last came by
   io::AlignedBuffer memory;
   std::shared_ptr<io::Event> loading;  // set while the page is being read
@@ -95,11 +95,13 @@ struct DirtyPages {
 
 class PageCache {
  public:
-  static constexpr uint32_t kLargestPage = 4096;
+  static constexpr uint32_t kDefaultPage = 4096;
   static constexpr uint32_t kSector = 512;
 
-  // `table_bytes`: the size of a table, a cluster. `limit`: bytes of pages to keep.
-  PageCache(block::Edge& file, const TableLocator& locator, uint64_t table_bytes, uint64_t limit);
+  // `table_bytes`: the size of a table, a cluster. `limit`: bytes of pages to keep. `page_bytes`: a
+  // power of two from a sector to a table.
+  PageCache(block::Edge& file, const TableLocator& locator, uint64_t table_bytes, uint64_t limit,
+            uint64_t page_bytes);
   PageCache(const PageCache&) = delete;
   PageCache& operator=(const PageCache&) = delete;
   ~PageCache();
@@ -154,6 +156,7 @@ class PageCache {
   block::Edge& file_;
   const TableLocator& locator_;
   const uint32_t page_size_;
+  const uint32_t dirty_unit_;  // bytes that a bit of Page::dirty stands for
   const uint32_t pages_per_table_;
   const std::size_t limit_pages_;
   // tables_[table][index]; the inner array exists once a page of the table was read.

@@ -61,8 +61,15 @@ io::Task<Result<void>> Refcounts::add_blocks(uint64_t block, uint64_t count) {
   if (offset + length > kMaxHostOffset) {
     co_return fail(EFBIG, "qcow2: the image file can not grow beyond 2^56 bytes");
   }
-  if (image_.metadata().overlaps(offset, length)) {
-    co_return std::unexpected(co_await image_.overlap(offset, length));
+  if (image_.guard().protects(offset, length)) {
+    co_return std::unexpected(
+        co_await image_.overlap(offset, length, MetadataKind::kRefcountBlock));
+  }
+  // The table gets an entry for each.
+  Result<void> clear =
+      co_await image_.may_write(MetadataKind::kRefcountTable, table_offset_, table_length());
+  if (!clear) {
+    co_return clear;
   }
   Result<void> zeroed = co_await image_.file().write_zeroes(offset, length);
   if (!zeroed) {
@@ -72,7 +79,7 @@ io::Task<Result<void>> Refcounts::add_blocks(uint64_t block, uint64_t count) {
     table_[block + i] = offset + (i << geometry_.cluster_bits);
     unlinked_[block + i] = false;
   }
-  image_.metadata().add(offset, length);
+  image_.guard().protect(MetadataKind::kRefcountBlock, offset, length);
   Result<void> set = co_await set_used(first, count);
   if (!set) {
     // A write-out holds on to the pages that it writes.
@@ -103,7 +110,7 @@ void Refcounts::drop_unreachable_blocks(std::size_t entries) {
 // Undoes add_blocks() for blocks that are not linked and count nothing that is in use.
 void Refcounts::forget_blocks(uint64_t block, uint64_t count) {
   for (uint64_t i = block; i < block + count; ++i) {
-    image_.metadata().remove(table_[i], geometry_.cluster_size());
+    image_.guard().unprotect(MetadataKind::kRefcountBlock, table_[i], geometry_.cluster_size());
     pages_.drop_table(i);
     table_[i] = 0;
     unlinked_.erase(i);
@@ -175,10 +182,10 @@ io::Task<Result<void>> Refcounts::move_table(uint64_t host_offset, uint64_t clus
   }
   unlinked_.clear();
   const uint64_t old_offset = std::exchange(table_offset_, host_offset);
-  if (image_.overlap_checks().refcount_table) {
-    image_.metadata().add(host_offset, clusters << geometry_.cluster_bits);
-    image_.metadata().remove(old_offset, old_clusters << geometry_.cluster_bits);
-  }
+  image_.guard().protect(MetadataKind::kRefcountTable, host_offset,
+                         clusters << geometry_.cluster_bits);
+  image_.guard().unprotect(MetadataKind::kRefcountTable, old_offset,
+                           old_clusters << geometry_.cluster_bits);
   // A table that can not be given back is a leak, and no reason to fail.
   const Result<void> released = co_await release_locked(old_offset, old_clusters);
   static_cast<void>(released);

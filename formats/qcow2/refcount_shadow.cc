@@ -171,10 +171,8 @@ std::vector<uint64_t> Refcounts::end_shadow(bool adopted, uint64_t host_offset) 
   for (const auto& [block, old_offset] : shadow_) {
     if (adopted) {
       unused.push_back(old_offset);
-      image_.metadata().remove(old_offset, geometry_.cluster_size());
-      if (image_.overlap_checks().refcount_block) {
-        image_.metadata().add(table_[block], geometry_.cluster_size());
-      }
+      image_.guard().unprotect(MetadataKind::kRefcountBlock, old_offset, geometry_.cluster_size());
+      image_.guard().protect(MetadataKind::kRefcountBlock, table_[block], geometry_.cluster_size());
     } else {
       pages_.drop_table(block);
       unused.push_back(std::exchange(table_[block], old_offset));
@@ -184,11 +182,9 @@ std::vector<uint64_t> Refcounts::end_shadow(bool adopted, uint64_t host_offset) 
     for (uint64_t at = 0; at < table_length(); at += geometry_.cluster_size()) {
       unused.push_back(table_offset_ + at);
     }
-    image_.metadata().remove(table_offset_, table_length());
+    image_.guard().unprotect(MetadataKind::kRefcountTable, table_offset_, table_length());
     table_offset_ = host_offset;
-    if (image_.overlap_checks().refcount_table) {
-      image_.metadata().add(table_offset_, table_length());
-    }
+    image_.guard().protect(MetadataKind::kRefcountTable, table_offset_, table_length());
   }
   shadow_.clear();
   std::ranges::sort(unused);

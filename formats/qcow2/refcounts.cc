@@ -62,7 +62,8 @@ Refcounts::Refcounts(Image& image, io::AsyncMutex& writeout, uint64_t cache_byte
     : image_(image),
       writeout_(writeout),
       geometry_(image.geometry()),
-      pages_(image.file(), *this, geometry_.cluster_size(), cache_bytes),
+      pages_(image.file(), *this, geometry_.cluster_size(), cache_bytes,
+             std::min<uint64_t>(geometry_.cluster_size(), PageCache::kDefaultPage)),
       block_entries_(geometry_.refcount_block_entries()),
       page_entries_(uint64_t{pages_.page_size()} * 8 >> geometry_.refcount_order),
       table_offset_(image.header().refcount_table_offset) {}
@@ -82,8 +83,8 @@ io::Task<Result<void>> Refcounts::load() {
     table_[i] =
         load_be<uint64_t>(raw.data() + i * kRefcountTableEntryBytes) & kRefcountTableOffsetMask;
     const bool plausible = table_[i] != 0 && table_[i] < INT64_MAX - block_entries_;
-    if (plausible && image_.overlap_checks().refcount_block) {
-      image_.metadata().add(table_[i], geometry_.cluster_size());
+    if (plausible) {
+      image_.guard().protect(MetadataKind::kRefcountBlock, table_[i], geometry_.cluster_size());
     }
   }
   pages_.set_table_count(entries);
@@ -103,6 +104,10 @@ io::Task<Result<PagePin>> Refcounts::page_of(uint64_t cluster) {
     std::string message = fmt::format("Refblock offset {} unaligned (reftable index: {})",
                                       c_hex(offset), c_hex(block));
     co_return std::unexpected(co_await image_.corrupt(std::move(message)));
+  }
+  if (image_.guard().contested(offset, geometry_.cluster_size())) {
+    co_return std::unexpected(
+        co_await image_.overlap(offset, geometry_.cluster_size(), MetadataKind::kRefcountBlock));
   }
   const auto index = static_cast<uint32_t>(cluster % block_entries_ / page_entries_);
   co_return co_await pages_.get(block, index);
@@ -186,7 +191,7 @@ io::Task<Result<Refcounts::Allocation>> Refcounts::allocate_locked(uint64_t clus
       ++count;
     }
     const uint64_t offset = first << geometry_.cluster_bits;
-    if (image_.metadata().overlaps(offset, count << geometry_.cluster_bits)) {
+    if (image_.guard().protects(offset, count << geometry_.cluster_bits)) {
       co_return std::unexpected(co_await image_.overlap(offset, count << geometry_.cluster_bits));
     }
     if (first + count > kMaxHostOffset >> geometry_.cluster_bits) {
@@ -277,7 +282,7 @@ io::Task<Result<uint64_t>> Refcounts::allocate_contiguous(uint64_t clusters) {
   }
   const uint64_t first = **found;
   const uint64_t offset = first << geometry_.cluster_bits;
-  if (image_.metadata().overlaps(offset, clusters << geometry_.cluster_bits)) {
+  if (image_.guard().protects(offset, clusters << geometry_.cluster_bits)) {
     co_return std::unexpected(co_await image_.overlap(offset, clusters << geometry_.cluster_bits));
   }
   Result<void> set = co_await set_used(first, clusters);

@@ -112,6 +112,10 @@ io::Task<Result<void>> Qcow2Driver::drop_clusters(uint64_t offset, uint64_t end)
 // Frees an L2 table and what it refers to. Its entries stay as they are: a snapshot may share it.
 io::Task<Result<void>> Qcow2Driver::drop_table(uint64_t l1_index) {
   const Geometry& geometry = image_.geometry();
+  Result<void> sane = co_await mapping_.check_writable_table(l1_index);
+  if (!sane) {
+    co_return sane;
+  }
   const uint64_t end = (l1_index + 1) * geometry.l2_coverage();
   for (uint64_t offset = l1_index * geometry.l2_coverage(); offset < end;) {
     Result<PagePin> page = co_await mapping_.readable_page(offset);

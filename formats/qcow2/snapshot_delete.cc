@@ -184,7 +184,7 @@ Result<bool> SnapshotEditor::own_entries(const Refcounts::Lowered& lowered, Tabl
 Result<void> SnapshotEditor::check_freed(const Refcounts::Lowered& lowered) const {
   const uint32_t bits = image_.geometry().cluster_bits;
   for (const ClusterRun& run : lowered.freed.runs()) {
-    if (image_.metadata().overlaps(run.first << bits, run.count << bits)) {
+    if (image_.guard().protects_structure(run.first << bits, run.count << bits)) {
       return fail(EIO, "qcow2: a snapshot of '{}' refers to metadata of the image",
                   image_.node().name());
     }

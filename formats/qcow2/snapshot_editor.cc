@@ -18,13 +18,10 @@ io::Task<Result<void>> SnapshotEditor::load() {
 // unprotected, so that opening it takes no longer.
 void SnapshotEditor::protect() {
   uint64_t budget = 1 << 20;  // clusters
-  if (image_.overlap_checks().snapshot_table) {
-    image_.metadata().add(image_.header().snapshots_offset, table_.length_on_disk());
-  }
-  if (image_.overlap_checks().inactive_l1) {
-    for (const SnapshotEntry& entry : table_.entries()) {
-      protect(entry, budget);
-    }
+  image_.guard().protect(MetadataKind::kSnapshotTable, image_.header().snapshots_offset,
+                         table_.length_on_disk());
+  for (const SnapshotEntry& entry : table_.entries()) {
+    protect(entry, budget);
   }
 }
 
@@ -35,14 +32,15 @@ void SnapshotEditor::protect(const SnapshotEntry& entry, uint64_t& budget) {
     return;
   }
   budget -= clusters;
-  image_.metadata().add(entry.l1_offset, bytes);
+  image_.guard().protect(MetadataKind::kInactiveL1, entry.l1_offset, bytes);
   protected_.push_back({entry.l1_offset, bytes});
 }
 
 void SnapshotEditor::unprotect() {
-  image_.metadata().remove(image_.header().snapshots_offset, table_.length_on_disk());
+  image_.guard().unprotect(MetadataKind::kSnapshotTable, image_.header().snapshots_offset,
+                           table_.length_on_disk());
   for (const Range& range : std::exchange(protected_, {})) {
-    image_.metadata().remove(range.offset, range.length);
+    image_.guard().unprotect(MetadataKind::kInactiveL1, range.offset, range.length);
   }
 }
 

@@ -112,7 +112,7 @@ class SnapshotEditor {
     uint64_t offset;
     uint64_t length;  // bytes
   };
-  std::vector<Range> protected_;  // L1 tables that are in the metadata map
+  std::vector<Range> protected_;  // L1 tables that the overlap guard knows
 };
 
 }  // namespace cairn::qcow2

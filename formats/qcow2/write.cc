@@ -84,7 +84,7 @@ io::Task<Result<block::WritePlan>> Qcow2Driver::begin_write(uint64_t offset, uin
     if (!sane) {
       co_return pass(sane);
     }
-    if (image_.metadata().overlaps(found.host, found.clusters * cluster_size)) {
+    if (image_.guard().protects(found.host, found.clusters * cluster_size)) {
       const uint64_t reach = std::min(end, guest + found.clusters * cluster_size) - offset;
       co_return std::unexpected(co_await image_.overlap(found.host + (offset - guest), reach));
     }
@@ -185,7 +185,7 @@ void Qcow2Driver::free_entry(uint64_t entry, FreeCause cause) {
       // In a damaged image the entry may point to a table or between clusters; a leak is better
       // than a hole in somebody else's data.
       if (is_aligned(host, image_.cluster_size()) &&
-          !image_.metadata().overlaps(host, image_.cluster_size())) {
+          !image_.guard().protects(host, image_.cluster_size())) {
         reclaim_.queue({.host_offset = host, .clusters = 1, .cause = cause});
       }
       return;
@@ -198,7 +198,9 @@ void Qcow2Driver::free_entry(uint64_t entry, FreeCause cause) {
   const uint64_t first = align_down(stored.host_offset, image_.cluster_size());
   const uint64_t end = align_up(stored.host_offset + stored.length, image_.cluster_size());
   for (uint64_t host = first; host < end; host += image_.cluster_size()) {
-    reclaim_.queue({.host_offset = host, .clusters = 1, .cause = FreeCause::kOther});
+    if (!image_.guard().protects(host, 1)) {
+      reclaim_.queue({.host_offset = host, .clusters = 1, .cause = FreeCause::kOther});
+    }
   }
 }
 
