@@ -180,6 +180,9 @@ class TranslatingDriver : public Driver {
   // size): at any time one of begin_write()…end_write(), write_zeroes(), discard() per unit.
   [[nodiscard]] virtual uint64_t allocation_unit() const = 0;
 
+  // write_zeroes() zeroes multiples of this many bytes, which divides the allocation unit.
+  [[nodiscard]] virtual uint64_t zeroing_unit() const { return allocation_unit(); }
+
   // The extent at `offset`, from cached metadata alone; false when the metadata has to be read.
   // Runs for every request: no allocation, no suspension.
   [[nodiscard]] virtual bool try_map(uint64_t offset, uint64_t length, Extent& extent) = 0;
@@ -204,8 +207,8 @@ class TranslatingDriver : public Driver {
   [[nodiscard]] virtual io::Task<Result<WritePlan>> begin_compressed_write(uint64_t offset,
                                                                            uint64_t stored_length);
 
-  // Makes whole allocation units (but for the image's last, which may be short) read as zeroes by
-  // metadata alone. ENOTSUP: not possible for this image; the engine writes zeroes instead.
+  // Makes whole zeroing units (but for the image's last, which may be short) read as zeroes by
+  // metadata alone. ENOTSUP: not possible here; the engine writes zeroes instead.
   [[nodiscard]] virtual io::Task<Result<void>> write_zeroes(uint64_t offset, uint64_t length,
                                                             ZeroFlags flags);
 

@@ -1,5 +1,6 @@
-// Zeroing and discarding on translating nodes: whole allocation units by metadata; the ragged ends
-// of a zero request as data, those of a discard not at all.
+// Zeroing and discarding on translating nodes: whole units by metadata; the ragged ends of a zero
+// request as data, those of a discard not at all. What can be zeroed may be smaller than what can
+// be allocated; locks are always on allocation units.
 #include <algorithm>
 #include <cerrno>
 
@@ -22,6 +23,14 @@ struct WholeUnits {
   }
   uint64_t begin;
   uint64_t end;
+};
+
+// The units that a range touches, for locking them.
+struct AllocationUnits {
+  AllocationUnits(uint64_t unit, uint64_t offset, uint64_t bytes)
+      : begin(align_down(offset, unit)), length(align_up(offset + bytes, unit) - begin) {}
+  uint64_t begin;
+  uint64_t length;
 };
 
 }  // namespace
@@ -73,7 +82,7 @@ io::Task<void> Engine::writes_in_place_ended(Node& node) {
 
 Engine::Outcome Engine::zero_translated(Node& node, uint64_t offset, uint64_t length,
                                         ZeroFlags flags) {
-  const uint64_t unit = node.translating_->allocation_unit();
+  const uint64_t unit = node.translating_->zeroing_unit();
   const uint64_t end = offset + length;
   const WholeUnits whole(offset, length, unit, node.length());
   if (whole.begin >= end) {  // within one unit
@@ -85,11 +94,18 @@ Engine::Outcome Engine::zero_translated(Node& node, uint64_t offset, uint64_t le
       co_return result;
     }
   }
-  if (whole.end > whole.begin) {
-    Result<void> result = co_await zero_units(node, whole.begin, whole.end - whole.begin, flags);
+  // Parts of allocation units apart from whole ones: they may have to be written out.
+  const uint64_t large = node.translating_->allocation_unit();
+  for (uint64_t begin = whole.begin; begin < whole.end;) {
+    const bool last_units = whole.end >= node.length() || whole.end - begin < large;
+    const uint64_t units_end = is_aligned(begin, large)
+                                   ? (last_units ? whole.end : align_down(whole.end, large))
+                                   : std::min(whole.end, align_up(begin, large));
+    Result<void> result = co_await zero_units(node, begin, units_end - begin, flags);
     if (!result) {
       co_return result;
     }
+    begin = units_end;
   }
   if (end > whole.end) {
     co_return co_await zero_partial_unit(node, whole.end, end - whole.end, flags);
@@ -100,8 +116,8 @@ Engine::Outcome Engine::zero_translated(Node& node, uint64_t offset, uint64_t le
 Engine::Outcome Engine::zero_units(Node& node, uint64_t offset, uint64_t length, ZeroFlags flags) {
   Result<void> result;
   {
-    const uint64_t unit = node.translating_->allocation_unit();
-    const auto lock = co_await node.allocations_.lock_exclusive(offset, align_up(length, unit));
+    const AllocationUnits units(node.translating_->allocation_unit(), offset, length);
+    const auto lock = co_await node.allocations_.lock_exclusive(units.begin, units.length);
     result = co_await node.translating_->write_zeroes(offset, length, flags);
     node.units_.clear();
     co_await writes_in_place_ended(node);
@@ -115,7 +131,7 @@ Engine::Outcome Engine::zero_units(Node& node, uint64_t offset, uint64_t length,
 // A part of one unit. When the rest of the unit reads as zeroes, too, the whole unit is zeroed.
 Engine::Outcome Engine::zero_partial_unit(Node& node, uint64_t offset, uint64_t length,
                                           ZeroFlags flags) {
-  const uint64_t unit = node.translating_->allocation_unit();
+  const uint64_t unit = node.translating_->zeroing_unit();
   const uint64_t unit_begin = align_down(offset, unit);
   const uint64_t unit_end = std::min(unit_begin + unit, std::max(node.length(), offset + length));
   const uint64_t end = offset + length;
@@ -133,7 +149,8 @@ Engine::Outcome Engine::zero_partial_unit(Node& node, uint64_t offset, uint64_t 
   }
   if (rest_is_zero) {
     // Under the lock, so that no write to the rest slips in between looking and zeroing.
-    const auto lock = co_await node.allocations_.lock_exclusive(unit_begin, unit);
+    const AllocationUnits units(node.translating_->allocation_unit(), unit_begin, unit);
+    const auto lock = co_await node.allocations_.lock_exclusive(units.begin, units.length);
     const Result<bool> still = co_await reads_zero(node, unit_begin, offset - unit_begin);
     const Result<bool> still_after =
         co_await reads_zero(node, end, unit_end > end ? unit_end - end : 0);

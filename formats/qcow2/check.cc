@@ -223,7 +223,7 @@ io::Task<void> Checker::read_l2(L2Table& table) {
   const uint64_t offset = table.entry & kEntryOffsetMask;
   // What would be read from between clusters has never been a table.
   if (is_aligned(offset, geometry_.cluster_size())) {
-    table.read = co_await read_table(offset, geometry_.l2_entries(), table.bytes);
+    table.read = co_await read_table(offset, l2_words(), table.bytes);
   }
 }
 
@@ -265,18 +265,24 @@ io::Task<Result<void>> Checker::count_l2(L2Table& table, bool active) {
     if (io::is_zero(glance)) {
       continue;
     }
-    for (uint64_t i = 0; i < kGlance; i += kL2EntryBytes) {
-      const auto entry = load_be<uint64_t>(glance.data() + i);
-      if (entry == 0) {
+    for (uint64_t i = 0; i < kGlance; i += geometry_.l2_entry_bytes) {
+      std::byte* const stored = glance.data() + i;
+      L2Entry entry{.index = (at + i) / geometry_.l2_entry_bytes,
+                    .value = load_be<uint64_t>(stored)};
+      if (geometry_.extended_l2()) {
+        entry.subclusters = SubclusterBitmap(load_be<uint64_t>(stored + kSubclusterBitmapOffset));
+      }
+      if (entry.value == 0 && entry.subclusters.data() == 0) {
         continue;
       }
       if (repairable_zero(entry)) {
         report(
             fmt::format("Repairing offset={:x}: Preallocated cluster is not properly aligned; "
                         "L2 entry corrupted.",
-                        entry & kEntryOffsetMask));
+                        entry.value & kEntryOffsetMask));
         ++result_.corruptions_fixed;
-        store_be<uint64_t>(glance.data() + i, kEntryZero);
+        // Extended entries say elsewhere what reads as zeroes.
+        store_be<uint64_t>(stored, geometry_.extended_l2() ? 0 : kEntryZero);
         changes.note(at + i);
       } else if (auto counted = count_l2_entry(entry, active, next_contiguous); !counted) {
         co_return counted;
@@ -286,14 +292,47 @@ io::Task<Result<void>> Checker::count_l2(L2Table& table, bool active) {
   co_return co_await write_table(table.entry & kEntryOffsetMask, table.bytes, changes);
 }
 
-// A cluster that reads as zeroes whatever its misplaced offset was to say.
-bool Checker::repairable_zero(uint64_t entry) const {
-  return options_.fix_errors && classify(entry) == ClusterKind::kZeroAllocated &&
-         !is_aligned(entry & kEntryOffsetMask, geometry_.cluster_size());
+// What a cluster is. One without data, but with space, is as one that reads as zeroes.
+ClusterKind Checker::kind_of(const L2Entry& entry) const {
+  if (!geometry_.extended_l2() || (entry.value & kEntryCompressed) != 0) {
+    return classify(entry.value);
+  }
+  if ((entry.value & kEntryOffsetMask) == 0) {
+    return ClusterKind::kUnallocated;
+  }
+  return entry.subclusters.data() != 0 ? ClusterKind::kData : ClusterKind::kZeroAllocated;
 }
 
-Result<void> Checker::count_l2_entry(uint64_t entry, bool active, uint64_t& next_contiguous) {
-  const ClusterKind kind = classify(entry);
+// A cluster that reads as zeroes whatever its misplaced offset was to say.
+bool Checker::repairable_zero(const L2Entry& entry) const {
+  return options_.fix_errors && kind_of(entry) == ClusterKind::kZeroAllocated &&
+         !is_aligned(entry.value & kEntryOffsetMask, geometry_.cluster_size());
+}
+
+void Checker::check_subclusters(const L2Entry& entry, ClusterKind kind) {
+  if (kind == ClusterKind::kCompressed) {
+    if (entry.subclusters.stored() != 0) {
+      corruption(fmt::format(
+          "ERROR compressed cluster {} with non-zero subcluster allocation bitmap, entry={:#x}",
+          entry.index, entry.value));
+    }
+  } else if ((entry.value & kEntryOffsetMask) == 0) {
+    if (entry.subclusters.data() != 0) {
+      corruption("ERROR: Unallocated cluster has non-zero subcluster allocation map");
+    }
+  } else if (!entry.subclusters.valid()) {
+    corruption(
+        fmt::format("ERROR offset={:x}: Allocated cluster has corrupted subcluster allocation "
+                    "bitmap",
+                    entry.value & kEntryOffsetMask));
+  }
+}
+
+Result<void> Checker::count_l2_entry(const L2Entry& l2_entry, bool active,
+                                     uint64_t& next_contiguous) {
+  const uint64_t entry = l2_entry.value;
+  const ClusterKind kind = kind_of(l2_entry);
+  check_subclusters(l2_entry, kind);
   if (kind == ClusterKind::kCompressed) {
     return count_compressed(entry, active);
   }

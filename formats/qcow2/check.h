@@ -31,6 +31,7 @@
 #include "formats/qcow2/image.h"
 #include "formats/qcow2/reference_counts.h"
 #include "formats/qcow2/snapshot_table.h"
+#include "formats/qcow2/subclusters.h"
 #include "io/task.h"
 
 namespace cairn::qcow2 {
@@ -94,8 +95,16 @@ class Checker {
   io::Task<void> read_l2(L2Table& table);
   [[nodiscard]] Outcome count_l1_entry(L2Table& table, bool active);
   [[nodiscard]] Outcome count_l2(L2Table& table, bool active);
-  [[nodiscard]] Result<void> count_l2_entry(uint64_t entry, bool active, uint64_t& next_contiguous);
-  [[nodiscard]] bool repairable_zero(uint64_t entry) const;
+  struct L2Entry {
+    uint64_t index = 0;  // in its table
+    uint64_t value = 0;
+    SubclusterBitmap subclusters;
+  };
+  [[nodiscard]] Result<void> count_l2_entry(const L2Entry& entry, bool active,
+                                            uint64_t& next_contiguous);
+  [[nodiscard]] ClusterKind kind_of(const L2Entry& entry) const;
+  void check_subclusters(const L2Entry& entry, ClusterKind kind);
+  [[nodiscard]] bool repairable_zero(const L2Entry& entry) const;
   [[nodiscard]] Result<void> count_compressed(uint64_t entry, bool active);
 
   [[nodiscard]] Outcome read_snapshots();
@@ -126,6 +135,8 @@ class Checker {
   // The entry as it should be; tells what is wrong with it under the name `what`.
   [[nodiscard]] io::Task<Result<uint64_t>> check_copied(uint64_t entry, std::string what);
 
+  // 8-byte words of an L2 table.
+  [[nodiscard]] uint64_t l2_words() const { return geometry_.cluster_size() / kL2EntryBytes; }
   // Reads a piece of a table as big-endian numbers, at most a cluster.
   [[nodiscard]] io::Task<Result<void>> read_table(uint64_t offset, uint64_t entries,
                                                   std::vector<std::byte>& bytes);

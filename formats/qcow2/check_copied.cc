@@ -68,13 +68,13 @@ io::Task<Result<void>> Checker::check_copied_in_l1(uint64_t first, std::vector<s
 
 io::Task<Result<void>> Checker::check_copied_in_l2(uint64_t offset) {
   std::vector<std::byte> bytes;
-  Result<void> read = co_await read_table(offset, geometry_.l2_entries(), bytes);
+  Result<void> read = co_await read_table(offset, l2_words(), bytes);
   if (!read) {
     report(fmt::format("ERROR: Could not read L2 table: {}", read.error().message()));
     co_return read;
   }
   Changes changes;
-  for (std::size_t at = 0; at < bytes.size(); at += kL2EntryBytes) {
+  for (std::size_t at = 0; at < bytes.size(); at += geometry_.l2_entry_bytes) {
     const auto entry = load_be<uint64_t>(bytes.data() + at);
     const ClusterKind kind = entry == 0 ? ClusterKind::kUnallocated : classify(entry);
     if (kind != ClusterKind::kData && kind != ClusterKind::kZeroAllocated) {

@@ -1,7 +1,6 @@
 // Writing new qcow2 images.
 #include "formats/qcow2/create.h"
 
-#include <bit>
 #include <cerrno>
 #include <filesystem>
 #include <memory>
@@ -19,11 +18,6 @@ namespace cairn::qcow2 {
 namespace {
 
 using block::PermissionSet;
-
-Geometry geometry_of(const CreateParameters& parameters) {
-  return {.cluster_bits = static_cast<uint32_t>(std::countr_zero(parameters.cluster_size)),
-          .refcount_order = static_cast<uint32_t>(std::countr_zero(parameters.refcount_bits))};
-}
 
 // Creates the file that takes the image, empty.
 io::Task<Result<void>> create_file(block::Graph& graph, std::string filename,
@@ -191,6 +185,9 @@ Result<std::vector<std::byte>> make_header(const CreateParameters& parameters,
   header.compression = parameters.compression;
   if (parameters.compression != CompressionType::kDeflate) {
     header.incompatible_features |= kIncompatibleCompression;
+  }
+  if (parameters.extended_l2) {
+    header.incompatible_features |= kIncompatibleExtendedL2;
   }
   if (parameters.lazy_refcounts) {
     header.compatible_features |= kCompatibleLazyRefcounts;

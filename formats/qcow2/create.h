@@ -32,6 +32,8 @@ struct CreateParameters {
   bool data_file_raw = false;
 };
 
+[[nodiscard]] Geometry geometry_of(const CreateParameters& parameters);
+
 // What `-o` takes, in the order in which it is announced.
 [[nodiscard]] std::span<const block::CreateOptionInfo> create_option_table();
 

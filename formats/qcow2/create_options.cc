@@ -147,9 +147,6 @@ Result<void> check_version_2(const CreateParameters& parameters) {
 }
 
 Result<void> check_built(const CreateParameters& parameters) {
-  if (parameters.extended_l2) {
-    return fail(ENOTSUP, "Parameter 'extended_l2': extended L2 entries are not supported yet");
-  }
   if (!parameters.data_file.empty()) {
     return fail(ENOTSUP, "Parameter 'data_file': external data files are not supported yet");
   }
@@ -161,6 +158,12 @@ bool power_of_two(uint64_t value, uint64_t least, uint64_t most) {
 }
 
 }  // namespace
+
+Geometry geometry_of(const CreateParameters& parameters) {
+  return {.cluster_bits = static_cast<uint32_t>(std::countr_zero(parameters.cluster_size)),
+          .refcount_order = static_cast<uint32_t>(std::countr_zero(parameters.refcount_bits)),
+          .l2_entry_bytes = parameters.extended_l2 ? kL2ExtendedEntryBytes : kL2EntryBytes};
+}
 
 std::span<const block::CreateOptionInfo> create_option_table() { return kOptions; }
 
@@ -231,8 +234,7 @@ Result<void> check_create_parameters(const CreateParameters& parameters) {
   if (!parameters.backing_format.empty() && parameters.backing_file.empty()) {
     return fail(EINVAL, "Backing format cannot be used without backing file");
   }
-  const Geometry geometry{.cluster_bits =
-                              static_cast<uint32_t>(std::countr_zero(parameters.cluster_size))};
+  const Geometry geometry = geometry_of(parameters);
   if (parameters.size > static_cast<uint64_t>(INT64_MAX) ||
       geometry.l1_entries_for(parameters.size) > kMaxL1Bytes / kL1EntryBytes) {
     return fail(EFBIG,

@@ -75,6 +75,9 @@ class Qcow2Driver final : public block::TranslatingDriver {
 
   // TranslatingDriver
   [[nodiscard]] uint64_t allocation_unit() const override { return image_.cluster_size(); }
+  [[nodiscard]] uint64_t zeroing_unit() const override {
+    return image_.geometry().subcluster_size();
+  }
   [[nodiscard]] bool try_map(uint64_t offset, uint64_t length, block::Extent& extent) override {
     return mapping_.try_map(offset, length, extent);
   }
@@ -106,6 +109,9 @@ class Qcow2Driver final : public block::TranslatingDriver {
     uint64_t clusters = 0;    // 0: the ticket is free
     bool allocated = false;   // else the clusters' own space is used again
     uint64_t compressed = 0;  // the L2 entry of a compressed cluster
+    // The guest's bytes that are written: all of the clusters, or whole subclusters of them.
+    uint64_t data_begin = 0;
+    uint64_t data_end = 0;
   };
   // What a write finds at its first clusters.
   struct Target {
@@ -114,6 +120,10 @@ class Qcow2Driver final : public block::TranslatingDriver {
     bool commit = false;  // entries change when the data is there
     uint64_t host = 0;    // when not to be allocated
   };
+  struct GuestRange {
+    uint64_t begin = 0;
+    uint64_t end = 0;
+  };
 
   [[nodiscard]] io::Task<Result<void>> finish_snapshot(Result<void> result);
   void protect_header();
@@ -121,13 +131,23 @@ class Qcow2Driver final : public block::TranslatingDriver {
   [[nodiscard]] std::string describe(uint64_t host_offset, MetadataKind writing) const;
   [[nodiscard]] io::Task<Result<void>> prepare_write();
 
-  [[nodiscard]] Target target(Page& page, uint64_t guest, uint64_t clusters) const;
+  [[nodiscard]] Target target(Page& page, uint64_t offset, uint64_t clusters) const;
+  [[nodiscard]] GuestRange widened(Page& page, GuestRange written, bool allocate) const;
   [[nodiscard]] uint64_t open_ticket(Ticket ticket);
+  void commit_cluster(const Ticket& ticket, uint64_t index);
   // Queues what an L2 entry refers to.
   void free_entry(uint64_t entry, FreeCause cause);
 
+  // An L2 entry with its subclusters.
+  struct Entry {
+    uint64_t value = 0;
+    SubclusterBitmap subclusters;
+  };
+  void replace_entry(Page& page, uint64_t offset, const Entry& entry, FreeCause cause);
   [[nodiscard]] uint64_t zeroed_entry(uint64_t entry, bool may_unmap) const;
+  [[nodiscard]] Entry zeroed(Page& page, uint64_t offset, uint64_t end, bool may_unmap) const;
   [[nodiscard]] uint64_t discarded_entry(uint64_t entry) const;
+  [[nodiscard]] Entry discarded(Page& page, uint64_t offset) const;
   [[nodiscard]] bool hides_backing() const;
 
   [[nodiscard]] io::Task<Result<void>> shrink(uint64_t length);

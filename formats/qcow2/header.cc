@@ -356,7 +356,7 @@ Result<Header> parse_header(std::span<const std::byte> first, OpenedFor purpose)
 }
 
 Result<void> check_supported(const Header& header) {
-  constexpr uint64_t kNotBuilt = kIncompatibleDataFile | kIncompatibleExtendedL2;
+  constexpr uint64_t kNotBuilt = kIncompatibleDataFile;
   if (const uint64_t features = header.incompatible_features & kNotBuilt; features != 0) {
     // Our own names: an image could call a known feature anything.
     return fail(ENOTSUP, "{}", unsupported_features_message(features, {}));

@@ -102,8 +102,8 @@ enum class OpenedFor : uint8_t { kUse, kCheck, kRepair };
 [[nodiscard]] Result<Header> parse_header(std::span<const std::byte> cluster,
                                           OpenedFor purpose = OpenedFor::kUse);
 
-// Refuses, by name, images that need what this build lacks: external data files, extended L2
-// entries, encryption.
+// Refuses, by name, images that need what this build lacks: external data files,
+// encryption.
 [[nodiscard]] Result<void> check_supported(const Header& header);
 
 // The header proper (section "Header" and the additional fields) without extensions; the fields

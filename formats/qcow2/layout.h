@@ -87,6 +87,7 @@ inline constexpr uint64_t kL2ReservedMask = 0x3f000000000001fe;  // of standard 
 inline constexpr uint64_t kL1EntryBytes = 8;
 inline constexpr uint64_t kL2EntryBytes = 8;  // 16 with extended L2 entries
 inline constexpr uint64_t kL2ExtendedEntryBytes = 16;
+inline constexpr uint32_t kSubclusterBitmapOffset = 8;  // in an extended entry
 inline constexpr uint32_t kSubclustersPerCluster = 32;
 inline constexpr uint64_t kRefcountTableEntryBytes = 8;
 inline constexpr uint64_t kRefcountTableOffsetMask = 0xfffffffffffffe00;  // bits 9 to 63
@@ -128,6 +129,13 @@ struct Geometry {
   [[nodiscard]] constexpr uint64_t cluster_size() const { return uint64_t{1} << cluster_bits; }
   [[nodiscard]] constexpr uint64_t cluster_mask() const { return cluster_size() - 1; }
   [[nodiscard]] constexpr uint64_t l2_entries() const { return cluster_size() / l2_entry_bytes; }
+  [[nodiscard]] constexpr bool extended_l2() const {
+    return l2_entry_bytes == kL2ExtendedEntryBytes;
+  }
+  // What can be allocated or zeroed on its own: the cluster where there are no subclusters.
+  [[nodiscard]] constexpr uint64_t subcluster_size() const {
+    return extended_l2() ? cluster_size() / kSubclustersPerCluster : cluster_size();
+  }
   // Guest bytes that one L2 table, that is one L1 entry, covers.
   [[nodiscard]] constexpr uint64_t l2_coverage() const { return l2_entries() * cluster_size(); }
   [[nodiscard]] constexpr uint64_t l1_index(uint64_t guest_offset) const {

@@ -22,11 +22,12 @@ Mapping::Mapping(Image& image, Refcounts& refcounts, Reclaim& reclaim, io::Async
       pages_(image.file(), *this, image.cluster_size(), cache_bytes, page_bytes),
       cluster_bits_(image.geometry().cluster_bits),
       cluster_mask_(image.geometry().cluster_mask()),
-      page_shift_(cluster_bits_ + static_cast<uint32_t>(std::countr_zero(
-                                      uint64_t{pages_.page_size()} / kL2EntryBytes))),
+      entry_bytes_(static_cast<uint32_t>(image.geometry().l2_entry_bytes)),
+      page_shift_(cluster_bits_ +
+                  static_cast<uint32_t>(std::countr_zero(pages_.page_size() / entry_bytes_))),
       table_shift_(cluster_bits_ +
                    static_cast<uint32_t>(std::countr_zero(image.geometry().l2_entries()))),
-      entry_mask_(uint64_t{pages_.page_size()} / kL2EntryBytes - 1),
+      entry_mask_(pages_.page_size() / entry_bytes_ - 1),
       l1_offset_(image.header().l1_table_offset) {}
 
 Mapping::~Mapping() = default;
@@ -63,10 +64,21 @@ uint64_t Mapping::entry(Page& page, uint64_t offset) const {
   return load_be<uint64_t>(page.data() + byte_in_page(offset));
 }
 
-void Mapping::set_entry(Page& page, uint64_t offset, uint64_t value) {
+SubclusterBitmap Mapping::subclusters(Page& page, uint64_t offset) const {
+  if (entry_bytes_ == kL2EntryBytes) {
+    return {};
+  }
+  return SubclusterBitmap(
+      load_be<uint64_t>(page.data() + byte_in_page(offset) + kSubclusterBitmapOffset));
+}
+
+void Mapping::set_entry(Page& page, uint64_t offset, uint64_t value, SubclusterBitmap subclusters) {
   const uint32_t at = byte_in_page(offset);
   store_be(page.data() + at, value);
-  pages_.mark_dirty(page, at, kL2EntryBytes);
+  if (entry_bytes_ != kL2EntryBytes) {
+    store_be(page.data() + at + kSubclusterBitmapOffset, subclusters.stored());
+  }
+  pages_.mark_dirty(page, at, entry_bytes_);
 }
 
 bool Mapping::peek(uint64_t offset, uint64_t& entry, uint64_t& span) const {
@@ -109,6 +121,9 @@ uint64_t Mapping::run_length(uint64_t offset, uint64_t length, uint64_t entry,
 }
 
 bool Mapping::try_map(uint64_t offset, uint64_t length, Extent& extent) {
+  if (entry_bytes_ != kL2EntryBytes) {
+    return try_map_subclusters(offset, length, extent);
+  }
   uint64_t entry = 0;
   uint64_t span = 0;
   if (!peek(offset, entry, span)) {
@@ -138,6 +153,12 @@ bool Mapping::try_map(uint64_t offset, uint64_t length, Extent& extent) {
     case ClusterKind::kCompressed:
       break;
   }
+  map_compressed(offset, length, entry, extent);
+  return true;
+}
+
+void Mapping::map_compressed(uint64_t offset, uint64_t length, uint64_t entry,
+                             Extent& extent) const {
   const CompressedRange stored = image_.geometry().compressed_range(entry);
   extent.kind = Extent::Kind::kData;
   extent.host_valid = true;
@@ -148,17 +169,22 @@ bool Mapping::try_map(uint64_t offset, uint64_t length, Extent& extent) {
   extent.unit_offset = offset & ~cluster_mask_;
   extent.unit_length = image_.cluster_size();
   extent.length = std::min(length, image_.cluster_size() - (offset & cluster_mask_));
-  return true;
 }
 
 bool Mapping::map_data(uint64_t offset, uint64_t length, uint64_t entry, Extent& extent) {
-  const uint64_t host = entry & kEntryOffsetMask;
-  if ((host & cluster_mask_) != 0) {
+  if ((entry & kEntryOffsetMask & cluster_mask_) != 0) {
     return false;  // map() says what is wrong
   }
+  extent.length = length <= image_.cluster_size() - (offset & cluster_mask_)
+                      ? length
+                      : run_length(offset, length, entry, 0);
+  place_data(offset, entry, extent);
+  return true;
+}
+
+void Mapping::place_data(uint64_t offset, uint64_t entry, Extent& extent) {
+  const uint64_t host = entry & kEntryOffsetMask;
   const uint64_t in_cluster = offset & cluster_mask_;
-  extent.length =
-      length <= image_.cluster_size() - in_cluster ? length : run_length(offset, length, entry, 0);
   extent.kind = Extent::Kind::kData;
   extent.host_valid = true;
   extent.child = &image_.file();
@@ -178,7 +204,6 @@ bool Mapping::map_data(uint64_t offset, uint64_t length, uint64_t entry, Extent&
       extent.length = std::min(extent.length, file_length_ - extent.host_offset);
     }
   }
-  return true;
 }
 
 io::Task<Result<Extent>> Mapping::map(uint64_t offset, uint64_t length) {
@@ -196,8 +221,7 @@ io::Task<Result<Extent>> Mapping::map(uint64_t offset, uint64_t length) {
     if (!page) {
       co_return pass(page);
     }
-    const uint64_t found = entry(**page, offset);
-    sane = co_await validate(offset, found);
+    sane = co_await validate(**page, offset);
     if (!sane) {
       co_return pass(sane);
     }
@@ -222,11 +246,15 @@ io::Task<Result<void>> Mapping::check_writable_table(uint64_t index) {
   co_return sane;
 }
 
-io::Task<Result<void>> Mapping::validate(uint64_t offset, uint64_t entry) {
+io::Task<Result<void>> Mapping::validate(Page& page, uint64_t offset) {
+  const uint64_t entry = this->entry(page, offset);
+  const SubclusterBitmap subclusters = this->subclusters(page, offset);
   const ClusterKind kind = classify(entry);
   const bool zero = kind == ClusterKind::kZeroPlain || kind == ClusterKind::kZeroAllocated;
   std::string message;
-  if (zero && image_.header().version < 3) {
+  if (kind != ClusterKind::kCompressed && !sensible(entry, subclusters)) {
+    message = "Invalid cluster entry found ";
+  } else if (zero && image_.header().version < 3) {
     message = "Zero cluster entry found in pre-v3 image";
   } else if ((zero || kind == ClusterKind::kData) &&
              (entry & kEntryOffsetMask & cluster_mask_) != 0) {

@@ -22,6 +22,7 @@
 #include "formats/qcow2/page_cache.h"
 #include "formats/qcow2/reclaim.h"
 #include "formats/qcow2/refcounts.h"
+#include "formats/qcow2/subclusters.h"
 #include "io/mutex.h"
 #include "io/task.h"
 
@@ -50,12 +51,16 @@ class Mapping final : private TableLocator {
   // Guest offsets where the coverage of the page, or of the L2 table, with `offset` ends.
   [[nodiscard]] uint64_t page_end(uint64_t offset) const;
   [[nodiscard]] uint64_t table_end(uint64_t offset) const;
+  // The entry of the cluster at a guest offset, without its subclusters.
   [[nodiscard]] uint64_t entry(Page& page, uint64_t offset) const;
-  void set_entry(Page& page, uint64_t offset, uint64_t value);
+  // Its subclusters: empty where entries are not extended.
+  [[nodiscard]] SubclusterBitmap subclusters(Page& page, uint64_t offset) const;
+  // `subclusters` have no place, and no meaning, where entries are not extended.
+  void set_entry(Page& page, uint64_t offset, uint64_t value, SubclusterBitmap subclusters = {});
   // EIO when the place of an L2 table makes no sense, or something else lies there, too.
   [[nodiscard]] io::Task<Result<void>> check_writable_table(uint64_t index);
-  // EIO when an entry makes no sense.
-  [[nodiscard]] io::Task<Result<void>> validate(uint64_t offset, uint64_t entry);
+  // EIO when the entry at a guest offset makes no sense.
+  [[nodiscard]] io::Task<Result<void>> validate(Page& page, uint64_t offset);
 
   // Something is not durable yet.
   [[nodiscard]] bool dirty() const { return pages_.dirty() || !l1_pending_.empty(); }
@@ -99,8 +104,7 @@ class Mapping final : private TableLocator {
     return static_cast<uint32_t>(offset >> page_shift_) & (pages_.pages_per_table() - 1);
   }
   [[nodiscard]] uint32_t byte_in_page(uint64_t offset) const {
-    return static_cast<uint32_t>((offset >> cluster_bits_) & entry_mask_) *
-           static_cast<uint32_t>(kL2EntryBytes);
+    return static_cast<uint32_t>((offset >> cluster_bits_) & entry_mask_) * entry_bytes_;
   }
 
   // The entry of a guest offset when it is in memory; `span` is how far, at least, the guest's
@@ -110,6 +114,21 @@ class Mapping final : private TableLocator {
                                     uint64_t span) const;
   [[nodiscard]] bool map_data(uint64_t offset, uint64_t length, uint64_t entry,
                               block::Extent& extent);
+  // Fills in what makes an extent data, but for its length.
+  void place_data(uint64_t offset, uint64_t entry, block::Extent& extent);
+  void map_compressed(uint64_t offset, uint64_t length, uint64_t entry,
+                      block::Extent& extent) const;
+
+  // With extended entries (mapping_subclusters.cc).
+  struct Subclusters {
+    uint64_t entry = 0;
+    SubclusterBitmap bitmap;
+    uint64_t span = 0;  // as peek()'s
+  };
+  [[nodiscard]] bool peek_subclusters(uint64_t offset, Subclusters& found) const;
+  [[nodiscard]] uint64_t run_of_subclusters(uint64_t offset, uint64_t length,
+                                            const Subclusters& first) const;
+  [[nodiscard]] bool try_map_subclusters(uint64_t offset, uint64_t length, block::Extent& extent);
   [[nodiscard]] io::Task<Result<void>> ensure_table(uint64_t index);
   [[nodiscard]] io::Task<Result<void>> make_table(uint64_t old_offset, uint64_t new_offset);
   [[nodiscard]] io::Task<Result<void>> check_table(uint64_t index);
@@ -124,6 +143,7 @@ class Mapping final : private TableLocator {
   PageCache pages_;
   const uint32_t cluster_bits_;
   const uint64_t cluster_mask_;
+  const uint32_t entry_bytes_;
   const uint32_t page_shift_;   // log2 of the guest bytes that a page covers
   const uint32_t table_shift_;  // and a table
   const uint64_t entry_mask_;   // entries of a page, minus one

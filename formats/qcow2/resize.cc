@@ -182,6 +182,8 @@ io::Task<Result<void>> Qcow2Driver::preallocate(uint64_t offset, uint64_t length
 io::Task<Result<uint64_t>> Qcow2Driver::preallocate_page(PagePin page, uint64_t offset,
                                                          uint64_t end, block::Preallocation mode) {
   const uint64_t cluster_size = image_.cluster_size();
+  // An image that is being made is open without its backing file.
+  const bool over_backing = !image_.header().backing_file.empty() && !hides_backing();
   while (offset < end) {
     if (mapping_.entry(*page, offset) != 0) {
       offset += cluster_size;
@@ -210,7 +212,11 @@ io::Task<Result<uint64_t>> Qcow2Driver::preallocate_page(PagePin page, uint64_t 
       co_return pass(filled);
     }
     for (uint64_t i = 0; i < space->clusters; ++i, offset += cluster_size) {
-      mapping_.set_entry(*page, offset, (space->host_offset + i * cluster_size) | kEntryCopied);
+      // Clusters with subclusters can have space and still show the backing file.
+      const SubclusterBitmap subclusters =
+          over_backing ? mapping_.subclusters(*page, offset) : SubclusterBitmap::all_data();
+      mapping_.set_entry(*page, offset, (space->host_offset + i * cluster_size) | kEntryCopied,
+                         subclusters);
     }
   }
   co_return offset;

@@ -107,7 +107,7 @@ io::Task<Result<void>> SnapshotEditor::compare_tables(uint64_t from, uint64_t to
     difference.raised.add(cluster(to));
   }
   bool flags = false;
-  for (std::size_t at = 0; result && at < new_l2.size(); at += kL2EntryBytes) {
+  for (std::size_t at = 0; result && at < new_l2.size(); at += image_.geometry().l2_entry_bytes) {
     const auto old_entry = load_be<uint64_t>(old_l2.data() + at) & ~kEntryCopied;
     const auto new_entry = load_be<uint64_t>(new_l2.data() + at) & ~kEntryCopied;
     flags = flags || (new_l2[at] & std::byte{0x80}) != std::byte{0};
@@ -125,7 +125,7 @@ io::Task<Result<void>> SnapshotEditor::compare_tables(uint64_t from, uint64_t to
   if (result && flags) {
     // Some writers leave flags in tables that are not in use. The disk is about to use this one,
     // and shares it.
-    for (std::size_t at = 0; at < new_l2.size(); at += kL2EntryBytes) {
+    for (std::size_t at = 0; at < new_l2.size(); at += image_.geometry().l2_entry_bytes) {
       new_l2[at] &= std::byte{0x7f};
     }
     result = co_await image_.file().write(to, new_l2.data(), new_l2.size());

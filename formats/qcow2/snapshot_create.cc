@@ -102,7 +102,7 @@ io::Task<Result<void>> SnapshotEditor::share_tables(TableSwitch& change,
       co_return result;
     }
     bool changed = false;
-    for (std::size_t at = 0; at < l2.size(); at += kL2EntryBytes) {
+    for (std::size_t at = 0; at < l2.size(); at += image_.geometry().l2_entry_bytes) {
       // The flag is the highest bit of the first byte.
       if ((l2[at] & std::byte{0x80}) != std::byte{0}) {
         l2[at] &= std::byte{0x7f};

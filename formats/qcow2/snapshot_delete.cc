@@ -154,7 +154,7 @@ io::Task<Result<void>> SnapshotEditor::own_tables(TableSwitch& change,
 Result<bool> SnapshotEditor::own_entries(const Refcounts::Lowered& lowered, TableBytes& l2) const {
   bool changed = false;
   ClusterRuns runs;
-  for (std::size_t at = 0; at < l2.size(); at += kL2EntryBytes) {
+  for (std::size_t at = 0; at < l2.size(); at += image_.geometry().l2_entry_bytes) {
     const auto entry = load_be<uint64_t>(l2.data() + at);
     if (entry == 0) {
       continue;

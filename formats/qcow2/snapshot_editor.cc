@@ -129,7 +129,7 @@ Result<void> SnapshotEditor::add_references(uint64_t entry, ClusterRuns& runs) c
 }
 
 Result<void> SnapshotEditor::add_table_references(const TableBytes& l2, ClusterRuns& runs) const {
-  for (std::size_t at = 0; at < l2.size(); at += kL2EntryBytes) {
+  for (std::size_t at = 0; at < l2.size(); at += image_.geometry().l2_entry_bytes) {
     if (const auto entry = load_be<uint64_t>(l2.data() + at); entry != 0) {
       if (auto added = add_references(entry, runs); !added) {
         return added;

@@ -3,6 +3,7 @@
 // Between begin_write() and end_write() the engine holds the allocation units of the range locked,
 // so the L2 entries of a ticket do not change.
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "base/bytes.h"
@@ -20,30 +21,68 @@ io::Task<Result<void>> Qcow2Driver::prepare_write() {
   co_return result;
 }
 
-// Looks at the entries of up to `clusters` clusters from `guest` on, all in one page.
-Qcow2Driver::Target Qcow2Driver::target(Page& page, uint64_t guest, uint64_t clusters) const {
-  const auto mode_of = [](uint64_t entry) {
+// Looks at the entries of up to `clusters` clusters from that of `offset` on, all in one page.
+Qcow2Driver::Target Qcow2Driver::target(Page& page, uint64_t offset, uint64_t clusters) const {
+  const Geometry& geometry = image_.geometry();
+  const uint64_t cluster_size = geometry.cluster_size();
+  const auto mode_at = [&](uint64_t at) {
+    const uint64_t entry = mapping_.entry(page, at);
     const ClusterKind kind = classify(entry);
     const bool own = (entry & kEntryCopied) != 0 &&
                      (kind == ClusterKind::kData || kind == ClusterKind::kZeroAllocated);
-    return own ? kind : ClusterKind::kUnallocated;  // anything else needs new space
+    if (!own) {
+      return ClusterKind::kUnallocated;  // needs new space
+    }
+    if (!geometry.extended_l2()) {
+      return kind;
+    }
+    // A cluster with subclusters takes data where it has none yet, in its own space.
+    const auto subcluster =
+        static_cast<uint32_t>((at & geometry.cluster_mask()) / geometry.subcluster_size());
+    return mapping_.subclusters(page, at).kind(subcluster) == SubclusterKind::kData
+               ? ClusterKind::kData
+               : ClusterKind::kZeroAllocated;
   };
-  const uint64_t cluster_size = image_.cluster_size();
-  const uint64_t first = mapping_.entry(page, guest);
-  const ClusterKind mode = mode_of(first);
+  const uint64_t guest = align_down(offset, cluster_size);
+  const ClusterKind mode = mode_at(offset);
   Target target{.clusters = 1,
                 .allocate = mode == ClusterKind::kUnallocated,
                 .commit = mode != ClusterKind::kData,
-                .host = first & kEntryOffsetMask};
+                .host = mapping_.entry(page, offset) & kEntryOffsetMask};
   for (; target.clusters < clusters; ++target.clusters) {
-    const uint64_t next = mapping_.entry(page, guest + target.clusters * cluster_size);
-    const bool continues = target.allocate || (next & kEntryOffsetMask) ==
-                                                  target.host + target.clusters * cluster_size;
-    if (mode_of(next) != mode || !continues) {
+    const uint64_t at = guest + target.clusters * cluster_size;
+    const uint64_t place = mapping_.entry(page, at) & kEntryOffsetMask;
+    if (mode_at(at) != mode ||
+        (!target.allocate && place != target.host + target.clusters * cluster_size)) {
       break;
     }
   }
   return target;
+}
+
+// What has to be written, so that all of it is whole clusters, or whole subclusters. The range
+// written ends in the same page. In new space, data that the first and the last cluster have
+// elsewhere comes along, with what lies between.
+Qcow2Driver::GuestRange Qcow2Driver::widened(Page& page, GuestRange written, bool allocate) const {
+  const Geometry& geometry = image_.geometry();
+  const uint64_t unit = geometry.subcluster_size();
+  GuestRange range{align_down(written.begin, unit), align_up(written.end, unit)};
+  if (!allocate || !geometry.extended_l2()) {
+    return range;
+  }
+  const auto data_of = [&](uint64_t cluster) {
+    const bool compressed = (mapping_.entry(page, cluster) & kEntryCompressed) != 0;
+    return (compressed ? SubclusterBitmap::all_data() : mapping_.subclusters(page, cluster)).data();
+  };
+  const uint64_t first = align_down(written.begin, geometry.cluster_size());
+  if (const uint32_t data = data_of(first); data != 0) {
+    range.begin = std::min(range.begin, first + std::countr_zero(data) * unit);
+  }
+  const uint64_t last = align_down(written.end - 1, geometry.cluster_size());
+  if (const uint32_t data = data_of(last); data != 0) {
+    range.end = std::max(range.end, last + std::bit_width(data) * unit);
+  }
+  return range;
 }
 
 uint64_t Qcow2Driver::open_ticket(Ticket ticket) {
@@ -69,7 +108,7 @@ io::Task<Result<block::WritePlan>> Qcow2Driver::begin_write(uint64_t offset, uin
   const uint64_t cluster_size = image_.cluster_size();
   const uint64_t guest = align_down(offset, cluster_size);
   const uint64_t end = std::min(offset + length, mapping_.page_end(offset));
-  Target found = target(**page, guest, div_round_up(end - guest, cluster_size));
+  Target found = target(**page, offset, div_round_up(end - guest, cluster_size));
   bool reads_zero = false;
   if (found.allocate) {
     const Result<Refcounts::Allocation> space = co_await refcounts_.allocate(found.clusters);
@@ -80,7 +119,7 @@ io::Task<Result<block::WritePlan>> Qcow2Driver::begin_write(uint64_t offset, uin
     found.clusters = space->clusters;
     reads_zero = space->reads_zero;
   } else {
-    Result<void> sane = co_await mapping_.validate(guest, mapping_.entry(**page, guest));
+    Result<void> sane = co_await mapping_.validate(**page, guest);
     if (!sane) {
       co_return pass(sane);
     }
@@ -94,14 +133,17 @@ io::Task<Result<block::WritePlan>> Qcow2Driver::begin_write(uint64_t offset, uin
                         .child = &image_.file(),
                         .host_offset = found.host + (offset - guest)};
   if (found.commit) {
-    plan.head = offset - guest;
-    plan.tail = align_up(planned_end, cluster_size) - planned_end;
+    const GuestRange data = widened(**page, {offset, planned_end}, found.allocate);
+    plan.head = offset - data.begin;
+    plan.tail = data.end - planned_end;
     plan.host_reads_zero = reads_zero;
     plan.ticket = open_ticket({.page = std::move(*page),
                                .guest = guest,
                                .host = found.host,
                                .clusters = found.clusters,
-                               .allocated = found.allocate});
+                               .allocated = found.allocate,
+                               .data_begin = data.begin,
+                               .data_end = data.end});
   }
   co_return plan;
 }
@@ -119,7 +161,10 @@ io::Task<Result<block::WritePlan>> Qcow2Driver::begin_compressed_write(uint64_t 
     co_return pass(page);
   }
   const ClusterKind kind = classify(mapping_.entry(**page, offset));
-  if (kind == ClusterKind::kData || kind == ClusterKind::kCompressed) {
+  const bool has_data =
+      kind == ClusterKind::kData &&
+      (!image_.geometry().extended_l2() || mapping_.subclusters(**page, offset).data() != 0);
+  if (has_data || kind == ClusterKind::kCompressed) {
     co_return fail(EIO, "Compressed data can not overwrite the cluster at {}", offset);
   }
   Result<uint64_t> host = co_await refcounts_.allocate_bytes(stored_length);
@@ -150,7 +195,6 @@ io::Task<Result<void>> Qcow2Driver::end_write(block::WritePlan plan, uint64_t /*
                                               bool written) {
   const Ticket ticket = std::exchange(tickets_[plan.ticket - 1], {});
   free_tickets_.push_back(plan.ticket);
-  const uint64_t cluster_size = image_.cluster_size();
   if (!written) {
     if (ticket.allocated) {
       // What can not be given back is a leak; the write has failed in any case.
@@ -165,13 +209,32 @@ io::Task<Result<void>> Qcow2Driver::end_write(block::WritePlan plan, uint64_t /*
     co_return Result<void>{};
   }
   for (uint64_t i = 0; i < ticket.clusters; ++i) {
-    const uint64_t guest = ticket.guest + i * cluster_size;
-    if (ticket.allocated) {
-      free_entry(mapping_.entry(*ticket.page, guest), FreeCause::kOther);
-    }
-    mapping_.set_entry(*ticket.page, guest, (ticket.host + i * cluster_size) | kEntryCopied);
+    commit_cluster(ticket, i);
   }
   co_return Result<void>{};
+}
+
+// The data of one cluster of a ticket is in place.
+void Qcow2Driver::commit_cluster(const Ticket& ticket, uint64_t index) {
+  const Geometry& geometry = image_.geometry();
+  const uint64_t guest = ticket.guest + index * geometry.cluster_size();
+  const uint64_t old = mapping_.entry(*ticket.page, guest);
+  SubclusterBitmap subclusters;
+  if (geometry.extended_l2()) {
+    if ((old & kEntryCompressed) == 0) {
+      subclusters = mapping_.subclusters(*ticket.page, guest);
+    }
+    const uint64_t begin = std::max(ticket.data_begin, guest) - guest;
+    const uint64_t end = std::min(ticket.data_end, guest + geometry.cluster_size()) - guest;
+    subclusters.set_data(
+        SubclusterBitmap::range(static_cast<uint32_t>(begin / geometry.subcluster_size()),
+                                static_cast<uint32_t>(end / geometry.subcluster_size())));
+  }
+  if (ticket.allocated) {
+    free_entry(old, FreeCause::kOther);
+  }
+  mapping_.set_entry(*ticket.page, guest,
+                     (ticket.host + index * geometry.cluster_size()) | kEntryCopied, subclusters);
 }
 
 void Qcow2Driver::free_entry(uint64_t entry, FreeCause cause) {

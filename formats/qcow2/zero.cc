@@ -22,6 +22,38 @@ uint64_t Qcow2Driver::zeroed_entry(uint64_t entry, bool may_unmap) const {
   return kEntryZero;
 }
 
+// The same for subclusters: those of the cluster at `offset` up to `end`, which may lie behind it.
+Qcow2Driver::Entry Qcow2Driver::zeroed(Page& page, uint64_t offset, uint64_t end,
+                                       bool may_unmap) const {
+  const Geometry& geometry = image_.geometry();
+  const uint64_t value = mapping_.entry(page, offset);
+  if (!geometry.extended_l2()) {
+    return {.value = zeroed_entry(value, may_unmap), .subclusters = {}};
+  }
+  const uint64_t cluster = align_down(offset, geometry.cluster_size());
+  const auto index = [&](uint64_t at) {
+    return static_cast<uint32_t>(div_round_up(at - cluster, geometry.subcluster_size()));
+  };
+  const uint32_t mask = SubclusterBitmap::range(
+      index(offset), index(std::min(end, cluster + geometry.cluster_size())));
+  const bool keep = (value & kEntryCompressed) == 0 && (!may_unmap || mask != kAllSubclusters);
+  Entry entry{.value = keep ? value : 0, .subclusters = mapping_.subclusters(page, offset)};
+  entry.subclusters.set_zero(mask);
+  return entry;
+}
+
+// Gives what the old entry refers to back unless the new one does.
+void Qcow2Driver::replace_entry(Page& page, uint64_t offset, const Entry& entry, FreeCause cause) {
+  const uint64_t old = mapping_.entry(page, offset);
+  if (entry.value == old && entry.subclusters == mapping_.subclusters(page, offset)) {
+    return;
+  }
+  if ((entry.value & kEntryOffsetMask) == 0) {
+    free_entry(old, cause);
+  }
+  mapping_.set_entry(page, offset, entry.value, entry.subclusters);
+}
+
 io::Task<Result<void>> Qcow2Driver::write_zeroes(uint64_t offset, uint64_t length,
                                                  block::ZeroFlags flags) {
   if (image_.header().version < 3) {
@@ -43,16 +75,14 @@ io::Task<Result<void>> Qcow2Driver::write_zeroes(uint64_t offset, uint64_t lengt
       co_return pass(page);
     }
     const uint64_t page_end = std::min(end, mapping_.page_end(offset));
-    for (; offset < page_end; offset += cluster_size) {
-      const uint64_t entry = mapping_.entry(**page, offset);
-      const uint64_t zeroed = zeroed_entry(entry, flags.may_unmap);
-      if (zeroed == entry) {
-        continue;
+    for (; offset < page_end; offset = align_down(offset, cluster_size) + cluster_size) {
+      const bool whole = is_aligned(offset, cluster_size) &&
+                         (end - offset >= cluster_size || end >= this->length());
+      if (!whole && (mapping_.entry(**page, offset) & kEntryCompressed) != 0) {
+        co_return fail(ENOTSUP, "Compressed clusters have no subclusters");
       }
-      if ((zeroed & kEntryOffsetMask) == 0) {
-        free_entry(entry, FreeCause::kRequest);
-      }
-      mapping_.set_entry(**page, offset, zeroed);
+      replace_entry(**page, offset, zeroed(**page, offset, end, flags.may_unmap),
+                    FreeCause::kRequest);
     }
   }
   co_return Result<void>{};
@@ -79,6 +109,20 @@ uint64_t Qcow2Driver::discarded_entry(uint64_t entry) const {
   return has_zero_flag ? kEntryZero : 0;
 }
 
+// The same with subclusters.
+Qcow2Driver::Entry Qcow2Driver::discarded(Page& page, uint64_t offset) const {
+  const uint64_t value = mapping_.entry(page, offset);
+  if (!image_.geometry().extended_l2()) {
+    return {.value = discarded_entry(value), .subclusters = {}};
+  }
+  const uint64_t host = value & kEntryOffsetMask;
+  if (value == 0 && !hides_backing()) {
+    return {.value = value, .subclusters = mapping_.subclusters(page, offset)};
+  }
+  const bool keep = discard_no_unref_ && host != 0 && (value & kEntryCopied) != 0;
+  return {.value = keep ? value : 0, .subclusters = SubclusterBitmap::all_zero()};
+}
+
 io::Task<Result<void>> Qcow2Driver::discard(uint64_t offset, uint64_t length) {
   if (image_.header().version < 3 && hides_backing()) {
     // The backing file's old data would show again.
@@ -101,15 +145,7 @@ io::Task<Result<void>> Qcow2Driver::discard(uint64_t offset, uint64_t length) {
     }
     const uint64_t page_end = std::min(end, mapping_.page_end(offset));
     for (; offset < page_end; offset += cluster_size) {
-      const uint64_t entry = mapping_.entry(**page, offset);
-      const uint64_t discarded = discarded_entry(entry);
-      if (discarded == entry) {
-        continue;
-      }
-      if ((discarded & kEntryOffsetMask) == 0) {
-        free_entry(entry, FreeCause::kRequest);
-      }
-      mapping_.set_entry(**page, offset, discarded);
+      replace_entry(**page, offset, discarded(**page, offset), FreeCause::kRequest);
     }
   }
   co_return Result<void>{};

@@ -48,7 +48,10 @@ History::Range History::draw_range() {
   uint64_t offset = cluster * unit;
   uint64_t length = unit;
   const uint64_t shape = random_.below(10);
-  if (shape < 4) {
+  if (plan_.shape.extended_l2 && random_.chance(50)) {  // whole subclusters
+    offset += unit / 32 * random_.below(32);
+    length = unit / 32 * random_.between(1, random_.chance(20) ? 64 : 8);
+  } else if (shape < 4) {
     length = unit * (unit >= 65536 ? 1 : random_.between(1, 4));
     if (unit <= 1024 && random_.chance(10)) {
       length = unit * random_.between(16, 200);

@@ -20,6 +20,10 @@ Qcow2Shape draw_shape(Random& random) {
   if (shape.version == 3) {
     shape.refcount_order = random.chance(40) ? 4 : static_cast<uint32_t>(random.below(7));
     shape.zstd = random.chance(15);
+    if (shape.cluster_bits >= 13 && random.chance(50)) {
+      shape.cluster_bits = std::max(shape.cluster_bits, 14U);
+      shape.extended_l2 = true;
+    }
   }
   return shape;
 }
@@ -167,10 +171,11 @@ std::string Plan::describe() const {
   std::string text =
       format == Format::kRaw
           ? fmt::format("raw, {} bytes", size)
-          : fmt::format("qcow2 v{}, {} bytes in clusters of {}, {}-bit refcounts, {} below{}{}{}",
+          : fmt::format("qcow2 v{}, {} bytes in clusters of {}, {}-bit refcounts, {} below{}{}{}{}",
                         shape.version, size, shape.cluster_size(), 1U << shape.refcount_order,
                         backing, backing > 0 && raw_base ? " (the lowest raw)" : "",
-                        populated ? ", populated" : "", shape.zstd ? ", zstd" : "");
+                        populated ? ", populated" : "", shape.zstd ? ", zstd" : "",
+                        shape.extended_l2 ? ", subclusters" : "");
   text += fmt::format("; align {}{}{}{}", traits.limits.request_alignment,
                       traits.limits.native_fua ? ", fua" : "", traits.can_zero ? ", zero" : "",
                       traits.can_discard ? ", discard" : "");

@@ -50,7 +50,8 @@ void Qcow2Builder::put(uint64_t offset, T value) {
 }
 
 uint64_t Qcow2Builder::l1_entries() const {
-  const uint64_t per_table = shape_.cluster_size() / 8 * shape_.cluster_size();
+  const uint64_t per_table =
+      shape_.cluster_size() / shape_.l2_entry_bytes() * shape_.cluster_size();
   return std::max<uint64_t>(1, div_round_up(shape_.size, per_table));
 }
 
@@ -129,8 +130,23 @@ void Qcow2Builder::snapshot(const std::string& id, const std::string& name,
   }
 }
 
+// Extended entries say in a bitmap, for all of the cluster, whether it is data or zeroes.
+void Qcow2Builder::put_l2_entry(uint64_t offset, uint64_t entry) {
+  if (!shape_.extended_l2) {
+    put<uint64_t>(offset, entry);
+    return;
+  }
+  uint64_t subclusters = 0;
+  if ((entry & kCompressed) == 0) {
+    subclusters = (entry & kAllZeroes) != 0 ? uint64_t{0xffffffff} << 32 : 0xffffffff;
+    entry &= ~kAllZeroes;
+  }
+  put<uint64_t>(offset, entry);
+  put<uint64_t>(offset + 8, subclusters);
+}
+
 uint64_t Qcow2Builder::write_tables(const std::map<uint64_t, uint64_t>& entries, bool copied) {
-  const uint64_t per_table = shape_.cluster_size() / 8;
+  const uint64_t per_table = shape_.cluster_size() / shape_.l2_entry_bytes();
   std::map<uint64_t, uint64_t> tables;
   for (const auto& [index, entry] : entries) {
     auto [table, added] = tables.try_emplace(index / per_table);
@@ -141,7 +157,8 @@ uint64_t Qcow2Builder::write_tables(const std::map<uint64_t, uint64_t>& entries,
     const uint64_t host = align_down(entry, shape_.cluster_size());
     const bool own = copied && (entry & kCompressed) == 0 && host != 0 &&
                      refcounts_[host >> shape_.cluster_bits] == 1;
-    put<uint64_t>(table->second + index % per_table * 8, entry | (own ? kCopied : 0));
+    put_l2_entry(table->second + index % per_table * shape_.l2_entry_bytes(),
+                 entry | (own ? kCopied : 0));
   }
   const uint64_t length = l1_entries() * 8;
   const uint64_t l1 = allocate(div_round_up(length, shape_.cluster_size()));
@@ -244,7 +261,7 @@ void Qcow2Builder::write_header() {
   uint64_t end = 72;
   if (shape_.version >= 3) {
     end = shape_.zstd ? 112 : 104;
-    put<uint64_t>(72, shape_.zstd ? 8 : 0);
+    put<uint64_t>(72, (shape_.zstd ? 8 : 0) | (shape_.extended_l2 ? 16 : 0));
     put<uint64_t>(80, shape_.lazy_refcounts ? 1 : 0);
     put<uint32_t>(96, shape_.refcount_order);
     put<uint32_t>(100, static_cast<uint32_t>(end));

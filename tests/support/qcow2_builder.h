@@ -20,11 +20,13 @@ struct Qcow2Shape {
   uint32_t refcount_order = 4;  // version 2 knows 4 only
   uint64_t size = 0;            // guest bytes
   bool lazy_refcounts = false;
-  bool zstd = false;  // compression type; version 3 only
+  bool zstd = false;         // compression type; version 3 only
+  bool extended_l2 = false;  // subclusters; version 3 with clusters of 16 KiB at least
   std::string backing_file = {};
   std::string backing_format = {};
 
   [[nodiscard]] uint64_t cluster_size() const { return uint64_t{1} << cluster_bits; }
+  [[nodiscard]] uint64_t l2_entry_bytes() const { return extended_l2 ? 16 : 8; }
 };
 
 class Qcow2Builder {
@@ -64,6 +66,7 @@ class Qcow2Builder {
   [[nodiscard]] uint64_t allocate(uint64_t clusters);
   [[nodiscard]] uint64_t place_compressed(uint64_t length);
   // Writes L2 tables and the L1 table for the entries; returns the L1's offset.
+  void put_l2_entry(uint64_t offset, uint64_t entry);
   uint64_t write_tables(const std::map<uint64_t, uint64_t>& entries, bool copied);
   void write_snapshots();
   void write_refcounts();
@@ -77,7 +80,7 @@ class Qcow2Builder {
   SparseBytes image_;
   uint64_t next_cluster_ = 1;
   uint64_t compressed_end_ = 0;             // where the next compressed piece may go
-  std::map<uint64_t, uint64_t> entries_;    // guest cluster index to L2 entry, without COPIED
+  std::map<uint64_t, uint64_t> entries_;    // guest cluster index to plain L2 entry, without COPIED
   std::map<uint64_t, uint64_t> refcounts_;  // host cluster index to refcount
   std::vector<Snapshot> snapshots_;
   uint64_t l1_offset_ = 0;

@@ -19,7 +19,9 @@ constexpr uint64_t kCopiedFlag = uint64_t{1} << 63;
 constexpr uint64_t kCompressedFlag = uint64_t{1} << 62;
 constexpr uint64_t kZeroesFlag = 1;
 constexpr uint64_t kDirty = 1;
-constexpr uint64_t kUnderstoodIncompatible = kDirty | 8;  // dirty, compression type
+constexpr uint64_t kExtendedL2 = 16;
+constexpr uint64_t kUnderstoodIncompatible = kDirty | 8 | kExtendedL2;  // 8: compression type
+constexpr uint64_t kSubclusters = 32;
 
 }  // namespace
 
@@ -86,6 +88,12 @@ bool Qcow2Verifier::read_header() {
     return false;
   }
   cluster_size_ = uint64_t{1} << cluster_bits_;
+  extended_ = (incompatible_ & kExtendedL2) != 0;
+  l2_entry_bytes_ = extended_ ? 16 : 8;
+  if (extended_ && cluster_bits_ < 14) {
+    corrupt("subclusters would be smaller than a sector");
+    return false;
+  }
   size_ = field<uint64_t>(24);
   report_.dirty = (incompatible_ & kDirty) != 0;
   for (const uint64_t offset : {l1_offset_, refcount_table_offset_, snapshots_offset_}) {
@@ -190,11 +198,28 @@ void Qcow2Verifier::walk_l1(uint64_t offset, uint64_t entries, bool active,
 
 void Qcow2Verifier::walk_l2(uint64_t offset, bool active, const std::string& where) {
   const std::vector<std::byte> raw = image_.read(offset, cluster_size_);
-  for (uint64_t i = 0; i < cluster_size_ / 8; ++i) {
-    const auto entry = load_be<uint64_t>(raw.data() + i * 8);
+  for (uint64_t i = 0; i < cluster_size_ / l2_entry_bytes_; ++i) {
+    const std::byte* const stored = raw.data() + i * l2_entry_bytes_;
+    const auto entry = load_be<uint64_t>(stored);
+    const auto bitmap = extended_ ? load_be<uint64_t>(stored + 8) : 0;
+    if (bitmap != 0) {
+      check_subclusters(entry, bitmap, fmt::format("{} L2 entry {}", where, i));
+    }
     if (entry != 0) {
       check_data_entry(entry, active, fmt::format("{} L2 entry {}", where, i));
     }
+  }
+}
+
+void Qcow2Verifier::check_subclusters(uint64_t entry, uint64_t bitmap, const std::string& where) {
+  const auto data = static_cast<uint32_t>(bitmap);
+  const auto zero = static_cast<uint32_t>(bitmap >> 32);
+  if ((entry & kCompressedFlag) != 0) {
+    corrupt(where, ": a compressed cluster has subclusters");
+  } else if ((data & zero) != 0) {
+    corrupt(where, ": a subcluster has data and reads as zeroes");
+  } else if (data != 0 && (entry & kOffsetMask) == 0) {
+    corrupt(where, ": subclusters have data, but no place");
   }
 }
 
@@ -211,7 +236,7 @@ void Qcow2Verifier::check_data_entry(uint64_t entry, bool active, const std::str
   }
   const uint64_t offset = entry & kOffsetMask;
   if ((entry & ~(kOffsetMask | kCopiedFlag | kZeroesFlag)) != 0 ||
-      ((entry & kZeroesFlag) != 0 && version_ < 3)) {
+      ((entry & kZeroesFlag) != 0 && (version_ < 3 || extended_))) {
     corrupt(where, ": reserved bits are set");
   }
   if (offset == 0) {
@@ -285,7 +310,7 @@ Qcow2Verifier::Report Qcow2Verifier::verify() {
   if (!report_.dirty) {
     compare();
   }
-  const uint64_t per_table = cluster_size_ / 8 * cluster_size_;
+  const uint64_t per_table = cluster_size_ / l2_entry_bytes_ * cluster_size_;
   if (div_round_up(size_, per_table) > l1_entries_) {
     corrupt("the L1 table is too short for ", size_, " bytes");
   }
@@ -322,32 +347,48 @@ Result<void> Qcow2Verifier::inflate(uint64_t entry, std::span<std::byte> cluster
   return whole ? Result<void>() : fail(EIO, "deflate data is damaged");
 }
 
+Result<void> Qcow2Verifier::read_part(uint64_t offset, std::span<std::byte> part, uint64_t entry,
+                                      uint64_t bitmap, const BackingReader& backing) const {
+  const uint64_t within = offset & (cluster_size_ - 1);
+  if ((entry & kCompressedFlag) != 0) {
+    std::vector<std::byte> unit(cluster_size_);
+    auto inflated = inflate(entry, unit);
+    std::memcpy(part.data(), unit.data() + within, part.size());
+    return inflated;
+  }
+  bool zero = (entry & kZeroesFlag) != 0 && version_ >= 3;
+  bool data = !zero && (entry & kOffsetMask) != 0;
+  if (extended_) {
+    const uint64_t subcluster = within / (cluster_size_ / kSubclusters);
+    zero = (bitmap >> (kSubclusters + subcluster) & 1) != 0;
+    data = (bitmap >> subcluster & 1) != 0;
+  }
+  if (data) {
+    image_.read((entry & kOffsetMask) + within, part);
+  } else if (!zero && backing) {
+    backing(offset, part);
+  } else {
+    std::ranges::fill(part, std::byte{0});
+  }
+  return {};
+}
+
 Result<void> Qcow2Verifier::read_by(uint64_t l1_offset, uint64_t l1_entries, uint64_t offset,
                                     std::span<std::byte> out, const BackingReader& backing) const {
-  std::vector<std::byte> unit(cluster_size_);
+  const uint64_t unit = extended_ ? cluster_size_ / kSubclusters : cluster_size_;
+  const uint64_t per_table = cluster_size_ / l2_entry_bytes_;
   while (!out.empty()) {
     const uint64_t index = offset >> cluster_bits_;
-    const uint64_t within = offset & (cluster_size_ - 1);
-    const auto part = out.first(std::min<uint64_t>(cluster_size_ - within, out.size()));
-    const uint64_t per_table = cluster_size_ / 8;
+    const auto part = out.first(std::min<uint64_t>(unit - offset % unit, out.size()));
     const uint64_t table = index / per_table < l1_entries
                                ? field<uint64_t>(l1_offset + index / per_table * 8) & kOffsetMask
                                : 0;
-    const uint64_t entry = table == 0 ? 0 : field<uint64_t>(table + index % per_table * 8);
-    if ((entry & kCompressedFlag) != 0) {
-      auto inflated = inflate(entry, unit);
-      if (!inflated) {
-        return pass(inflated);
-      }
-      std::memcpy(part.data(), unit.data() + within, part.size());
-    } else if ((entry & kZeroesFlag) != 0 && version_ >= 3) {
-      std::ranges::fill(part, std::byte{0});
-    } else if ((entry & kOffsetMask) != 0) {
-      image_.read((entry & kOffsetMask) + within, part);
-    } else if (backing) {
-      backing(offset, part);
-    } else {
-      std::ranges::fill(part, std::byte{0});
+    const uint64_t place = table + index % per_table * l2_entry_bytes_;
+    const uint64_t entry = table == 0 ? 0 : field<uint64_t>(place);
+    const uint64_t bitmap = table == 0 || !extended_ ? 0 : field<uint64_t>(place + 8);
+    auto result = read_part(offset, part, entry, bitmap, backing);
+    if (!result) {
+      return result;
     }
     offset += part.size();
     out = out.subspan(part.size());

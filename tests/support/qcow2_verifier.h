@@ -2,8 +2,8 @@
 //
 // Reads the raw bytes by the public specification (docs/interop/qcow2.rst) and shares no code with
 // formats/qcow2, so that a mistake there can not hide itself. It knows what the tests make:
-// versions 2 and 3, any cluster size and refcount width, snapshots, both compression types; no
-// extended L2 entries, no external data file, no bitmaps (each is a finding).
+// versions 2 and 3, any cluster size and refcount width, subclusters, snapshots, both compression
+// types; no external data file, no bitmaps (each is a finding).
 #pragma once
 
 #include <cstdint>
@@ -82,6 +82,7 @@ class Qcow2Verifier {
   void walk_l1(uint64_t offset, uint64_t entries, bool active, const std::string& where);
   void walk_l2(uint64_t offset, bool active, const std::string& where);
   void check_data_entry(uint64_t entry, bool active, const std::string& where);
+  void check_subclusters(uint64_t entry, uint64_t bitmap, const std::string& where);
   void walk_snapshots();
   void compare();
   void leaked(uint64_t cluster);
@@ -90,6 +91,10 @@ class Qcow2Verifier {
   [[nodiscard]] Result<void> read_by(uint64_t l1_offset, uint64_t l1_entries, uint64_t offset,
                                      std::span<std::byte> out, const BackingReader& backing) const;
   [[nodiscard]] Result<void> inflate(uint64_t entry, std::span<std::byte> cluster) const;
+
+  // What one part of a cluster, all of it or a subcluster, reads as.
+  [[nodiscard]] Result<void> read_part(uint64_t offset, std::span<std::byte> part, uint64_t entry,
+                                       uint64_t bitmap, const BackingReader& backing) const;
 
   template <typename T>
   [[nodiscard]] T field(uint64_t offset) const;
@@ -102,6 +107,8 @@ class Qcow2Verifier {
   int version_ = 0;
   unsigned cluster_bits_ = 0;
   uint64_t cluster_size_ = 0;
+  bool extended_ = false;
+  uint64_t l2_entry_bytes_ = 8;
   uint64_t size_ = 0;
   uint64_t l1_entries_ = 0;
   uint64_t l1_offset_ = 0;

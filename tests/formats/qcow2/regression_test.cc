@@ -68,7 +68,7 @@ TEST_P(Qcow2RelocationTest, TheL1TableFailsToMoveAtAnyRequest) {
   }
 }
 
-constexpr testing::Qcow2Shape kManyBlocks{.cluster_bits = 9, .refcount_order = 6, .size = 4 << 20};
+const testing::Qcow2Shape kManyBlocks{.cluster_bits = 9, .refcount_order = 6, .size = 4 << 20};
 constexpr uint64_t kStep = 16 << 10;
 
 // Writes from the start on; stops where the refcount table would move with the next step. The image
