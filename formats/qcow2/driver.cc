@@ -141,7 +141,7 @@ Qcow2Driver::Qcow2Driver(block::Edge& file, block::Node& node, Header header, bo
       refcounts_(image_, writeout_, options.caches.refcount),
       reclaim_(image_, refcounts_),
       mapping_(image_, refcounts_, reclaim_, writeout_, options.caches.l2, options.caches.l2_entry),
-      writeback_(image_, refcounts_, reclaim_, mapping_, writeout_),
+      writeback_(image_, refcounts_, reclaim_, mapping_, writeout_, options.lazy_refcounts),
       snapshots_(image_, refcounts_, reclaim_, mapping_, writeback_, writeout_),
       discard_no_unref_(options.discard_no_unref) {
   reclaim_.set_policy(options.pass_discard);
@@ -185,6 +185,9 @@ io::Task<Result<void>> Qcow2Driver::close() {
   Result<void> result;
   if (image_.open_for_writing()) {
     result = co_await settle();
+  }
+  if (result && !image_.broken()) {
+    result = co_await writeback_.end_postponing();
   }
   // What a failed write-out left queued is lost as a leak.
   co_await reclaim_.join();

@@ -10,7 +10,7 @@ namespace cairn::qcow2 {
 
 io::Task<Result<block::CheckResult>> Qcow2Driver::check(block::CheckOptions options) {
   if (image_.open_for_writing()) {
-    Result<void> flushed = co_await flush();
+    Result<void> flushed = co_await writeback_.flush_all();
     if (!flushed) {
       co_return pass(flushed);
     }

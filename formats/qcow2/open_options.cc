@@ -144,7 +144,8 @@ Result<OpenOptions> parse_open_options(const schema::BlockdevOptionsQcow2& optio
       .pass_discard = {.request = options.pass_discard_request.value_or(discard_unmap),
                        .snapshot = options.pass_discard_snapshot.value_or(true),
                        .other = options.pass_discard_other.value_or(false)},
-      .discard_no_unref = options.discard_no_unref.value_or(false)};
+      .discard_no_unref = options.discard_no_unref.value_or(false),
+      .lazy_refcounts = options.lazy_refcounts.value_or(header.lazy_refcounts())};
 }
 
 }  // namespace cairn::qcow2

@@ -25,6 +25,7 @@ struct OpenOptions {
   OverlapChecks overlap_checks;
   Reclaim::Policy pass_discard;
   bool discard_no_unref = false;
+  bool lazy_refcounts = false;
 };
 
 // `discard_unmap`: the node's `discard` option, which `pass-discard-request` follows. EINVAL with

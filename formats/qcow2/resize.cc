@@ -43,7 +43,7 @@ io::Task<Result<void>> Qcow2Driver::resize(uint64_t length, block::ResizeOptions
 io::Task<Result<void>> Qcow2Driver::settle() {
   Result<void> result;
   do {
-    result = co_await writeback_.flush();
+    result = co_await writeback_.flush_all();
     co_await reclaim_.join();
   } while (result && (mapping_.dirty() || refcounts_.dirty() || reclaim_.queued() != 0));
   co_return result;

@@ -53,7 +53,7 @@ io::Task<Result<void>> TableSwitch::begin(uint64_t clusters) {
   }
   // A block that is linked while it is being copied would be in two places.
   while (result && refcounts_.dirty()) {
-    result = co_await writeback_.flush();
+    result = co_await writeback_.flush_all();
   }
   if (!result) {
     co_return result;

@@ -1,6 +1,7 @@
 #include "formats/qcow2/writeback.h"
 
 #include <cerrno>
+#include <functional>
 #include <utility>
 
 #include "block/node.h"
@@ -27,6 +28,36 @@ io::Task<Result<void>> Writeback::flush() {
     completed_ = mine;
   }
   co_return result;
+}
+
+io::Task<Result<void>> Writeback::flush_all() {
+  counts_wanted_ = true;
+  co_return co_await flush();
+}
+
+io::Task<Result<void>> Writeback::end_postponing() {
+  if (!postponed_) {
+    co_return Result<void>{};
+  }
+  std::function<void(Header&)> clear = [](Header& header) {
+    header.incompatible_features &= ~kIncompatibleDirty;
+  };
+  Result<void> cleared = co_await image_.update_header(std::move(clear));
+  postponed_ = !cleared;
+  co_return cleared;
+}
+
+// The header says that counts are missing before an entry is durable that needs them.
+io::Task<Result<void>> Writeback::postpone_counts() {
+  if (postponed_ || !refcounts_.dirty()) {
+    co_return Result<void>{};
+  }
+  std::function<void(Header&)> set = [](Header& header) {
+    header.incompatible_features |= kIncompatibleDirty;
+  };
+  Result<void> marked = co_await image_.update_header(std::move(set));
+  postponed_ = marked.has_value();
+  co_return marked;
 }
 
 io::Task<Result<void>> Writeback::run() {
@@ -58,7 +89,13 @@ io::Task<Result<void>> Writeback::run() {
 io::Task<Result<void>> Writeback::write(Mapping::Writeout& tables, Refcounts::Writeout& counts) {
   block::Edge& file = image_.file();
   const bool any_tables = !tables.empty();
-  Result<void> result = co_await refcounts_.write_out(counts);
+  const bool counts_due = std::exchange(counts_wanted_, false) || refcounts_.pressed();
+  Result<void> result;
+  if (lazy_refcounts_ && !counts_due) {
+    result = co_await postpone_counts();
+  } else {
+    result = co_await refcounts_.write_out(counts);
+  }
   if (result) {
     result = co_await file.flush();
   }

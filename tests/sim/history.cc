@@ -87,6 +87,9 @@ schema::BlockdevOptions History::top_options() const {
   branch.file.value = schema::Box<schema::BlockdevOptions>(file);
   branch.discard_no_unref = plan_.discard_no_unref;
   branch.pass_discard_other = plan_.pass_discard_other;
+  if (plan_.overlap_check_all) {
+    branch.overlap_check = schema::Qcow2OverlapChecks{.value = schema::Qcow2OverlapCheckMode::kAll};
+  }
   if (plan_.l2_cache != 0) {
     branch.l2_cache_size = static_cast<int64_t>(plan_.l2_cache);
     branch.refcount_cache_size = static_cast<int64_t>(plan_.refcount_cache);

@@ -94,6 +94,7 @@ class History {
   void inspect_snapshots(const Qcow2Verifier& verifier);
   [[nodiscard]] std::function<void(uint64_t, std::span<std::byte>)> backing_reader() const;
   io::Task<void> inspect_by_engine();
+  io::Task<void> repair();
   void inspect_by_qemu();
   void save_images(const std::string& directory);
 
@@ -122,6 +123,7 @@ class History {
   bool failed_ = false;  // some operation of this round has failed
   uint64_t leaks_ = 0;   // known from earlier rounds
   uint64_t leaks_in_file_ = 0;
+  bool dirty_ = false;  // the image: its refcounts were postponed
   HistoryResult result_;
 };
 

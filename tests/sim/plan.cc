@@ -164,6 +164,8 @@ Plan draw_plan(const SimOptions& options, Random& random) {
   for (uint64_t i = 0; i < rounds; ++i) {
     plan.rounds.push_back(draw_round(options, random, plan));
   }
+  plan.shape.lazy_refcounts = random.chance(20) && plan.shape.version == 3;
+  plan.overlap_check_all = random.chance(20);
   return plan;
 }
 
@@ -171,18 +173,20 @@ std::string Plan::describe() const {
   std::string text =
       format == Format::kRaw
           ? fmt::format("raw, {} bytes", size)
-          : fmt::format("qcow2 v{}, {} bytes in clusters of {}, {}-bit refcounts, {} below{}{}{}{}",
-                        shape.version, size, shape.cluster_size(), 1U << shape.refcount_order,
-                        backing, backing > 0 && raw_base ? " (the lowest raw)" : "",
-                        populated ? ", populated" : "", shape.zstd ? ", zstd" : "",
-                        shape.extended_l2 ? ", subclusters" : "");
+          : fmt::format(
+                "qcow2 v{}, {} bytes in clusters of {}, {}-bit {}refcounts, {} below{}{}{}{}",
+                shape.version, size, shape.cluster_size(), 1U << shape.refcount_order,
+                shape.lazy_refcounts ? "lazy " : "", backing,
+                backing > 0 && raw_base ? " (the lowest raw)" : "", populated ? ", populated" : "",
+                shape.zstd ? ", zstd" : "", shape.extended_l2 ? ", subclusters" : "");
   text += fmt::format("; align {}{}{}{}", traits.limits.request_alignment,
                       traits.limits.native_fua ? ", fua" : "", traits.can_zero ? ", zero" : "",
                       traits.can_discard ? ", discard" : "");
-  text += fmt::format("; {}{}{}{}caches {}/{}; rounds:", discard_unmap ? "unmap, " : "",
+  text += fmt::format("; {}{}{}{}{}caches {}/{}; rounds:", discard_unmap ? "unmap, " : "",
                       detect_zeroes ? "detect-zeroes, " : "",
                       discard_no_unref ? "discard-no-unref, " : "",
-                      pass_discard_other ? "pass-discard-other, " : "", l2_cache, refcount_cache);
+                      pass_discard_other ? "pass-discard-other, " : "",
+                      overlap_check_all ? "overlap-check=all, " : "", l2_cache, refcount_cache);
   constexpr const char* kEndings[] = {"clean", "power cut", "faults"};
   for (const Round& round : rounds) {
     text += fmt::format(" {} operations by {} ({})", round.operations, round.concurrency,

@@ -55,6 +55,7 @@ struct Plan {
   bool detect_zeroes = false;
   bool discard_no_unref = false;
   bool pass_discard_other = false;
+  bool overlap_check_all = false;
   uint64_t l2_cache = 0;        // bytes; 0: the default
   uint64_t refcount_cache = 0;  // bytes; 0: the default
   // How likely each kind of operation is.
