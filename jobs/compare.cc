@@ -61,7 +61,7 @@ io::Task<CompareOutcome> Comparer::run() {
     Result<io::AlignedBuffer> allocated = io::AlignedBuffer::allocate(kPiece);
     if (!allocated) {
       fail_at(CompareFailure::Step::kRead, false, 0, allocated.error());
-      co_return std::move(outcome_);
+      co_return outcome_;
     }
     buffer = std::move(*allocated);
   }
@@ -73,7 +73,7 @@ io::Task<CompareOutcome> Comparer::run() {
   if (equal && first != second) {
     equal = co_await expect_zero_tail(second > first, std::min(first, second));
   }
-  co_return std::move(outcome_);
+  co_return outcome_;
 }
 
 io::Task<Result<Run>> Comparer::status(bool second, uint64_t offset, uint64_t end) {

@@ -124,7 +124,8 @@ Result<JsonValue> with_arrays(JsonValue value, const std::string& path) {
   size_t indices = 0;
   for (const auto& [name, held] : *object) {
     indices += is_index(name) ? 1 : 0;
-    auto converted = with_arrays(held, path.empty() ? name : path + "." + name);
+    const std::string inner = path.empty() ? name : fmt::format("{}.{}", path, name);
+    auto converted = with_arrays(held, inner);
     if (!converted) {
       return converted;
     }

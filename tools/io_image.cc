@@ -166,7 +166,7 @@ int io_map(IoShell& shell, const IoArguments& /*arguments*/) {
     const Result<Allocation> found =
         shell.session().run(allocation_at(shell.root(), offset, length));
     if (!found) {
-      return fail_io(std::move(Error(found.error()).prefix("Failed to get allocation status: ")));
+      return fail_io(Error(found.error()).prefix("Failed to get allocation status: "));
     }
     fmt::print("{} (0x{:x}) bytes {} allocated at offset {} (0x{:x})\n",
                io_size_text(static_cast<double>(found->length)), found->length,
@@ -197,7 +197,7 @@ int io_alloc(IoShell& shell, const IoArguments& arguments) {
     const Result<Allocation> found =
         shell.session().run(allocation_at(shell.root(), offset, begin + count));
     if (!found) {
-      return fail_io(std::move(Error(found.error()).prefix("is_allocated failed: ")));
+      return fail_io(Error(found.error()).prefix("is_allocated failed: "));
     }
     allocated += found->allocated ? found->length : 0;
     offset += found->length;

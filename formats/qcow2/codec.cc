@@ -98,7 +98,7 @@ Result<void> DeflateCodec::decode(block::CodecPosition position, std::span<const
 
 Result<void> ZstdCodec::decode(block::CodecPosition position, std::span<const std::byte> stored,
                                std::span<std::byte> unit) const {
-  thread_local const std::unique_ptr<ZSTD_DCtx, FreeZstd> context(ZSTD_createDCtx());
+  thread_local std::unique_ptr<ZSTD_DCtx, FreeZstd> context(ZSTD_createDCtx());
   if (context == nullptr || ZSTD_isError(ZSTD_DCtx_reset(context.get(), ZSTD_reset_session_only))) {
     return bad_stream(position);
   }
@@ -123,7 +123,7 @@ Result<std::size_t> DeflateCodec::encode(std::span<const std::byte> unit,
 
 Result<std::size_t> ZstdCodec::encode(std::span<const std::byte> unit,
                                       std::span<std::byte> stored) const {
-  thread_local const std::unique_ptr<ZSTD_CCtx, FreeZstd> context(ZSTD_createCCtx());
+  thread_local std::unique_ptr<ZSTD_CCtx, FreeZstd> context(ZSTD_createCCtx());
   if (context == nullptr) {
     return fail(ENOMEM, "There is no memory to compress with");
   }
@@ -133,12 +133,12 @@ Result<std::size_t> ZstdCodec::encode(std::span<const std::byte> unit,
 }
 
 const block::Codec& codec_for(CompressionType type) {
-  static const DeflateCodec deflate;
-  static const ZstdCodec zstd;
+  static const DeflateCodec kDeflateCodec;
+  static const ZstdCodec kZstdCodec;
   if (type == CompressionType::kZstd) {
-    return zstd;
+    return kZstdCodec;
   }
-  return deflate;
+  return kDeflateCodec;
 }
 
 }  // namespace cairn::qcow2

@@ -93,14 +93,14 @@ Result<void> check_bytes(int fd, PermissionSet permissions, off_t base, std::str
 }  // namespace
 
 bool image_locks_supported() {
-  static const bool supported = [] {
+  static const bool kSupported = [] {
     const io::Fd fd(open("/dev/null", O_RDWR | O_CLOEXEC));
     struct flock lock = {};
     lock.l_type = F_WRLCK;
     lock.l_whence = SEEK_SET;
     return fd.valid() && fcntl(fd.get(), F_OFD_GETLK, &lock) == 0;
   }();
-  return supported;
+  return kSupported;
 }
 
 bool locks_missing(int error) {

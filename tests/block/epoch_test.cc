@@ -77,7 +77,7 @@ TEST(EpochTrackerTest, AMovedPinHoldsOnce) {
   auto pin = tracker.pin();
   EpochTracker::Pin moved = std::move(pin);
   tracker.defer([&ran] { ran = true; });
-  pin.release();
+  pin.release();  // NOLINT(bugprone-use-after-move): it holds nothing any more
   EXPECT_FALSE(ran);
   moved = EpochTracker::Pin();
   EXPECT_TRUE(ran);

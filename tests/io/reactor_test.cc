@@ -70,7 +70,8 @@ Task<void> receive_posts(int thread_count, int posts_each) {
   for (int t = 0; t < thread_count; ++t) {
     threads.emplace_back([&reactor, &work, t, posts_each] {
       for (int i = 0; i < posts_each; ++i) {
-        reactor.post(*work[static_cast<std::size_t>(t * posts_each + i)]);
+        reactor.post(*work.at(static_cast<std::size_t>(t) * static_cast<std::size_t>(posts_each) +
+                              static_cast<std::size_t>(i)));
       }
     });
   }

@@ -27,12 +27,14 @@ namespace cairn::io {
 namespace {
 
 class SocketTest : public ReactorTest {
+ public:
+  ~SocketTest() override { std::filesystem::remove_all(directory_); }
+
  protected:
   SocketTest() {
     std::string pattern = "/tmp/cairn-socket-XXXXXX";
     directory_ = mkdtemp(pattern.data());
   }
-  ~SocketTest() override { std::filesystem::remove_all(directory_); }
   [[nodiscard]] std::string path(const std::string& name) const { return directory_ + "/" + name; }
 
   std::string directory_;

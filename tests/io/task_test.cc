@@ -48,7 +48,7 @@ class Counted {
 };
 
 Task<void> hold(Counted parameter) {
-  const Counted local(parameter);
+  const Counted local(parameter);  // NOLINT(performance-unnecessary-copy-initialization): counted
   co_await yield_now();
 }
 

@@ -22,7 +22,8 @@ class CopyTest : public cairn::testing::GraphTest {
   }
 
   // A file with data in `data` (megabytes) and holes elsewhere.
-  block::Edge* make_sparse(std::string_view name, uint64_t size, std::vector<uint64_t> data) {
+  block::Edge* make_sparse(std::string_view name, uint64_t size,
+                           const std::vector<uint64_t>& data) {
     make_file(name, size);
     block::Edge* edge = open_file(name);
     for (const uint64_t at : data) {

@@ -23,6 +23,12 @@ namespace cairn::monitor {
 namespace {
 
 class SessionTest : public testing::Test {
+ public:
+  ~SessionTest() override {
+    reactor_->block_on(exports_.remove_all());
+    EXPECT_TRUE(reactor_->block_on(graph_.close_all()).has_value());
+  }
+
  protected:
   SessionTest() {
     const char* wanted = std::getenv("CAIRN_IO");
@@ -32,13 +38,8 @@ class SessionTest : public testing::Test {
     exports_.add_type(server_);
   }
 
-  ~SessionTest() override {
-    reactor_->block_on(exports_.remove_all());
-    EXPECT_TRUE(reactor_->block_on(graph_.close_all()).has_value());
-  }
-
   // The lines that the client gets for `text`.
-  std::vector<std::string> talk(std::string text, bool pretty = false) {
+  std::vector<std::string> talk(const std::string& text, bool pretty = false) {
     auto pair = io::Stream::pair();
     client_ = std::move(pair->first);
     Connection connection(std::move(pair->second));
@@ -185,14 +186,15 @@ TEST_F(SessionTest, LaysOutForPeople) {
   const auto lines = talk("{'execute':'nope','id':[]}", true);
   const Lines last(lines.end() - 8, lines.end());
   EXPECT_EQ(last, (Lines{"{", "    \"error\": {", "        \"class\": \"CommandNotFound\",",
-                         "        \"desc\": \"Expecting capabilities negotiation with "
-                         "'qmp_capabilities'\"",
+                         std::string("        \"desc\": \"Expecting capabilities negotiation ") +
+                             "with 'qmp_capabilities'\"",
                          "    },", "    \"id\": [", "    ]", "}"}));
 }
 
 TEST_F(SessionTest, RefusesAnOverlongLineAndGoesOn) {
-  const std::string text =
-      "{\"execute\": \"" + std::string(10000000, 'x') + "\"}\n{'execute':'query-block'}";
+  std::string text = "{\"execute\": \"";
+  text.resize(10'000'000, 'x');
+  text += "\"}\n{'execute':'query-block'}";
   EXPECT_EQ(command(text), (Lines{"{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON "
                                   "token size limit exceeded\"}}",
                                   "{\"return\": []}"}));

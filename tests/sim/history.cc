@@ -140,7 +140,7 @@ io::Task<void> History::close_top() {
 void History::arm(const Round& round) {
   if (round.ending == Round::Ending::kPowerCut) {
     // Most operations make about two requests; a cut that comes late falls into the close.
-    world_.cut_power_at(random_.between(1, 3 * round.operations));
+    world_.cut_power_at(random_.between(1, uint64_t{3} * round.operations));
   }
   for (const FaultRule& rule : round.faults) {
     world_.add_fault(rule);

@@ -45,7 +45,7 @@ class History {
  private:
   // images.cc: the chain at the start.
   void build_images();
-  std::unique_ptr<ContentModel> build_image(const std::string& name, Qcow2Shape shape,
+  std::unique_ptr<ContentModel> build_image(const std::string& name, const Qcow2Shape& shape,
                                             const ContentModel* backing, bool populated);
   std::unique_ptr<ContentModel> build_raw(const std::string& name, uint64_t size, bool populated);
   void fill_cluster(Qcow2Builder& builder, ContentModel& model, const Qcow2Shape& shape,

@@ -53,7 +53,7 @@ void History::fill_cluster(Qcow2Builder& builder, ContentModel& model, const Qco
   }
 }
 
-std::unique_ptr<ContentModel> History::build_image(const std::string& name, Qcow2Shape shape,
+std::unique_ptr<ContentModel> History::build_image(const std::string& name, const Qcow2Shape& shape,
                                                    const ContentModel* backing, bool populated) {
   auto model = std::make_unique<ContentModel>(shape.size, backing);
   Qcow2Builder builder(shape);

@@ -201,7 +201,7 @@ void History::save_images(const std::string& directory) {
   }
   for (const std::string& name : names) {
     if (const SimulatedFile* file = world_.find(name)) {
-      const auto saved = file->disk.visible().save(directory + "/" + name);
+      const auto saved = file->disk.visible().save(fmt::format("{}/{}", directory, name));
       if (!saved) {
         find(saved.error().message());
       }

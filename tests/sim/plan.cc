@@ -86,7 +86,7 @@ Round draw_round(const SimOptions& options, Random& random, const Plan& plan) {
       rule.kind = random.pick({IoKind::kRead, IoKind::kWrite, IoKind::kWrite, IoKind::kWrite,
                                IoKind::kFlush, IoKind::kZero, IoKind::kDiscard, IoKind::kResize});
     }
-    rule.after = random.below(2 * round.operations);
+    rule.after = random.below(uint64_t{2} * round.operations);
     rule.times = random.pick({uint64_t{1}, uint64_t{1}, uint64_t{3}, UINT64_MAX});
     rule.error = random.chance(50) ? EIO : ENOSPC;
     rule.torn = random.chance(50);

@@ -116,7 +116,7 @@ TEST_F(CommandsTest, ManyWritesInOneBatchKeepTheirData) {
   for (uint32_t i = 0; i < 100; ++i) {
     EXPECT_EQ(client.reply().error, 0U);
   }
-  for (uint32_t i = 0; i < 100; ++i) {
+  for (uint64_t i = 0; i < 100; ++i) {
     EXPECT_EQ(at(i * 4096), i + 1);
     EXPECT_EQ(at(i * 4096 + 4095), i + 1);
   }

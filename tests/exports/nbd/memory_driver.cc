@@ -43,9 +43,9 @@ io::Task<Result<block::Extent>> ZeroDriver::map(uint64_t offset, uint64_t length
 }
 
 const block::DriverInfo& zero_driver_info() {
-  static const block::DriverInfo info{
+  static const block::DriverInfo kInfo{
       .name = "null-aio", .kind = block::DriverInfo::Kind::kFormat, .open = open_zeroes};
-  return info;
+  return kInfo;
 }
 
 io::Task<void> MemoryDriver::pass_gate() {
@@ -111,10 +111,10 @@ io::Task<Result<block::BlockStatus>> MemoryDriver::status(uint64_t offset, uint6
 }
 
 const block::DriverInfo& memory_driver_info(MemoryDisk& disk) {
-  static const block::DriverInfo info{
+  static const block::DriverInfo kInfo{
       .name = "null-co", .kind = block::DriverInfo::Kind::kProtocol, .open = open_memory};
   current_disk = &disk;
-  return info;
+  return kInfo;
 }
 
 }  // namespace cairn::testing

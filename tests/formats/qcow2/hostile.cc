@@ -113,10 +113,10 @@ void change(ImageWorld& image, Input& input) {
 }  // namespace
 
 void play_hostile_image(std::span<const uint8_t> bytes) {
-  static const SparseBytes bases[] = {sound_image(false), sound_image(true)};
+  static const SparseBytes kBases[] = {sound_image(false), sound_image(true)};
   Input input(bytes);
   const uint8_t choice = input.take<uint8_t>();
-  SparseBytes content = bases[choice % 2];
+  SparseBytes content = kBases[choice % 2];
   patch(content, input, choice / 2 % 8);
   ImageWorld image;
   image.options().l2_cache_size = choice >= 128 ? 1 : 1 << 20;
