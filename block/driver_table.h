@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
@@ -21,9 +22,18 @@ struct BlockdevOptions;
 namespace cairn::block {
 
 class CreateOptions;
+class Edge;
 class Graph;
 class OpenContext;
 struct CreateOptionInfo;
+
+// Bytes of host storage that a new image takes.
+struct MeasuredSize {
+  uint64_t required = 0;         // with the content that it is to have
+  uint64_t fully_allocated = 0;  // once all of the disk is written to
+  // For the persistent bitmaps of what it is to be a copy of; nothing when that can have none.
+  std::optional<uint64_t> bitmaps;
+};
 
 struct DriverInfo {
   // As in `driver=` and in `info`: "qcow2".
@@ -46,6 +56,10 @@ struct DriverInfo {
   // options' size. Removes what it made when it fails.
   io::Task<Result<void>> (*create)(Graph& graph, std::string filename,
                                    const CreateOptions& options) = nullptr;
+  // Tells how large an image made with the options would be, as a copy of `source` unless that is
+  // null. The disk's size is among the options. Null: the format can not tell. EINVAL for options
+  // that do not go together, EFBIG for a size that the format can not hold.
+  io::Task<Result<MeasuredSize>> (*measure)(const CreateOptions& options, Edge* source) = nullptr;
   bool supports_backing = false;
 };
 

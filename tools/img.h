@@ -86,6 +86,7 @@ int img_convert(std::span<const std::string> arguments);
 int img_create(std::span<const std::string> arguments);
 int img_info(std::span<const std::string> arguments);
 int img_map(std::span<const std::string> arguments);
+int img_measure(std::span<const std::string> arguments);
 int img_resize(std::span<const std::string> arguments);
 int img_snapshot(std::span<const std::string> arguments);
 

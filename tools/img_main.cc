@@ -101,6 +101,18 @@ constexpr std::string_view kMapDetails =
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n";
 
+constexpr std::string_view kMeasureDetails =
+    "\n"
+    "  -O, --target-format FORMAT  format of the image to be made (default: raw)\n"
+    "  -o, --target-format-options OPTIONS  how it would be created; -o help lists them\n"
+    "  -s, --size SIZE       size of a disk without content, in place of FILE\n"
+    "  -f, --format FORMAT   format of FILE; looked for when not given\n"
+    "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
+    "  -U, --force-share     look at an image that others write\n"
+    "  --output human|json   how to show it\n"
+    "  --object DEFINITION   make an object first, for example a secret\n"
+    "  -h, --help            show this text\n";
+
 constexpr std::string_view kResizeDetails =
     "\n"
     "  -f, --format FORMAT   format of the image; looked for when not given\n"
@@ -146,6 +158,9 @@ constexpr std::array kCommands = {
     ImgCommand{"map", "Shows where the data of an image lies.",
                "[-f FORMAT | --image-opts] [-s N] [-l N] [-U] [--output human|json] FILE",
                kMapDetails, img_map},
+    ImgCommand{"measure", "Tells how much storage a copy of an image, or a new image, would take.",
+               "[-O FORMAT] [-o OPTIONS] [--output human|json] [-s SIZE | [-f FORMAT] [-U] FILE]",
+               kMeasureDetails, img_measure},
     ImgCommand{"resize", "Makes an image larger or smaller.",
                "[-f FORMAT | --image-opts] [--preallocation MODE] [--shrink] [-q] FILE [+|-]SIZE",
                kResizeDetails, img_resize},
@@ -155,8 +170,8 @@ constexpr std::array kCommands = {
 };
 
 // Names that scripts may try and that this version does not know yet.
-constexpr std::array<std::string_view, 7> kMissingCommands = {
-    "amend", "bench", "bitmap", "commit", "dd", "measure", "rebase"};
+constexpr std::array<std::string_view, 6> kMissingCommands = {"amend",  "bench", "bitmap",
+                                                              "commit", "dd",    "rebase"};
 
 void print_help() {
   fmt::print(

@@ -8,12 +8,14 @@
 #include "base/result.h"
 #include "block/create_options.h"
 #include "block/driver.h"
+#include "block/driver_table.h"
 #include "formats/qcow2/header.h"
 #include "io/task.h"
 
 namespace cairn::block {
+class Edge;
 class Graph;
-}
+}  // namespace cairn::block
 
 namespace cairn::qcow2 {
 
@@ -44,6 +46,9 @@ struct CreateParameters {
 // ENOTSUP with a message that names the parameter.
 [[nodiscard]] Result<void> check_create_parameters(const CreateParameters& parameters);
 
+// Of these checks, those that what the image looks like depends on.
+[[nodiscard]] Result<void> check_geometry(const CreateParameters& parameters);
+
 // Where the metadata of a new, empty image lies: the header, the refcount table, its blocks, the L1
 // table, one after the other without gaps. An image that is to be preallocated gets the blocks for
 // all of it at once, so that none comes to lie between its data.
@@ -63,6 +68,15 @@ struct InitialLayout {
 // The header of the new image; `layout` as computed for it.
 [[nodiscard]] Result<std::vector<std::byte>> make_header(const CreateParameters& parameters,
                                                          const InitialLayout& layout);
+
+// Clusters of a finished image of `size` bytes with `data_clusters` of them allocated behind all
+// the L2 tables that there can be.
+[[nodiscard]] uint64_t clusters_in_use(const Geometry& geometry, uint64_t size,
+                                       uint64_t data_clusters);
+
+// How large an image would be: DriverInfo::measure.
+[[nodiscard]] io::Task<Result<block::MeasuredSize>> measure_image(
+    const block::CreateOptions& options, block::Edge* source);
 
 // Creates an image in a file, which is created as well. The file is removed again when that fails
 // and it was not there before.

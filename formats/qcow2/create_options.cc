@@ -157,6 +157,36 @@ bool power_of_two(uint64_t value, uint64_t least, uint64_t most) {
   return std::has_single_bit(value) && value >= least && value <= most;
 }
 
+Result<void> check_cluster_size(const CreateParameters& parameters) {
+  if (!power_of_two(parameters.cluster_size, 1u << kMinClusterBits, 1u << kMaxClusterBits)) {
+    return fail(EINVAL, "Cluster size must be a power of two between {} and {}k",
+                1u << kMinClusterBits, (1u << kMaxClusterBits) / 1024);
+  }
+  return {};
+}
+
+Result<void> check_refcount_bits(const CreateParameters& parameters) {
+  if (!power_of_two(parameters.refcount_bits, 1, 64)) {
+    return fail(EINVAL, "Refcount width must be a power of two and may not exceed 64 bits");
+  }
+  return {};
+}
+
+Result<void> check_subclusters(const CreateParameters& parameters) {
+  if (parameters.extended_l2 && parameters.cluster_size < kSmallestSubclusteredCluster) {
+    return fail(EINVAL,
+                "Extended L2 entries are only supported with cluster sizes of at least {} "
+                "bytes",
+                kSmallestSubclusteredCluster);
+  }
+  return {};
+}
+
+bool within_limits(const CreateParameters& parameters) {
+  return parameters.size <= static_cast<uint64_t>(INT64_MAX) &&
+         geometry_of(parameters).l1_entries_for(parameters.size) <= kMaxL1Bytes / kL1EntryBytes;
+}
+
 }  // namespace
 
 Geometry geometry_of(const CreateParameters& parameters) {
@@ -200,10 +230,28 @@ Result<CreateParameters> parse_create_options(const block::CreateOptions& option
   return parameters;
 }
 
+Result<void> check_geometry(const CreateParameters& parameters) {
+  if (auto checked = check_cluster_size(parameters); !checked) {
+    return checked;
+  }
+  if (auto checked = check_refcount_bits(parameters); !checked) {
+    return checked;
+  }
+  if (parameters.version < 3 && parameters.refcount_bits != 16) {
+    return check_version_2(parameters);
+  }
+  if (auto checked = check_subclusters(parameters); !checked) {
+    return checked;
+  }
+  if (!within_limits(parameters)) {
+    return fail(EFBIG, "The image size is too large (try using a larger cluster size)");
+  }
+  return {};
+}
+
 Result<void> check_create_parameters(const CreateParameters& parameters) {
-  if (!power_of_two(parameters.cluster_size, 1u << kMinClusterBits, 1u << kMaxClusterBits)) {
-    return fail(EINVAL, "Cluster size must be a power of two between {} and {}k",
-                1u << kMinClusterBits, (1u << kMaxClusterBits) / 1024);
+  if (auto checked = check_cluster_size(parameters); !checked) {
+    return checked;
   }
   if (parameters.preallocation != Preallocation::kOff && !parameters.backing_file.empty() &&
       !parameters.extended_l2) {
@@ -211,8 +259,8 @@ Result<void> check_create_parameters(const CreateParameters& parameters) {
                 "Backing file and preallocation can only be used at the same time if extended_l2 "
                 "is on");
   }
-  if (!power_of_two(parameters.refcount_bits, 1, 64)) {
-    return fail(EINVAL, "Refcount width must be a power of two and may not exceed 64 bits");
+  if (auto checked = check_refcount_bits(parameters); !checked) {
+    return checked;
   }
   if (parameters.data_file_raw && parameters.data_file.empty()) {
     return fail(EINVAL, "data-file-raw requires data-file");
@@ -225,18 +273,13 @@ Result<void> check_create_parameters(const CreateParameters& parameters) {
       return checked;
     }
   }
-  if (parameters.extended_l2 && parameters.cluster_size < kSmallestSubclusteredCluster) {
-    return fail(EINVAL,
-                "Extended L2 entries are only supported with cluster sizes of at least {} "
-                "bytes",
-                kSmallestSubclusteredCluster);
+  if (auto checked = check_subclusters(parameters); !checked) {
+    return checked;
   }
   if (!parameters.backing_format.empty() && parameters.backing_file.empty()) {
     return fail(EINVAL, "Backing format cannot be used without backing file");
   }
-  const Geometry geometry = geometry_of(parameters);
-  if (parameters.size > static_cast<uint64_t>(INT64_MAX) ||
-      geometry.l1_entries_for(parameters.size) > kMaxL1Bytes / kL1EntryBytes) {
+  if (!within_limits(parameters)) {
     return fail(EFBIG,
                 "The image size is too large for file format 'qcow2' (try using a larger cluster "
                 "size)");

@@ -132,6 +132,7 @@ const block::DriverInfo kQcow2Driver{
     .probe = probe,
     .create_options = create_option_table(),
     .create = create_image,
+    .measure = measure_image,
     .supports_backing = true,
 };
 

@@ -4,6 +4,7 @@
 #include <utility>
 #include <variant>
 
+#include "base/bytes.h"
 #include "block/create_options.h"
 #include "block/graph.h"
 #include "formats/raw/probed_raw_driver.h"
@@ -54,6 +55,17 @@ io::Task<Result<void>> create(block::Graph& graph, std::string filename,
   return file->create(graph, std::move(filename), options);
 }
 
+// A raw image can have holes, but nobody promises that it gets them.
+io::Task<Result<block::MeasuredSize>> measure(const block::CreateOptions& options,
+                                              block::Edge* /*source*/) {
+  constexpr uint64_t kSector = 512;
+  const auto size = checked_align_up(options.number("size").value_or(0), kSector);
+  if (!size) {
+    co_return fail(EFBIG, "The image size is too large for file format 'raw'");
+  }
+  co_return block::MeasuredSize{.required = *size, .fully_allocated = *size, .bitmaps = {}};
+}
+
 }  // namespace
 
 const block::DriverInfo kRawDriver = {
@@ -63,6 +75,7 @@ const block::DriverInfo kRawDriver = {
     .probe = probe,
     .create_options = kCreateOptions,
     .create = create,
+    .measure = measure,
 };
 
 }  // namespace cairn::raw

@@ -1,0 +1,204 @@
+// cairn-img measure
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "block/create_options.h"
+#include "block/driver_table.h"
+#include "block/node.h"
+#include "tools/common_create.h"
+#include "tools/common_image.h"
+#include "tools/common_report.h"
+#include "tools/common_session.h"
+#include "tools/img_image.h"
+
+namespace cairn::tools {
+namespace {
+
+struct MeasureRequest : ImageRequest {
+  MeasureRequest() { flags = {.read_only = true}; }
+
+  std::string target_format = "raw";
+  std::string options;  // what all -o say
+  std::optional<uint64_t> size;
+  bool has_image = false;
+};
+
+Result<block::CreateOptions> target_options(const MeasureRequest& request,
+                                            const CreationTable& table) {
+  block::CreateOptions options(table.options());
+  if (auto parsed = parse_option_list(request.options, options); !parsed) {
+    report_error(parsed.error().message());
+    return fail(EINVAL, "Invalid options for file format '{}'", request.target_format);
+  }
+  return options;
+}
+
+void print(const block::MeasuredSize& measured, bool json) {
+  if (json) {
+    fmt::print("{{\n");
+    if (measured.bitmaps) {
+      fmt::print("    \"bitmaps\": {},\n", *measured.bitmaps);
+    }
+    fmt::print("    \"required\": {},\n    \"fully-allocated\": {}\n}}\n", measured.required,
+               measured.fully_allocated);
+    return;
+  }
+  fmt::print("required size: {}\nfully allocated size: {}\n", measured.required,
+             measured.fully_allocated);
+  if (measured.bitmaps) {
+    fmt::print("bitmaps size: {}\n", *measured.bitmaps);
+  }
+}
+
+io::Task<Result<block::MeasuredSize>> measure_copy(block::Graph& graph,
+                                                   const MeasureRequest& request,
+                                                   const block::DriverInfo& format,
+                                                   block::CreateOptions options) {
+  auto root = co_await open_root(graph, request.image, request.flags);
+  if (!root) {
+    co_return pass(root);
+  }
+  Result<block::MeasuredSize> measured;
+  if (auto set = options.set("size", std::to_string((*root)->length())); !set) {
+    measured = pass(set);
+  } else {
+    measured = co_await format.measure(options, root->get());
+  }
+  Result<void> closed = co_await graph.detach(std::move(*root));
+  if (measured && !closed) {
+    co_return pass(closed);
+  }
+  co_return measured;
+}
+
+io::Task<Result<block::MeasuredSize>> measure(block::Graph& graph, const MeasureRequest& request) {
+  const block::DriverInfo* format = graph.drivers().find(request.target_format);
+  if (format == nullptr) {
+    co_return fail(EINVAL, "Unknown file format '{}'", request.target_format);
+  }
+  if (format->create == nullptr) {
+    co_return fail(ENOTSUP, "Format driver '{}' does not support image creation", format->name);
+  }
+  if (format->measure == nullptr) {
+    co_return fail(ENOTSUP, "Block driver '{}' does not support size measurement", format->name);
+  }
+  const Result<CreationTable> table = CreationTable::find(graph.drivers(), format->name, "");
+  if (!table) {
+    co_return std::unexpected(table.error());
+  }
+  Result<block::CreateOptions> options = target_options(request, *table);
+  if (!options) {
+    co_return pass(options);
+  }
+  if (request.has_image) {
+    co_return co_await measure_copy(graph, request, *format, std::move(*options));
+  }
+  if (auto set = options->set("size", std::to_string(*request.size)); !set) {
+    co_return pass(set);
+  }
+  co_return co_await format->measure(*options, nullptr);
+}
+
+// Reads the options into `request`; the exit code when there is nothing more to do.
+std::optional<int> read_options(ImgCommandLine& line, MeasureRequest& request) {
+  while (const auto option = line.next()) {
+    switch (take_image_option(*option, request)) {
+      case OptionUse::kTaken:
+        continue;
+      case OptionUse::kRefused:
+        return 1;
+      case OptionUse::kOther:
+        break;
+    }
+    switch (option->id) {
+      case 'O':
+        request.target_format = option->value;
+        break;
+      case 'o':
+        if (auto appended = append_option_list(request.options, option->value); !appended) {
+          return fail_command(appended.error());
+        }
+        break;
+      case 's': {
+        const Result<uint64_t> size = parse_size_argument("image size", option->value);
+        if (!size) {
+          return fail_command(size.error());
+        }
+        request.size = *size;
+        break;
+      }
+    }
+  }
+  return line.exit_code();
+}
+
+std::optional<int> read_operands(const ImgCommandLine& line, MeasureRequest& request) {
+  const std::vector<std::string> operands = line.operands();
+  if (operands.size() > 1) {
+    report_error("At most one filename argument is allowed.");
+    return 1;
+  }
+  request.has_image = !operands.empty();
+  if (!request.has_image && (request.image.by_options || !request.image.format.empty())) {
+    report_error("--image-opts, -f, and -l require a filename argument.");
+    return 1;
+  }
+  if (!request.has_image && !request.size) {
+    report_error("Either --size N or one filename must be specified.");
+    return 1;
+  }
+  if (request.has_image && request.size) {
+    report_error("--size N cannot be used together with a filename.");
+    return 1;
+  }
+  if (request.has_image) {
+    return take_image_name(line, request.image);
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+int img_measure(std::span<const std::string> arguments) {
+  constexpr std::array kSpecs = {kHelpOption,
+                                 kFormatOption,
+                                 kObjectOption,
+                                 kImageOptsOption,
+                                 kOutputOption,
+                                 kShareOption,
+                                 OptionSpec{'O', "target-format", true},
+                                 OptionSpec{'o', "target-format-options", true},
+                                 OptionSpec{'s', "size", true}};
+  MeasureRequest request;
+  ImgCommandLine line("measure", arguments, kSpecs);
+  if (const auto code = read_options(line, request)) {
+    return *code;
+  }
+  auto session = Session::create();
+  if (!session) {
+    return fail_command(session.error());
+  }
+  block::Graph& graph = (*session)->graph();
+  if (asks_for_help(request.options)) {
+    const auto printed = print_creation_help(graph.drivers(), request.target_format, "");
+    return printed ? 0 : fail_command(printed.error());
+  }
+  if (const auto code = read_operands(line, request)) {
+    return *code;
+  }
+  const Result<block::MeasuredSize> measured = (*session)->run(measure(graph, request));
+  if (!measured) {
+    return fail_command(measured.error());
+  }
+  print(*measured, request.json);
+  return 0;
+}
+
+}  // namespace cairn::tools
