@@ -100,6 +100,9 @@ class Checker {
     uint64_t value = 0;
     SubclusterBitmap subclusters;
   };
+  [[nodiscard]] uint64_t plain_run(std::span<const std::byte> entries) const;
+  [[nodiscard]] Result<void> count_plain(uint64_t first, uint64_t clusters, bool active,
+                                         uint64_t& next_contiguous);
   [[nodiscard]] Result<void> count_l2_entry(const L2Entry& entry, bool active,
                                             uint64_t& next_contiguous);
   [[nodiscard]] ClusterKind kind_of(const L2Entry& entry) const;

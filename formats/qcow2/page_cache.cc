@@ -32,7 +32,7 @@ PageCache::PageCache(block::Edge& file, const TableLocator& locator, uint64_t ta
     : file_(file),
       locator_(locator),
       page_size_(static_cast<uint32_t>(page_bytes)),
-      dirty_unit_(std::max(kSector, page_size_ / 8)),
+      dirty_shift_(static_cast<uint32_t>(std::countr_zero(std::max(kSector, page_size_ / 8)))),
       pages_per_table_(static_cast<uint32_t>(table_bytes / page_size_)),
       limit_pages_(std::max<uint64_t>(div_round_up(limit, page_size_), 4)) {}
 
@@ -125,8 +125,8 @@ void PageCache::mark_dirty(Page& page, uint32_t byte_offset, uint32_t length) {
   if (page.dirty == 0) {
     ++dirty_pages_;
   }
-  const uint32_t last = (byte_offset + length - 1) / dirty_unit_;
-  for (uint32_t unit = byte_offset / dirty_unit_; unit <= last; ++unit) {
+  const uint32_t last = (byte_offset + length - 1) >> dirty_shift_;
+  for (uint32_t unit = byte_offset >> dirty_shift_; unit <= last; ++unit) {
     page.dirty = static_cast<uint8_t>(page.dirty | (1u << unit));
   }
 }
@@ -159,8 +159,8 @@ Result<DirtyPages> PageCache::take_dirty() {
     const uint64_t base = locator_.table_offset(page->table) + uint64_t{page->index} * page_size_;
     taken.pieces.push_back({.page = page.get(),
                             .mask = page->dirty,
-                            .host_offset = base + uint64_t{first} * dirty_unit_,
-                            .length = (last - first + 1) * dirty_unit_});
+                            .host_offset = base + (uint64_t{first} << dirty_shift_),
+                            .length = (last - first + 1) << dirty_shift_});
     bytes += taken.pieces.back().length;
   }
   auto data = io::AlignedBuffer::allocate(bytes);

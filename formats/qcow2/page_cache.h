@@ -156,7 +156,7 @@ class PageCache {
   block::Edge& file_;
   const TableLocator& locator_;
   const uint32_t page_size_;
-  const uint32_t dirty_unit_;  // bytes that a bit of Page::dirty stands for
+  const uint32_t dirty_shift_;  // log2 of the bytes that a bit of Page::dirty stands for
   const uint32_t pages_per_table_;
   const std::size_t limit_pages_;
   // tables_[table][index]; the inner array exists once a page of the table was read.
