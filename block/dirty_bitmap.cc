@@ -124,7 +124,6 @@ Result<DirtyBitmap*> DirtyBitmaps::get(std::string_view name) const {
 }
 
 DirtyBitmap& DirtyBitmaps::add(std::unique_ptr<DirtyBitmap> bitmap) {
-  assert(find(bitmap->name()) == nullptr);
   bitmaps_.push_back(std::move(bitmap));
   return *bitmaps_.back();
 }

@@ -5,17 +5,13 @@
 
 #include "base/bytes.h"
 #include "block/node.h"
+#include "formats/qcow2/bitmap_directory.h"
 #include "formats/qcow2/check.h"
 #include "formats/qcow2/page_cache.h"
 
 namespace cairn::qcow2 {
 
 namespace {
-
-// bitmaps.rst, "Bitmap directory".
-constexpr uint64_t kBitmapsExtension = 24;
-constexpr uint64_t kBitmapEntryFixed = 24;
-constexpr uint32_t kMaxBitmaps = 65535;
 
 constexpr uint64_t kCryptExtension = 16;
 
@@ -75,7 +71,7 @@ io::Task<Result<void>> Checker::count_bitmaps() {
   const HeaderExtension* extension = header_.extension(ExtensionType::kBitmaps);
   // Without the autoclear bit somebody has written to the image who does not know bitmaps: they are
   // void, and their clusters leaked.
-  if (extension == nullptr || extension->data.size() < kBitmapsExtension ||
+  if (extension == nullptr || extension->data.size() < kBitmapsExtensionLength ||
       (header_.autoclear_features & kAutoclearBitmaps) == 0) {
     co_return Result<void>{};
   }

@@ -108,6 +108,10 @@ io::Task<Result<std::unique_ptr<block::Driver>>> open_image(
   if (!loaded) {
     co_return pass(loaded);
   }
+  loaded = co_await driver->bitmaps().load(!context.flags().no_io && !context.flags().check_only);
+  if (!loaded) {
+    co_return pass(loaded);
+  }
   Result<void> backing = co_await open_backing(context, options, *header);
   if (!backing) {
     co_return pass(backing);
@@ -144,6 +148,7 @@ Qcow2Driver::Qcow2Driver(block::Edge& file, block::Node& node, Header header, bo
       mapping_(image_, refcounts_, reclaim_, writeout_, options.caches.l2, options.caches.l2_entry),
       writeback_(image_, refcounts_, reclaim_, mapping_, writeout_, options.lazy_refcounts),
       snapshots_(image_, refcounts_, reclaim_, mapping_, writeback_, writeout_),
+      bitmaps_(image_, refcounts_, reclaim_, writeback_),
       discard_no_unref_(options.discard_no_unref) {
   reclaim_.set_policy(options.pass_discard);
 }
@@ -185,7 +190,11 @@ io::Task<Result<block::Extent>> Qcow2Driver::map(uint64_t offset, uint64_t lengt
 io::Task<Result<void>> Qcow2Driver::close() {
   Result<void> result;
   if (image_.open_for_writing()) {
+    Result<void> stored = co_await bitmaps_.store();
     result = co_await settle();
+    if (result) {
+      result = std::move(stored);
+    }
   }
   if (result && !image_.broken()) {
     result = co_await writeback_.end_postponing();

@@ -16,6 +16,7 @@
 
 #include "block/driver.h"
 #include "block/driver_table.h"
+#include "formats/qcow2/bitmap_keeper.h"
 #include "formats/qcow2/image.h"
 #include "formats/qcow2/mapping.h"
 #include "formats/qcow2/open_options.h"
@@ -44,6 +45,7 @@ class Qcow2Driver final : public block::TranslatingDriver {
   [[nodiscard]] Mapping& mapping() { return mapping_; }
   [[nodiscard]] Reclaim& reclaim() { return reclaim_; }
   [[nodiscard]] const SnapshotTable& snapshot_table() const { return snapshots_.table(); }
+  [[nodiscard]] BitmapKeeper& bitmaps() { return bitmaps_; }
 
   // Driver
   [[nodiscard]] uint64_t length() const override { return image_.header().size; }
@@ -57,6 +59,7 @@ class Qcow2Driver final : public block::TranslatingDriver {
   [[nodiscard]] io::Task<Result<block::CheckResult>> check(block::CheckOptions options) override;
   [[nodiscard]] io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>> specific_info()
       override;
+  [[nodiscard]] block::BitmapStore* bitmap_store() override { return &bitmaps_; }
   [[nodiscard]] std::optional<bool> dirty() const override {
     return image_.header().has(kIncompatibleDirty);
   }
@@ -166,6 +169,7 @@ class Qcow2Driver final : public block::TranslatingDriver {
   Mapping mapping_;
   Writeback writeback_;
   SnapshotEditor snapshots_;
+  BitmapKeeper bitmaps_;
   std::vector<Ticket> tickets_;  // a plan's ticket is an index plus one
   std::vector<uint64_t> free_tickets_;
   const bool discard_no_unref_;

@@ -39,11 +39,20 @@ io::Task<Result<void>> Image::prepare_write() {
   if (prepared_) {
     co_return Result<void>{};
   }
-  if (header_.autoclear_features != 0) {
-    std::function<void(Header&)> clear = [](Header& header) { header.autoclear_features = 0; };
+  const uint64_t kept = kept_autoclear_;
+  if ((header_.autoclear_features & ~kept) != 0) {
+    std::function<void(Header&)> clear = [kept](Header& header) {
+      header.autoclear_features &= kept;
+    };
     Result<void> cleared = co_await update_header(std::move(clear));
     if (!cleared) {
       co_return cleared;
+    }
+  }
+  if (before_first_write_) {
+    Result<void> told = co_await before_first_write_();
+    if (!told) {
+      co_return told;
     }
   }
   prepared_ = writable_;

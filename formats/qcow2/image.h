@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "formats/qcow2/bitmap_directory.h"
 #include "formats/qcow2/header.h"
 #include "formats/qcow2/overlap_guard.h"
 #include "io/mutex.h"
@@ -81,10 +82,24 @@ class Image {
   using Describer = std::function<std::string(uint64_t host_offset, MetadataKind writing)>;
   void set_describer(Describer describe) { describe_ = std::move(describe); }
 
-  // Before anything is written: fails when an earlier error forbids it, and clears autoclear
-  // feature bits that this implementation does not keep true (section "Header",
-  // autoclear_features).
+  // Before anything is written: fails when an earlier error forbids it, clears autoclear feature
+  // bits that this implementation does not keep true (section "Header", autoclear_features), and
+  // calls who wants to be called.
   [[nodiscard]] io::Task<Result<void>> prepare_write();
+  // Called before the first write since the image was opened, or since expect_no_writes(). A
+  // failure fails the write.
+  void set_before_first_write(std::function<io::Task<Result<void>>()> call) {
+    before_first_write_ = std::move(call);
+  }
+  void expect_no_writes() { prepared_ = false; }
+  // These autoclear bits are kept true.
+  void keep_autoclear(uint64_t bits) { kept_autoclear_ |= bits; }
+
+  // Makes the header name this bitmap directory, or none, and makes that durable
+  // (bitmap_extension.cc). When it fails the header is as it was, or the image takes no more
+  // writes. ENOSPC when the header has no room.
+  [[nodiscard]] io::Task<Result<void>> set_bitmaps_extension(
+      std::optional<BitmapsExtension> wanted);
 
  private:
   // Where in the file an access was refused.
@@ -94,6 +109,19 @@ class Image {
   };
 
   [[nodiscard]] io::Task<Result<void>> write_sector(const Header& header);
+  // bitmap_extension.cc: `cluster` is the first one; changes go to the disk step by step.
+  [[nodiscard]] io::Task<Result<void>> write_area(const std::vector<std::byte>& cluster,
+                                                  uint64_t offset, uint64_t length);
+  [[nodiscard]] io::Task<Result<void>> trust_bitmaps(std::vector<std::byte>& cluster, bool trusted);
+  [[nodiscard]] io::Task<Result<void>> move_backing_name(std::vector<std::byte>& cluster,
+                                                         uint64_t to);
+  [[nodiscard]] io::Task<Result<void>> insert_bitmaps(std::vector<std::byte>& cluster, uint64_t at,
+                                                      uint64_t limit, std::vector<std::byte> data);
+  [[nodiscard]] io::Task<Result<void>> change_bitmaps_on_disk(
+      std::vector<std::byte>& cluster, std::optional<BitmapsExtension> wanted);
+  [[nodiscard]] io::Task<Result<void>> rewrite_small_header(const Header& changed);
+  [[nodiscard]] io::Task<void> restore_header(const Header& old,
+                                              const std::vector<std::byte>& before);
   [[nodiscard]] io::Task<Error> mark_corrupt(std::string message, std::optional<Access> access);
   void announce(const std::string& message, std::optional<Access> access, bool fatal) const;
 
@@ -107,6 +135,8 @@ class Image {
   bool broken_ = false;
   bool header_unknown_ = false;
   bool reported_ = false;
+  uint64_t kept_autoclear_ = 0;
+  std::function<io::Task<Result<void>>()> before_first_write_;
   Describer describe_;
   OverlapGuard guard_;
   io::AsyncMutex header_mutex_;

@@ -45,6 +45,20 @@ io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>> Qcow2Driver::specif
     data.corrupt = header.has(kIncompatibleCorrupt);
     data.extended_l2 = header.has(kIncompatibleExtendedL2);
   }
+  for (const BitmapEntry& entry : bitmaps_.entries()) {
+    if (!data.bitmaps) {
+      data.bitmaps.emplace();
+    }
+    schema::Qcow2BitmapInfo& bitmap = data.bitmaps->emplace_back();
+    bitmap.name = entry.name;
+    bitmap.granularity = uint32_t{1} << entry.granularity_bits;
+    if (entry.in_use()) {
+      bitmap.flags.push_back(schema::Qcow2BitmapInfoFlags::kInUse);
+    }
+    if ((entry.flags & BitmapEntry::kAuto) != 0) {
+      bitmap.flags.push_back(schema::Qcow2BitmapInfoFlags::kAuto);
+    }
+  }
   if (header.has(kIncompatibleDataFile)) {
     data.data_file = header.data_file();
     data.data_file_raw = (header.autoclear_features & kAutoclearDataFileRaw) != 0;

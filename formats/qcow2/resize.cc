@@ -17,6 +17,10 @@ io::Task<Result<void>> Qcow2Driver::resize(uint64_t length, block::ResizeOptions
   if (!result) {
     co_return result;
   }
+  result = co_await bitmaps_.before_resize();
+  if (!result) {
+    co_return result;
+  }
   if (image_.header().snapshot_count != 0 && image_.header().version < 3) {
     co_return fail(ENOTSUP, "Can't resize a v2 image which has snapshots");
   }
