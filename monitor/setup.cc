@@ -6,6 +6,8 @@
 #include <utility>
 #include <variant>
 
+#include "block/dirty_bitmap.h"
+#include "block/dirty_bitmap_ops.h"
 #include "monitor/address.h"
 
 namespace cairn::monitor {
@@ -46,8 +48,20 @@ io::Task<Result<void>> add_export(Services& services, const schema::BlockExportO
   if (nbd && nbd->bitmaps && !nbd->bitmaps->empty()) {
     const auto& first = nbd->bitmaps->front().value;
     const auto* local = std::get_if<std::string>(&first);
-    co_return fail(ENOENT, "Bitmap '{}' is not found",
-                   local ? *local : std::get<schema::BlockDirtyBitmap>(first).name);
+    const std::string name = local ? *local : std::get<schema::BlockDirtyBitmap>(first).name;
+    const auto node = services.graph.find(local ? options.node_name
+                                                : std::get<schema::BlockDirtyBitmap>(first).node);
+    Result<block::DirtyBitmap*> bitmap = nullptr;
+    if (node) {
+      bitmap = block::get_bitmap(*node, name);
+    }
+    if (!bitmap || *bitmap == nullptr) {
+      co_return fail(ENOENT, "Bitmap '{}' is not found", name);
+    }
+    if (auto usable = (*bitmap)->check({.read_only = true}); !usable) {
+      co_return usable;
+    }
+    co_return fail(ENOTSUP, "This version can not export bitmap '{}'", name);
   }
   Result<void> added = co_await services.exports.add(options);
   co_return added;

@@ -39,6 +39,12 @@ enum LongOption : int {
   kOptBitmaps,
   kOptSkipBrokenBitmaps,
   kOptSalvage,
+  kOptAdd,
+  kOptRemove,
+  kOptClear,
+  kOptEnable,
+  kOptDisable,
+  kOptMerge,
 };
 
 inline constexpr OptionSpec kHelpOption{'h', "help", false};
@@ -80,6 +86,7 @@ class ImgCommandLine {
 // Tells the error; always 1, the exit code of most failures.
 int fail_command(const Error& error);
 
+int img_bitmap(std::span<const std::string> arguments);
 int img_check(std::span<const std::string> arguments);
 int img_compare(std::span<const std::string> arguments);
 int img_convert(std::span<const std::string> arguments);

@@ -43,4 +43,10 @@ struct ConvertRequest {
 // `request` outlives the task.
 [[nodiscard]] io::Task<int> convert_images(block::Graph& graph, const ConvertRequest& request);
 
+// --bitmaps (img_convert_bitmaps.cc): whether source and target can have their part in it, and
+// copying what the source keeps. The nodes outlive the task.
+[[nodiscard]] Result<void> check_source_bitmaps(const ConvertRequest& request, block::Node& source);
+[[nodiscard]] Result<void> check_target_bitmaps(block::Node& target);
+[[nodiscard]] io::Task<Result<void>> copy_bitmaps(block::Node& from, block::Node& to);
+
 }  // namespace cairn::tools

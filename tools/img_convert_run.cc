@@ -58,18 +58,14 @@ Result<void> check_request(const ConvertRequest& request, const Conversion& conv
                 "Having a backing file for the target makes no sense when concatenating multiple "
                 "input images");
   }
-  if (request.bitmaps && conversion.sources.front()->node().info().name != "qcow2") {
-    return fail(ENOTSUP, "Source lacks bitmap support");
+  if (request.bitmaps) {
+    return check_source_bitmaps(request, conversion.sources.front()->node());
   }
   return {};
 }
 
 // Features of the target's format that were asked for.
 Result<void> check_target_format(const ConvertRequest& request, std::string_view format) {
-  if (request.bitmaps) {
-    return format == "qcow2" ? fail(ENOTSUP, "Bitmaps can not be copied by this version")
-                             : fail(ENOTSUP, "Format driver '{}' does not support bitmaps", format);
-  }
   if (request.compress && format != "qcow2") {
     return fail(ENOTSUP, "Compression not supported for this file format");
   }
@@ -154,6 +150,13 @@ io::Task<Result<void>> open_target(block::Graph& graph, const ConvertRequest& re
       co_return possible;
     }
   }
+  if (request.bitmaps) {
+    if (auto possible = check_target_bitmaps(conversion.target->node()); !possible) {
+      // The new image stays, empty: scripts of the field know it so.
+      conversion.created.clear();
+      co_return possible;
+    }
+  }
   if (conversion.target->length() < conversion.length) {
     co_return fail(EINVAL, "output file is smaller than input file");
   }
@@ -210,6 +213,9 @@ io::Task<Result<void>> convert(block::Graph& graph, const ConvertRequest& reques
   }
   if (step) {
     step = co_await copy(request, conversion);
+  }
+  if (step && request.bitmaps) {
+    step = co_await copy_bitmaps(conversion.sources.front()->node(), conversion.target->node());
   }
   co_return step;
 }

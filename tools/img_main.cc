@@ -13,6 +13,23 @@
 namespace cairn::tools {
 namespace {
 
+constexpr std::string_view kBitmapDetails =
+    "\n"
+    "  --add                 make the bitmap\n"
+    "  --remove              remove it\n"
+    "  --clear               take all marks out of it\n"
+    "  --enable, --disable   make it mark writes, or not\n"
+    "  --merge BITMAP        mark what that BITMAP has marked\n"
+    "  -b, --source-file FILE      look for that BITMAP in FILE\n"
+    "  -F, --source-format FORMAT  format of that FILE\n"
+    "  -g, --granularity SIZE      with --add: bytes for each bit\n"
+    "  -f, --format FORMAT   format of the image; looked for when not given\n"
+    "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
+    "  --object DEFINITION   make an object first, for example a secret\n"
+    "  -h, --help            show this text\n"
+    "\n"
+    "Several of the first six are done in their order.\n";
+
 constexpr std::string_view kCheckDetails =
     "\n"
     "  -f, --format FORMAT   format of the image; looked for when not given\n"
@@ -58,6 +75,8 @@ constexpr std::string_view kConvertDetails =
     "  -m, --parallel N      how many pieces to copy at once (1 to 16, default: 8)\n"
     "  -W, --oob             write in any order\n"
     "  -r, --rate-limit RATE most bytes a second\n"
+    "  --bitmaps             copy the dirty bitmaps of the source, too\n"
+    "  --skip-broken-bitmaps       but those that were not saved properly\n"
     "  --salvage             read what can be read; the rest becomes zeroes\n"
     "  -C, --copy-range-offloading  let the host copy; taken as a hint\n"
     "  -U, --force-share     read sources that others write\n"
@@ -139,6 +158,10 @@ constexpr std::string_view kSnapshotDetails =
     "  -h, --help            show this text\n";
 
 constexpr std::array kCommands = {
+    ImgCommand{"bitmap", "Changes the dirty bitmaps that an image keeps.",
+               "(--add [-g SIZE] | --remove | --clear | --enable | --disable | --merge BITMAP "
+               "[-b FILE [-F FORMAT]])… [-f FORMAT | --image-opts] FILE BITMAP",
+               kBitmapDetails, img_bitmap},
     ImgCommand{
         "check", "Looks for errors inside an image.",
         "[-f FORMAT | --image-opts] [--output human|json] [-r WHAT] [-T MODE] [-U] [-q] FILE",
@@ -170,8 +193,8 @@ constexpr std::array kCommands = {
 };
 
 // Names that scripts may try and that this version does not know yet.
-constexpr std::array<std::string_view, 6> kMissingCommands = {"amend",  "bench", "bitmap",
-                                                              "commit", "dd",    "rebase"};
+constexpr std::array<std::string_view, 5> kMissingCommands = {"amend", "bench", "commit", "dd",
+                                                              "rebase"};
 
 void print_help() {
   fmt::print(
