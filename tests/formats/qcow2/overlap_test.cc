@@ -48,8 +48,14 @@ uint64_t add_bitmap_directory(RawImage& raw) {
   raw.set32(at, 0x23852875);
   raw.set32(at + 4, 24);
   raw.set32(at + 8, 1);
-  raw.set(at + 16, 64);
+  raw.set(at + 16, 32);
   raw.set(at + 24, place);
+  // One bitmap, "b", which is in use, so that opening reads no more of it.
+  raw.set(place, place);
+  raw.set32(place + 8, 1);
+  raw.set32(place + 12, 1);
+  raw.set32(place + 16, 0x01100001);
+  raw.set(place + 24, uint64_t{'b'} << 56);
   raw.set(at + 32, 0);
   raw.set(header_offset::kAutoclear, kAutoclearBitmaps);
   return place;
