@@ -175,7 +175,7 @@ io::Task<Result<void>> BitmapKeeper::switch_directory(std::vector<BitmapEntry> e
   }
   // Counts, tables and the directory are durable before the header names it.
   if (result) {
-    result = co_await writeback_.flush();
+    result = co_await writeback_.flush_all();
   }
   if (result) {
     result = co_await image_.set_bitmaps_extension(extension);

@@ -48,7 +48,7 @@ io::Task<Result<void>> BitmapKeeper::store_marked(std::vector<Storing>& storing)
     }
   }
   if (result) {
-    result = co_await writeback_.flush();
+    result = co_await writeback_.flush_all();
   }
   if (!result) {
     for (const Storing& one : storing) {
