@@ -3,6 +3,8 @@
 
 #include <cerrno>
 
+#include "block/create_options.h"
+#include "block/driver_table.h"
 #include "block/node.h"
 #include "schema/types_block_info.h"
 
@@ -52,6 +54,26 @@ io::Task<Result<void>> Driver::apply_snapshot(std::string /*id*/) {
 
 io::Task<Result<void>> Driver::delete_snapshot(std::string /*id*/) {
   co_return fail(ENOTSUP, "Block driver does not support snapshots");
+}
+
+io::Task<Result<void>> Driver::show_snapshot(std::string /*id*/) {
+  co_return fail(ENOTSUP,
+                 "Block format '{}' used by device '' does not support temporarily loading "
+                 "internal snapshots",
+                 node_->info().name);
+}
+
+io::Task<Result<void>> Driver::change_backing(std::string /*filename*/, std::string /*format*/) {
+  co_return std::unexpected(Error::from_errno(ENOTSUP));
+}
+
+io::Task<Result<void>> Driver::make_empty() {
+  co_return fail(ENOTSUP, "Images of format '{}' can not be emptied", node_->info().name);
+}
+
+io::Task<Result<void>> Driver::amend(CreateOptions /*options*/) {
+  co_return fail(ENOTSUP, "Format driver '{}' does not support option amendment",
+                 node_->info().name);
 }
 
 io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>> Driver::specific_info() {

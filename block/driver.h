@@ -35,6 +35,7 @@ namespace cairn::block {
 
 class BitmapStore;
 class Codec;
+class CreateOptions;
 class Edge;
 class Node;
 class RequestDriver;
@@ -144,6 +145,20 @@ class Driver {
   // Makes the current state, length() included, what it was then; the snapshot stays.
   [[nodiscard]] virtual io::Task<Result<void>> apply_snapshot(std::string id);
   [[nodiscard]] virtual io::Task<Result<void>> delete_snapshot(std::string id);
+  // Of a read-only node: shows what the disk held then, length() included, until it is closed.
+  [[nodiscard]] virtual io::Task<Result<void>> show_snapshot(std::string id);
+
+  // Changes of the image as a whole, which run alone and are durable when they succeed.
+  //
+  // Writes what backing_filename() and backing_format() are from now on; empty: there is none. What
+  // holes read as until the node is closed does not change.
+  [[nodiscard]] virtual io::Task<Result<void>> change_backing(std::string filename,
+                                                              std::string format);
+  // Drops everything that is stored, so that the whole disk reads as what is behind it.
+  [[nodiscard]] virtual io::Task<Result<void>> make_empty();
+  // Gives the image those of the options that DriverInfo::amend_options lists. After a failure some
+  // of them may have been changed. May leave the node without use until it is opened again.
+  [[nodiscard]] virtual io::Task<Result<void>> amend(CreateOptions options);
 
   // Where the image keeps dirty bitmaps; null when it can not.
   [[nodiscard]] virtual BitmapStore* bitmap_store() { return nullptr; }

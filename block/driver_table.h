@@ -61,6 +61,8 @@ struct DriverInfo {
   // that do not go together, EFBIG for a size that the format can not hold.
   io::Task<Result<MeasuredSize>> (*measure)(const CreateOptions& options, Edge* source) = nullptr;
   bool supports_backing = false;
+  // What Driver::amend() can change, in the order of a list for people; empty: nothing.
+  std::span<const CreateOptionInfo> amend_options = {};
 };
 
 class DriverTable {

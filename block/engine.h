@@ -10,13 +10,14 @@
 //   engine_zero.cc    zeroes and discards, whole units by metadata and ragged ends as data
 //   engine_status.cc  block status of one node and along a chain
 //   engine_leaf.cc    what protocols and filters need: alignment, splitting, emulation
-//   engine_snapshot.cc  changing the snapshots inside an image
+//   engine_change.cc  changing an image as a whole: snapshots, options, its backing file
 //   engine_resize.cc  changing the length, and what the new space holds
 //   engine.cc         the choke point: checks, accounting, flush
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -38,12 +39,10 @@ class Engine {
   static Outcome discard(Edge& edge, uint64_t offset, uint64_t length);
   static Outcome flush(Edge& edge);
   static Outcome resize(Edge& edge, uint64_t length, ResizeOptions options);
-  struct SnapshotChange {
-    enum class Kind : uint8_t { kCreate, kApply, kDelete };
-    Kind kind = Kind::kCreate;
-    Snapshot snapshot;  // but for creation the id alone matters
-  };
-  static Outcome snapshot(Edge& edge, SnapshotChange change);
+  // Has the driver change the image as a whole while no request is in flight. `needed` are the
+  // permissions that the edge must have.
+  using Change = std::function<Outcome(Driver&)>;
+  static Outcome change_image(Edge& edge, PermissionSet needed, Change change);
   static io::Task<Result<BlockStatus>> status(Node& node, uint64_t offset, uint64_t length);
   static io::Task<Result<ChainStatus>> chain_status(Node& node, uint64_t offset, uint64_t length,
                                                     const Node* base);
@@ -67,7 +66,7 @@ class Engine {
   static void account_write(Node& node, uint64_t offset, uint64_t length);
   static Outcome flush_node(Node& node);
   static Outcome resize_node(Node& node, uint64_t length, ResizeOptions options);
-  static Outcome snapshot_node(Node& node, SnapshotChange change);
+  static Outcome change_node(Node& node, Change change);
   static Outcome clear_new_space(Node& node, uint64_t offset, uint64_t end, bool hide_backing);
 
   // Translating nodes. The caller holds a RequestScope on `node`.

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cerrno>
 
 #include "base/bytes.h"
+#include "block/create_options.h"
 #include "block/dirty_bitmap.h"
 #include "block/engine.h"
 #include "block/graph.h"
@@ -57,18 +59,46 @@ io::Task<Result<void>> Edge::resize(uint64_t length, ResizeOptions options) {
 Result<std::vector<Snapshot>> Edge::snapshots() const { return child_->driver().snapshots(); }
 
 io::Task<Result<void>> Edge::create_snapshot(Snapshot snapshot) {
-  return Engine::snapshot(
-      *this, {.kind = Engine::SnapshotChange::Kind::kCreate, .snapshot = std::move(snapshot)});
+  return Engine::change_image(
+      *this, PermissionSet::kWrite,
+      [what = std::move(snapshot)](Driver& d) { return d.create_snapshot(what); });
 }
 
 io::Task<Result<void>> Edge::apply_snapshot(std::string id) {
-  return Engine::snapshot(
-      *this, {.kind = Engine::SnapshotChange::Kind::kApply, .snapshot = {.id = std::move(id)}});
+  return Engine::change_image(*this, PermissionSet::kWrite | PermissionSet::kResize,
+                              [id = std::move(id)](Driver& d) { return d.apply_snapshot(id); });
 }
 
 io::Task<Result<void>> Edge::delete_snapshot(std::string id) {
-  return Engine::snapshot(
-      *this, {.kind = Engine::SnapshotChange::Kind::kDelete, .snapshot = {.id = std::move(id)}});
+  return Engine::change_image(*this, PermissionSet::kWrite,
+                              [id = std::move(id)](Driver& d) { return d.delete_snapshot(id); });
+}
+
+io::Task<Result<void>> Edge::show_snapshot(std::string id) {
+  if (!child_->read_only()) {
+    co_return fail(EINVAL, "Block node '{}' is writable and can not show a snapshot",
+                   child_->name());
+  }
+  Engine::Change show = [id = std::move(id)](Driver& d) { return d.show_snapshot(id); };
+  co_return co_await Engine::change_image(*this, PermissionSet::none(), std::move(show));
+}
+
+io::Task<Result<void>> Edge::change_backing(std::string filename, std::string format) {
+  return Engine::change_image(*this, PermissionSet::kWrite,
+                              [name = std::move(filename), format = std::move(format)](Driver& d) {
+                                return d.change_backing(name, format);
+                              });
+}
+
+io::Task<Result<void>> Edge::make_empty() {
+  return Engine::change_image(*this, PermissionSet::kWrite,
+                              [](Driver& d) { return d.make_empty(); });
+}
+
+io::Task<Result<void>> Edge::amend(CreateOptions options) {
+  return Engine::change_image(
+      *this, PermissionSet::kWrite | PermissionSet::kResize,
+      [options = std::move(options)](Driver& d) { return d.amend(options); });
 }
 
 io::Task<Result<void>> Edge::read(uint64_t offset, void* buffer, uint64_t length) {

@@ -81,6 +81,14 @@ class Edge {
   [[nodiscard]] io::Task<Result<void>> create_snapshot(Snapshot snapshot);
   [[nodiscard]] io::Task<Result<void>> apply_snapshot(std::string id);
   [[nodiscard]] io::Task<Result<void>> delete_snapshot(std::string id);
+  // EINVAL when the node is not read-only.
+  [[nodiscard]] io::Task<Result<void>> show_snapshot(std::string id);
+
+  // Changes of the image as a whole; see Driver. They need the write permission, amending the
+  // resize permission as well.
+  [[nodiscard]] io::Task<Result<void>> change_backing(std::string filename, std::string format);
+  [[nodiscard]] io::Task<Result<void>> make_empty();
+  [[nodiscard]] io::Task<Result<void>> amend(CreateOptions options);
 
   // Carries a read out without touching memory when cached metadata says that the whole range reads
   // as zeroes; false when it does not say so, and read() has to. Never suspends.

@@ -72,6 +72,16 @@ HandlerResult<commands::XDebugBlockDirtyBitmapSha256> handle(Services& services,
                                                              commands::XDebugBlockDirtyBitmapSha256,
                                                              schema::BlockDirtyBitmap arguments);
 
+// image_handlers.cc
+HandlerResult<commands::BlockdevSnapshotInternalSync> handle(
+    Services& services, commands::BlockdevSnapshotInternalSync,
+    schema::BlockdevSnapshotInternalSyncArguments arguments);
+HandlerResult<commands::BlockdevSnapshotDeleteInternalSync> handle(
+    Services& services, commands::BlockdevSnapshotDeleteInternalSync,
+    schema::BlockdevSnapshotDeleteInternalSyncArguments arguments);
+HandlerResult<commands::ChangeBackingFile> handle(Services& services, commands::ChangeBackingFile,
+                                                  schema::ChangeBackingFileArguments arguments);
+
 // export_handlers.cc
 HandlerResult<commands::NbdServerStart> handle(Services& services, commands::NbdServerStart,
                                                schema::NbdServerOptionsLegacy options);

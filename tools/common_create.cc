@@ -41,14 +41,6 @@ std::vector<std::string> split(std::string_view list) {
   return parts;
 }
 
-void print_options(std::vector<CreateOptionInfo> options) {
-  std::ranges::sort(options, {}, &CreateOptionInfo::name);
-  for (const CreateOptionInfo& option : options) {
-    const std::string left = fmt::format("{}=<{}>", option.name, type_name(option.type));
-    fmt::print("  {:<22} - {}\n", left, option.help);
-  }
-}
-
 }  // namespace
 
 Result<CreationTable> CreationTable::find(const block::DriverTable& drivers,
@@ -112,6 +104,14 @@ Result<void> parse_option_list(std::string_view list, block::CreateOptions& opti
     }
   }
   return {};
+}
+
+void print_options(std::vector<CreateOptionInfo> options) {
+  std::ranges::sort(options, {}, &CreateOptionInfo::name);
+  for (const CreateOptionInfo& option : options) {
+    const std::string left = fmt::format("{}=<{}>", option.name, type_name(option.type));
+    fmt::print("  {:<22} - {}\n", left, option.help);
+  }
 }
 
 Result<void> print_creation_help(const block::DriverTable& drivers, std::string_view format,

@@ -42,6 +42,9 @@ class CreationTable {
 // Reads "name=value,name=value" into `options`. A comma inside a value is written twice.
 [[nodiscard]] Result<void> parse_option_list(std::string_view list, block::CreateOptions& options);
 
+// Prints a line for each option.
+void print_options(std::vector<block::CreateOptionInfo> options);
+
 // What "-o help" prints: for an image at `filename`, or without one for the format alone. Fails
 // like CreationTable::find().
 [[nodiscard]] Result<void> print_creation_help(const block::DriverTable& drivers,

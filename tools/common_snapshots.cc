@@ -1,12 +1,15 @@
 #include "tools/common_snapshots.h"
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <ctime>
 
 #include <fmt/format.h>
 
 #include "base/size_text.h"
 #include "schema/types_block_info.h"
+#include "tools/common_report.h"
 
 namespace cairn::tools {
 namespace {
@@ -49,6 +52,59 @@ std::string snapshot_list_text(std::span<const schema::SnapshotInfo> snapshots, 
                 snapshot.icount ? std::to_string(*snapshot.icount) : "--");
   }
   return text;
+}
+
+Result<SnapshotChoice> parse_snapshot_choice(std::string_view text) {
+  SnapshotChoice choice;
+  if (!text.starts_with("snapshot.")) {
+    choice.either = text;
+    return choice;
+  }
+  const auto wrong = [text](std::string_view name) {
+    return fail(EINVAL, "Invalid parameter '{}'\n{}: Failed in parsing snapshot param '{}'", name,
+                program_name(), text);
+  };
+  while (!text.empty()) {
+    const size_t comma = std::min(text.find(','), text.size());
+    const std::string_view part = text.substr(0, comma);
+    const size_t equals = std::min(part.find('='), part.size());
+    const std::string_view name = part.substr(0, equals);
+    std::string* target = name == "snapshot.id"     ? &choice.id
+                          : name == "snapshot.name" ? &choice.name
+                                                    : nullptr;
+    if (target == nullptr || equals == part.size()) {
+      return wrong(name);
+    }
+    *target = part.substr(equals + 1);
+    text.remove_prefix(std::min(comma + 1, text.size()));
+  }
+  return choice;
+}
+
+io::Task<Result<void>> show_snapshot(block::Edge& root, SnapshotChoice choice) {
+  const Result<std::vector<block::Snapshot>> snapshots = root.snapshots();
+  std::string id;
+  if (snapshots) {
+    const block::Snapshot* found = nullptr;
+    if (choice.id.empty() && choice.name.empty()) {
+      found = block::find_snapshot(*snapshots, choice.either);
+    } else {
+      const auto it = std::ranges::find_if(*snapshots, [&choice](const block::Snapshot& snapshot) {
+        return (choice.id.empty() || snapshot.id == choice.id) &&
+               (choice.name.empty() || snapshot.name == choice.name);
+      });
+      found = it == snapshots->end() ? nullptr : &*it;
+    }
+    if (found == nullptr) {
+      co_return fail(ENOENT, "Failed to load snapshot: Can't find snapshot");
+    }
+    id = found->id;
+  }
+  Result<void> shown = co_await root.show_snapshot(std::move(id));
+  if (!shown) {
+    co_return pass(shown, "Failed to load snapshot: ");
+  }
+  co_return shown;
 }
 
 }  // namespace cairn::tools

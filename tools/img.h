@@ -45,6 +45,7 @@ enum LongOption : int {
   kOptEnable,
   kOptDisable,
   kOptMerge,
+  kOptForce,
 };
 
 inline constexpr OptionSpec kHelpOption{'h', "help", false};
@@ -86,6 +87,7 @@ class ImgCommandLine {
 // Tells the error; always 1, the exit code of most failures.
 int fail_command(const Error& error);
 
+int img_amend(std::span<const std::string> arguments);
 int img_bitmap(std::span<const std::string> arguments);
 int img_check(std::span<const std::string> arguments);
 int img_compare(std::span<const std::string> arguments);
@@ -94,6 +96,7 @@ int img_create(std::span<const std::string> arguments);
 int img_info(std::span<const std::string> arguments);
 int img_map(std::span<const std::string> arguments);
 int img_measure(std::span<const std::string> arguments);
+int img_rebase(std::span<const std::string> arguments);
 int img_resize(std::span<const std::string> arguments);
 int img_snapshot(std::span<const std::string> arguments);
 

@@ -107,9 +107,14 @@ Result<void> take_value(const ParsedOption& option, ConvertRequest& request) {
       request.rate_limit = *rate;
       return {};
     }
-    case 'l':
-      request.snapshot = option.value;
+    case 'l': {
+      auto choice = parse_snapshot_choice(option.value);
+      if (!choice) {
+        return std::unexpected(choice.error());
+      }
+      request.snapshot = std::move(*choice);
       return {};
+    }
     case 'O':
       request.target.format = option.value;
       request.target_format_given = true;

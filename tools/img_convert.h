@@ -7,6 +7,7 @@
 
 #include "tools/common_image.h"
 #include "tools/common_session.h"
+#include "tools/common_snapshots.h"
 
 namespace cairn::tools {
 
@@ -14,7 +15,7 @@ struct ConvertRequest {
   std::vector<ImageName> sources;
   CacheMode source_cache;
   bool force_share = false;
-  std::optional<std::string> snapshot;
+  std::optional<SnapshotChoice> snapshot;
 
   ImageName target;  // its format is what it is created in: raw unless something else is said
   bool target_format_given = false;

@@ -12,6 +12,7 @@
 #include "tools/common_create.h"
 #include "tools/common_progress.h"
 #include "tools/common_report.h"
+#include "tools/common_snapshots.h"
 #include "tools/img.h"
 #include "tools/img_convert.h"
 
@@ -40,18 +41,22 @@ io::Task<Result<void>> open_sources(block::Graph& graph, const ConvertRequest& r
     if (!source) {
       co_return pass(source);
     }
-    conversion.length += (*source)->length();
     conversion.sources.push_back(std::move(*source));
+    if (request.snapshot && request.sources.size() == 1) {
+      Result<void> shown = co_await show_snapshot(*conversion.sources.back(), *request.snapshot);
+      if (!shown) {
+        co_return shown;
+      }
+    }
+    conversion.length += conversion.sources.back()->length();
   }
   co_return Result<void>();
 }
 
 // What the sources and the target's format do not allow together, or this version can not do.
 Result<void> check_request(const ConvertRequest& request, const Conversion& conversion) {
-  if (request.snapshot) {
-    return fail(ENOTSUP, "{}",
-                request.sources.size() > 1 ? "No support for concatenating multiple snapshot"
-                                           : "Snapshots can not be converted by this version");
+  if (request.snapshot && request.sources.size() > 1) {
+    return fail(ENOTSUP, "No support for concatenating multiple snapshot");
   }
   if (request.backing && request.sources.size() > 1) {
     return fail(EINVAL,

@@ -157,7 +157,37 @@ constexpr std::string_view kSnapshotDetails =
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n";
 
+constexpr std::string_view kRebaseDetails =
+    "  -b, --backing FILE    the new backing file; empty: none\n"
+    "  -B, -F, --backing-format FORMAT  its format\n"
+    "  -u, --backing-unsafe  change the name alone, and so what the image reads as, if the two\n"
+    "                        backing files differ\n"
+    "  -c, --compress        compress what has to be copied from the old backing file\n"
+    "  -t, --cache MODE      how the image is written\n"
+    "  -T, --source-cache MODE  how the backing files are read\n"
+    "  -f, --format FORMAT   format of the image; looked for when not given\n"
+    "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
+    "  -U, --force-share     read backing files that others write\n"
+    "  -p, --progress        show how far it is\n"
+    "  -q, --quiet           show errors alone\n"
+    "  --object DEFINITION   make an object first, for example a secret\n"
+    "  -h, --help            show this text\n";
+
+constexpr std::string_view kAmendDetails =
+    "  -o, --options LIST    the options to change; 'help' lists them (with -f)\n"
+    "  -f, --format FORMAT   format of the image; looked for when not given\n"
+    "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
+    "  -t, --cache MODE      how the image is written\n"
+    "  --force               accepted; nothing that can be changed is dangerous\n"
+    "  -p, --progress        show how far it is\n"
+    "  -q, --quiet           show errors alone\n"
+    "  --object DEFINITION   make an object first, for example a secret\n"
+    "  -h, --help            show this text\n";
+
 constexpr std::array kCommands = {
+    ImgCommand{"amend", "Changes options that an image was created with.",
+               "[-f FORMAT | --image-opts] -o OPTIONS [-t MODE] [--force] [-p] [-q] FILE",
+               kAmendDetails, img_amend},
     ImgCommand{"bitmap", "Changes the dirty bitmaps that an image keeps.",
                "(--add [-g SIZE] | --remove | --clear | --enable | --disable | --merge BITMAP "
                "[-b FILE [-F FORMAT]])… [-f FORMAT | --image-opts] FILE BITMAP",
@@ -184,6 +214,10 @@ constexpr std::array kCommands = {
     ImgCommand{"measure", "Tells how much storage a copy of an image, or a new image, would take.",
                "[-O FORMAT] [-o OPTIONS] [--output human|json] [-s SIZE | [-f FORMAT] [-U] FILE]",
                kMeasureDetails, img_measure},
+    ImgCommand{"rebase", "Gives an image another backing file.",
+               "[-f FORMAT | --image-opts] [-b FILE [-B FORMAT]] [-u] [-c] [-t MODE] [-T MODE] "
+               "[-U] [-p] [-q] FILE",
+               kRebaseDetails, img_rebase},
     ImgCommand{"resize", "Makes an image larger or smaller.",
                "[-f FORMAT | --image-opts] [--preallocation MODE] [--shrink] [-q] FILE [+|-]SIZE",
                kResizeDetails, img_resize},
@@ -193,8 +227,7 @@ constexpr std::array kCommands = {
 };
 
 // Names that scripts may try and that this version does not know yet.
-constexpr std::array<std::string_view, 5> kMissingCommands = {"amend", "bench", "commit", "dd",
-                                                              "rebase"};
+constexpr std::array<std::string_view, 3> kMissingCommands = {"bench", "commit", "dd"};
 
 void print_help() {
   fmt::print(

@@ -38,6 +38,8 @@ struct CreateParameters {
 
 // What `-o` takes, in the order in which it is announced.
 [[nodiscard]] std::span<const block::CreateOptionInfo> create_option_table();
+// Those that amend can change, and those that only amend knows.
+[[nodiscard]] std::span<const block::CreateOptionInfo> amend_option_table();
 
 // Takes the parameters from options by name. EINVAL for unknown values.
 [[nodiscard]] Result<CreateParameters> parse_create_options(const block::CreateOptions& options);

@@ -138,6 +138,7 @@ const block::DriverInfo kQcow2Driver{
     .create = create_image,
     .measure = measure_image,
     .supports_backing = true,
+    .amend_options = amend_option_table(),
 };
 
 Qcow2Driver::Qcow2Driver(block::Edge& file, block::Node& node, Header header, bool writable,

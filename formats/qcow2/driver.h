@@ -5,6 +5,8 @@
 //   info.cc     what the node tells about itself; check() is in check*.cc
 //   write.cc    begin_write() and end_write(), plain and compressed
 //   driver_snapshots.cc  snapshots; the work is done by SnapshotEditor
+//   amend*.cc   changing the options that it was created with
+//   change.cc   another backing file, dropping everything
 //   zero.cc     zeroing and discarding by metadata
 //   resize.cc   growing, shrinking, preallocation
 #pragma once
@@ -75,6 +77,11 @@ class Qcow2Driver final : public block::TranslatingDriver {
   [[nodiscard]] io::Task<Result<void>> create_snapshot(block::Snapshot snapshot) override;
   [[nodiscard]] io::Task<Result<void>> apply_snapshot(std::string id) override;
   [[nodiscard]] io::Task<Result<void>> delete_snapshot(std::string id) override;
+  [[nodiscard]] io::Task<Result<void>> show_snapshot(std::string id) override;
+  [[nodiscard]] io::Task<Result<void>> change_backing(std::string filename,
+                                                      std::string format) override;
+  [[nodiscard]] io::Task<Result<void>> make_empty() override;
+  [[nodiscard]] io::Task<Result<void>> amend(block::CreateOptions options) override;
 
   // TranslatingDriver
   [[nodiscard]] uint64_t allocation_unit() const override { return image_.cluster_size(); }
@@ -129,6 +136,19 @@ class Qcow2Driver final : public block::TranslatingDriver {
   };
 
   [[nodiscard]] io::Task<Result<void>> finish_snapshot(Result<void> result);
+
+  // amend.cc
+  struct Amendment;
+  [[nodiscard]] Result<Amendment> plan_amendment(const block::CreateOptions& options) const;
+  [[nodiscard]] io::Task<Result<void>> settle_counts();
+  [[nodiscard]] io::Task<Result<void>> change_version(uint32_t version);
+  [[nodiscard]] io::Task<Result<void>> change_refcount_order(uint32_t order);
+  // amend_downgrade.cc
+  [[nodiscard]] io::Task<Result<void>> check_downgrade();
+  [[nodiscard]] io::Task<Result<void>> expand_zero_clusters();
+  [[nodiscard]] io::Task<Result<uint64_t>> expand_page(PagePin page, uint64_t offset);
+  [[nodiscard]] io::Task<Result<uint64_t>> zeroed_cluster(uint64_t entry);
+  [[nodiscard]] io::Task<Result<bool>> any_entry(bool (*wanted)(uint64_t entry));
   void protect_header();
   [[nodiscard]] io::Task<Result<void>> protect_inactive_l2();
   [[nodiscard]] std::string describe(uint64_t host_offset, MetadataKind writing) const;

@@ -44,4 +44,8 @@ io::Task<Result<void>> Qcow2Driver::delete_snapshot(std::string id) {
   co_return co_await finish_snapshot(std::move(result));
 }
 
+io::Task<Result<void>> Qcow2Driver::show_snapshot(std::string id) {
+  return snapshots_.show(std::move(id));
+}
+
 }  // namespace cairn::qcow2

@@ -403,7 +403,15 @@ std::vector<std::byte> serialize_fields(const Header& header) {
   return bytes;
 }
 
-Result<std::vector<std::byte>> serialize_header(const Header& header) {
+uint64_t extensions_end(const Header& header) {
+  uint64_t end = serialize_fields(header).size() + 8;
+  for (const HeaderExtension& extension : header.extensions) {
+    end += 8 + align_up(extension.data.size(), 8);
+  }
+  return end;
+}
+
+Result<std::vector<std::byte>> serialize_header(const Header& header, uint64_t name_offset) {
   std::vector<std::byte> bytes = serialize_fields(header);
   for (const HeaderExtension& extension : header.extensions) {
     const std::size_t at = bytes.size();
@@ -414,6 +422,7 @@ Result<std::vector<std::byte>> serialize_header(const Header& header) {
   }
   bytes.resize(bytes.size() + 8);  // the end marker
   if (!header.backing_file.empty()) {
+    bytes.resize(std::max<uint64_t>(bytes.size(), name_offset));
     put(bytes, 8, static_cast<uint64_t>(bytes.size()));
     put(bytes, 16, static_cast<uint32_t>(header.backing_file.size()));
     const auto name = to_bytes(header.backing_file);

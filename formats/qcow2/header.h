@@ -111,8 +111,12 @@ enum class OpenedFor : uint8_t { kUse, kCheck, kRepair };
 [[nodiscard]] std::vector<std::byte> serialize_fields(const Header& header);
 
 // The bytes of the header, its extensions and the backing file name, without trailing zeroes up to
-// the cluster's end. EINVAL when they do not fit into a cluster.
-[[nodiscard]] Result<std::vector<std::byte>> serialize_header(const Header& header);
+// the cluster's end. EINVAL when they do not fit into a cluster. The name goes to `name_offset`, or
+// right behind the extensions when they end beyond it.
+[[nodiscard]] Result<std::vector<std::byte>> serialize_header(const Header& header,
+                                                              uint64_t name_offset = 0);
+// Where the extensions end, in bytes.
+[[nodiscard]] uint64_t extensions_end(const Header& header);
 
 // The extension that names the features defined by the specification.
 [[nodiscard]] HeaderExtension feature_name_extension();

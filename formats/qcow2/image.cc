@@ -15,9 +15,9 @@ std::string c_hex(uint64_t value) { return value == 0 ? "0" : fmt::format("{:#x}
 
 namespace {
 
-// Header fields that change while an image is open, from the size to the autoclear features.
+// Header fields that change while an image is open, from the size to the width of refcounts.
 constexpr uint32_t kFieldsBegin = header_offset::kSize;
-constexpr uint32_t kFieldsEnd = header_offset::kAutoclear + 8;
+constexpr uint32_t kFieldsEnd = header_offset::kAutoclear + 12;
 
 }  // namespace
 

@@ -64,6 +64,14 @@ class Image {
   // which of the two a reader would find.
   [[nodiscard]] io::Task<Result<void>> update_header(std::function<void(Header&)> change);
 
+  // The same for everything in the header, its extensions and the backing file's name included,
+  // which take more than one sector (header_rewrite.cc). ENOSPC when the new header does not fit
+  // into its cluster.
+  [[nodiscard]] io::Task<Result<void>> replace_header(std::function<void(Header&)> change);
+
+  // Until it is closed, a read-only image shows a disk of this many bytes.
+  void show_size(uint64_t size) { header_.size = size; }
+
   // The image contradicts itself. Tells the user, once; a writable image is marked corrupt and
   // takes no more writes. Returns the EIO to fail the request with.
   [[nodiscard]] io::Task<Error> corrupt(std::string message);
@@ -122,6 +130,11 @@ class Image {
   [[nodiscard]] io::Task<Result<void>> rewrite_small_header(const Header& changed);
   [[nodiscard]] io::Task<void> restore_header(const Header& old,
                                               const std::vector<std::byte>& before);
+  [[nodiscard]] io::Task<Result<void>> switch_header(std::vector<std::byte> old_bytes,
+                                                     std::vector<std::byte> new_bytes,
+                                                     std::vector<std::byte> bridge);
+  [[nodiscard]] io::Task<Result<void>> write_header_bytes(const std::vector<std::byte>& bytes,
+                                                          uint64_t begin, uint64_t end);
   [[nodiscard]] io::Task<Error> mark_corrupt(std::string message, std::optional<Access> access);
   void announce(const std::string& message, std::optional<Access> access, bool fatal) const;
 

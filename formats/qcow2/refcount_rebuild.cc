@@ -16,11 +16,19 @@ namespace {
 // Blocks that lie behind one another are written together.
 constexpr uint64_t kMostBytesAtOnce = 1 << 20;
 
+Geometry with_order(Geometry geometry, uint32_t order) {
+  geometry.refcount_order = order;
+  return geometry;
+}
+
 }  // namespace
 
 RefcountRebuild::RefcountRebuild(Image& image, References references)
+    : RefcountRebuild(image, references, image.geometry().refcount_order) {}
+
+RefcountRebuild::RefcountRebuild(Image& image, References references, uint32_t order)
     : image_(image),
-      geometry_(image.geometry()),
+      geometry_(with_order(image.geometry(), order)),
       references_(references),
       old_length_(image.file().length()),
       start_(div_round_up(old_length_, geometry_.cluster_size())) {}
@@ -188,7 +196,9 @@ io::Task<Result<void>> RefcountRebuild::write() {
     co_return result;
   }
   const auto clusters = static_cast<uint32_t>(table_clusters_);
-  std::function<void(Header&)> change = [table_offset, clusters](Header& header) {
+  const uint32_t order = geometry_.refcount_order;
+  std::function<void(Header&)> change = [=](Header& header) {
+    header.refcount_order = order;
     header.refcount_table_offset = table_offset;
     header.refcount_table_clusters = clusters;
   };

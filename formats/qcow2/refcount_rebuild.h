@@ -28,7 +28,10 @@ class RefcountRebuild {
     const std::map<uint64_t, uint64_t>& beyond;
   };
 
+  // Counts get 2^`order` bits; by default what they have. Another order leaves no use of the image
+  // but opening it again.
   RefcountRebuild(Image& image, References references);
+  RefcountRebuild(Image& image, References references, uint32_t order);
 
   // Writes the structures, and has the header name them; durable when it returns. EFBIG when the
   // image is too large for a refcount table.

@@ -91,6 +91,29 @@ io::Task<Result<void>> SnapshotEditor::apply_in(TableSwitch& change, SnapshotEnt
   co_return result;
 }
 
+io::Task<Result<void>> SnapshotEditor::show(std::string id) {
+  if (!loaded_) {
+    co_return loaded_;
+  }
+  const std::size_t index = table_.find(id);
+  if (index == table_.entries().size()) {
+    co_return fail(ENOENT, "Can't find snapshot");
+  }
+  const SnapshotEntry entry = table_.entries()[index];
+  Result<std::vector<uint64_t>> l1 = co_await read_l1(entry);
+  if (!l1) {
+    co_return pass(l1);
+  }
+  const uint64_t needed = image_.geometry().l1_entries_for(entry.disk_size);
+  if (entry.disk_size > INT64_MAX || needed > kMaxL1Bytes / kL1EntryBytes) {
+    co_return fail(EFBIG, "qcow2: the disk of snapshot '{}' is too large", entry.id);
+  }
+  l1->resize(std::max<uint64_t>(l1->size(), needed));
+  mapping_.adopt_l1(std::move(*l1), entry.l1_offset);
+  image_.show_size(entry.disk_size);
+  co_return Result<void>{};
+}
+
 // What has to be counted when the disk uses the L2 table at `to` instead of the one at `from`; 0
 // stands for none. Of entries that refer to the same place nothing changes.
 io::Task<Result<void>> SnapshotEditor::compare_tables(uint64_t from, uint64_t to,

@@ -139,6 +139,35 @@ Result<void> SnapshotEditor::add_table_references(const TableBytes& l2, ClusterR
   return {};
 }
 
+io::Task<Result<bool>> SnapshotEditor::any_entry(bool (*wanted)(uint64_t entry)) {
+  if (!loaded_) {
+    co_return std::unexpected(loaded_.error());
+  }
+  TableBytes l2;
+  for (const SnapshotEntry& snapshot : table_.entries()) {
+    const Result<std::vector<uint64_t>> l1 = co_await read_l1(snapshot);
+    if (!l1) {
+      co_return std::unexpected(l1.error());
+    }
+    for (const uint64_t l1_entry : *l1) {
+      const uint64_t offset = l1_entry & kEntryOffsetMask;
+      if (offset == 0) {
+        continue;
+      }
+      const Result<void> read = co_await read_l2(offset, l2);
+      if (!read) {
+        co_return std::unexpected(read.error());
+      }
+      for (std::size_t at = 0; at < l2.size(); at += image_.geometry().l2_entry_bytes) {
+        if (wanted(load_be<uint64_t>(l2.data() + at))) {
+          co_return true;
+        }
+      }
+    }
+  }
+  co_return false;
+}
+
 // The header on disk names all this now.
 void SnapshotEditor::adopt(SnapshotTable table, const StoredTable& stored, std::vector<uint64_t> l1,
                            uint64_t l1_offset) {

@@ -43,6 +43,10 @@ class SnapshotEditor {
   [[nodiscard]] io::Task<Result<void>> create(block::Snapshot info);
   [[nodiscard]] io::Task<Result<void>> apply(std::string id);
   [[nodiscard]] io::Task<Result<void>> remove(std::string id);
+  // Of a read-only image: has the mapping show the snapshot. ENOENT as above.
+  [[nodiscard]] io::Task<Result<void>> show(std::string id);
+  // Whether an L2 entry of some snapshot is a wanted one.
+  [[nodiscard]] io::Task<Result<bool>> any_entry(bool (*wanted)(uint64_t entry));
 
  private:
   using Outcome = io::Task<Result<void>>;

@@ -1,0 +1,198 @@
+// Changing an image as a whole: its options, its backing file's name, emptying it; in every state
+// that errors and power cuts can leave.
+#include <functional>
+
+#include <gtest/gtest.h>
+
+#include "block/create_options.h"
+#include "formats/qcow2/create.h"
+#include "tests/formats/qcow2/qcow2_test.h"
+
+namespace cairn::qcow2 {
+namespace {
+
+using testing::kZeroes;
+using testing::Qcow2Builder;
+
+constexpr uint64_t kAmended = 4096;  // bytes of a cluster
+constexpr uint64_t kAmendedDisk = 64 * kAmended;
+
+Result<void> amend(ImageWorld& image, std::vector<std::pair<std::string, std::string>> changes) {
+  block::CreateOptions options(amend_option_table());
+  for (const auto& [name, value] : changes) {
+    if (auto set = options.set(name, value); !set) {
+      return set;
+    }
+  }
+  return image.run(image.edge().amend(std::move(options)));
+}
+
+Result<void> change_backing(ImageWorld& image, std::string name) {
+  return image.run(image.edge().change_backing(std::move(name), "raw"));
+}
+
+// Nothing is looked for behind the image.
+Result<void> reopen(ImageWorld& image) {
+  image.options().backing = schema::BlockdevRefOrNull{.value = schema::Null{}};
+  return image.open();
+}
+
+void prepare_amended(ImageWorld& image, uint32_t version, std::string backing) {
+  Qcow2Builder builder({.version = version,
+                        .cluster_bits = 12,
+                        .size = kAmendedDisk,
+                        .backing_file = backing,
+                        .backing_format = backing.empty() ? "" : "raw"});
+  image.world().add("image", builder.finish());
+  ASSERT_TRUE(reopen(image));
+  ASSERT_TRUE(image.write(1, 0, kAmendedDisk));
+  if (version >= 3) {
+    ASSERT_TRUE(image.zero(4 * kAmended, 2 * kAmended));
+    ASSERT_TRUE(image.zero(6 * kAmended, kAmended, {.may_unmap = true}));
+  }
+  ASSERT_TRUE(image.flush());
+}
+
+void expect_amended_content(ImageWorld& image, bool zeroes) {
+  EXPECT_TRUE(image.holds(1, 0, 4 * kAmended));
+  EXPECT_TRUE(image.holds(1, 7 * kAmended, kAmendedDisk - 7 * kAmended));
+  EXPECT_TRUE(image.holds(zeroes ? kZeroes : 1, 4 * kAmended, 3 * kAmended));
+}
+
+struct WholeChange {
+  const char* name;
+  uint32_t version;
+  std::string backing;
+  std::function<Result<void>(ImageWorld&)> run;
+  // Whether the header says what it is to say.
+  std::function<bool(const Header&)> done;
+};
+
+const std::vector<WholeChange>& whole_changes() {
+  const std::string other(300, 'o');
+  static const std::vector<WholeChange> all = {
+      {"down", 3, "", [](ImageWorld& i) { return amend(i, {{"compat", "0.10"}}); },
+       [](const Header& h) { return h.version == 2; }},
+      {"down over a backing file", 3, "base",
+       [](ImageWorld& i) { return amend(i, {{"compat", "0.10"}}); },
+       [](const Header& h) { return h.version == 2 && h.backing_file == "base"; }},
+      {"up", 2, "base",
+       [](ImageWorld& i) { return amend(i, {{"compat", "1.1"}, {"lazy_refcounts", "on"}}); },
+       [](const Header& h) { return h.version == 3 && h.lazy_refcounts(); }},
+      {"wide counts", 3, "", [](ImageWorld& i) { return amend(i, {{"refcount_bits", "64"}}); },
+       [](const Header& h) { return h.refcount_order == 6; }},
+      {"narrow counts", 3, "", [](ImageWorld& i) { return amend(i, {{"refcount_bits", "1"}}); },
+       [](const Header& h) { return h.refcount_order == 0; }},
+      {"another backing file", 3, "base",
+       [other](ImageWorld& i) { return change_backing(i, other); },
+       [other](const Header& h) { return h.backing_file == other; }},
+      {"no backing file", 3, "base", [](ImageWorld& i) { return change_backing(i, ""); },
+       [](const Header& h) { return h.backing_file.empty() && h.backing_format().empty(); }},
+      {"a backing file", 2, "", [other](ImageWorld& i) { return change_backing(i, other); },
+       [other](const Header& h) { return h.backing_file == other; }},
+  };
+  return all;
+}
+
+void expect_old_or_new(ImageWorld& image, const WholeChange& change, bool succeeded) {
+  EXPECT_EQ(image.verify().corruptions, std::vector<std::string>{});
+  ASSERT_TRUE(reopen(image));
+  const Header& header = image.driver().image().header();
+  EXPECT_TRUE(!succeeded || change.done(header));
+  EXPECT_TRUE(change.done(header) || header.backing_file == change.backing);
+  expect_amended_content(image, change.version >= 3);
+  // And it can be written to.
+  EXPECT_TRUE(image.write(1, 0, 2 * kAmended));
+  ASSERT_TRUE(image.close());
+  EXPECT_EQ(image.verify().corruptions, std::vector<std::string>{});
+}
+
+TEST(AmendSeries, AFailureAtAnyRequestLeavesASoundImage) {
+  for (const WholeChange& change : whole_changes()) {
+    bool done = false;
+    for (uint64_t request = 0; !done; ++request) {
+      ImageWorld image;
+      prepare_amended(image, change.version, change.backing);
+      image.world().add_fault({.after = request, .error = ENOSPC, .torn = request % 2 == 1});
+      const Result<void> result = change.run(image);
+      done = image.world().faults() == 0;
+      image.world().clear_faults();
+      ASSERT_TRUE(image.close());
+      expect_old_or_new(image, change, result.has_value());
+      if (::testing::Test::HasFailure()) {
+        FAIL() << change.name << ", failure at request " << request;
+      }
+    }
+  }
+}
+
+TEST(AmendSeries, APowerCutAtAnyRequestLeavesASoundImage) {
+  for (const WholeChange& change : whole_changes()) {
+    bool done = false;
+    for (uint64_t request = 1; !done; ++request) {
+      ImageWorld image(request * 17 + change.version);
+      prepare_amended(image, change.version, change.backing);
+      image.world().cut_power_at(request);
+      const Result<void> result = change.run(image);
+      done = image.world().powered();
+      const Result<void> closed = image.close();
+      static_cast<void>(closed);
+      if (image.world().powered()) {
+        image.world().cut_power();
+      }
+      image.world().restore_power();
+      expect_old_or_new(image, change, result.has_value());
+      if (::testing::Test::HasFailure()) {
+        FAIL() << change.name << ", cut at request " << request;
+      }
+    }
+  }
+}
+
+class AmendTest : public Qcow2Test {};
+
+TEST_F(AmendTest, CountsThatDoNotFitAreRefused) {
+  start({.cluster_bits = 12, .size = 1 << 20});
+  ASSERT_TRUE(image_.write(1, 0, 1 << 16));
+  ASSERT_TRUE(image_.run(image_.edge().create_snapshot({.id = {}, .name = "s"})));
+  const auto refused = amend(image_, {{"refcount_bits", "1"}});
+  ASSERT_FALSE(refused);
+  EXPECT_TRUE(refused.error().message().starts_with(
+      "Cannot decrease refcount entry width to 1 bits: Cluster at offset "));
+  EXPECT_TRUE(image_.write(1, 0, 1 << 16));
+  close_clean();
+}
+
+TEST_F(AmendTest, EmptyingDropsEverythingButWhatSnapshotsHold) {
+  start({.cluster_bits = 12, .size = 1 << 20});
+  ASSERT_TRUE(image_.write(1, 0, 1 << 18));
+  ASSERT_TRUE(image_.run(image_.edge().create_snapshot({.id = {}, .name = "s"})));
+  ASSERT_TRUE(image_.write(2, 0, 1 << 20));
+  ASSERT_TRUE(image_.run(image_.edge().make_empty()));
+  EXPECT_TRUE(image_.holds(kZeroes, 0, 1 << 20));
+  EXPECT_TRUE(image_.write(3, 4096, 4096));
+  ASSERT_TRUE(image_.run(image_.edge().apply_snapshot("1")));
+  EXPECT_TRUE(image_.holds(1, 0, 1 << 18));
+  EXPECT_TRUE(image_.holds(kZeroes, 1 << 18, 3 << 18));
+  close_clean();
+}
+
+TEST_F(AmendTest, AReadOnlyImageShowsASnapshot) {
+  start({.cluster_bits = 12, .size = 1 << 20});
+  ASSERT_TRUE(image_.write(1, 0, 1 << 18));
+  ASSERT_TRUE(image_.run(image_.edge().create_snapshot({.id = {}, .name = "s"})));
+  ASSERT_TRUE(image_.write(2, 0, 1 << 20));
+  ASSERT_TRUE(image_.run(image_.edge().resize(2 << 20, {})));
+  EXPECT_EQ(image_.run(image_.edge().show_snapshot("1")).error().code(), EINVAL);
+  close_clean();
+  open(false);
+  EXPECT_EQ(image_.run(image_.edge().show_snapshot("7")).error().code(), ENOENT);
+  ASSERT_TRUE(image_.run(image_.edge().show_snapshot("1")));
+  EXPECT_EQ(image_.edge().length(), 1u << 20);
+  EXPECT_TRUE(image_.holds(1, 0, 1 << 18));
+  EXPECT_TRUE(image_.holds(kZeroes, 1 << 18, 3 << 18));
+  close_clean();
+}
+
+}  // namespace
+}  // namespace cairn::qcow2
