@@ -61,6 +61,9 @@ io::Task<Result<block::CheckResult>> Checker::run() {
   if (result && flags_differ_) {
     result = co_await check_copied_flags();
   }
+  if (result && repaired_snapshots_ != 0) {
+    result = co_await replace_structures();
+  }
   if (result && repairing()) {
     result = co_await finish_repair();
   }

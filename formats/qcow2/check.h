@@ -111,6 +111,7 @@ class Checker {
   [[nodiscard]] Result<void> count_compressed(uint64_t entry, bool active);
 
   [[nodiscard]] Outcome read_snapshots();
+  [[nodiscard]] Result<std::vector<std::byte>> retire_snapshot_table();
   [[nodiscard]] Outcome count_snapshots();
   [[nodiscard]] Outcome count_bitmaps();
   [[nodiscard]] Outcome count_bitmap_table(uint64_t offset, uint64_t entries);
@@ -129,6 +130,8 @@ class Checker {
   [[nodiscard]] io::Task<Result<std::optional<uint64_t>>> stored_count(uint64_t cluster);
   [[nodiscard]] Outcome repair_refcounts();
   [[nodiscard]] Outcome rebuild_refcounts();
+  // Writes new refcount structures and, if it was repaired, a new snapshot table.
+  [[nodiscard]] Outcome replace_structures();
   [[nodiscard]] Outcome finish_repair();
 
   // COPIED flags.
@@ -174,6 +177,8 @@ class Checker {
   bool unusable_ = false;              // the refcount structures
   int64_t structure_corruptions_ = 0;  // of them, which end with them
   bool rebuilt_ = false;
+  int64_t repaired_snapshots_ = 0;  // entries, in memory
+  bool snapshot_table_counted_ = false;
   bool fix_flags_ = false;
   bool changed_ = false;
   MetadataMap metadata_;  // where table entries are not to be written

@@ -17,18 +17,55 @@ constexpr uint64_t kCryptExtension = 16;
 
 }  // namespace
 
+// Entries that are not as they must be are repaired in memory; write_snapshots() follows at the
+// end.
 io::Task<Result<void>> Checker::read_snapshots() {
-  auto table = co_await read_snapshot_table(image_.file(), header_);
+  const auto excess = options_.fix_errors ? ExcessExtra::kDiscard : ExcessExtra::kRefuse;
+  auto table = co_await read_snapshot_table(image_.file(), header_, excess);
   if (!table) {
     co_return pass(table, "ERROR failed to read the snapshot table: ");
   }
   snapshots_ = std::move(*table);
   for (std::size_t i = 0; i < snapshots_.size(); ++i) {
-    if (header_.version >= 3 && snapshots_[i].extra_length < SnapshotEntry::kExtraOfVersion3) {
+    const uint32_t extra = snapshots_[i].extra_length;
+    if (extra > SnapshotEntry::kMaxExtra) {
+      report(fmt::format("Discarding too much extra metadata in snapshot table entry {} ({} > {})",
+                         i, extra, uint32_t{SnapshotEntry::kMaxExtra}));
+    } else if (header_.version < 3 || extra >= SnapshotEntry::kExtraOfVersion3) {
+      continue;
+    } else if (!options_.fix_errors) {
       corruption(fmt::format("ERROR snapshot table entry {} is incomplete", i));
+      continue;
+    } else {
+      report(fmt::format("Repairing snapshot table entry {} is incomplete", i));
     }
+    ++findings_;
+    ++repaired_snapshots_;
   }
   co_return Result<void>{};
+}
+
+// The repaired snapshot table as it shall be stored; empty when there is nothing to repair. The old
+// one ends like the old refcount structures.
+Result<std::vector<std::byte>> Checker::retire_snapshot_table() {
+  if (repaired_snapshots_ == 0) {
+    return std::vector<std::byte>();
+  }
+  SnapshotTable table;
+  uint64_t old_length = 0;
+  for (const SnapshotEntry& snapshot : snapshots_) {
+    old_length += snapshot.length;
+    table.add(snapshot);
+  }
+  auto bytes = table.serialize();
+  const uint64_t first = header_.snapshots_offset >> geometry_.cluster_bits;
+  const uint64_t clusters = div_round_up(old_length, geometry_.cluster_size());
+  for (uint64_t i = 0; bytes && snapshot_table_counted_ && i < clusters; ++i) {
+    if (structure_.add(first + i) == 0) {
+      return fail(ENOMEM, "The check would need more memory than it may use");
+    }
+  }
+  return bytes;
 }
 
 io::Task<Result<void>> Checker::count_snapshots() {
@@ -55,7 +92,10 @@ io::Task<Result<void>> Checker::count_snapshots() {
       co_return counted;
     }
   }
-  co_return count(header_.snapshots_offset, table_length);
+  const int64_t corruptions = result_.corruptions;
+  auto counted = count(header_.snapshots_offset, table_length);
+  snapshot_table_counted_ = counted && result_.corruptions == corruptions;
+  co_return counted;
 }
 
 Result<void> Checker::count_crypt_header() {

@@ -1,6 +1,7 @@
 // The stored reference counts, compared with the references and repaired; how a repair ends.
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "base/bytes.h"
 #include "block/node.h"
@@ -269,13 +270,10 @@ io::Task<Result<void>> Checker::rebuild_refcounts() {
     }
     co_return fail(EIO, "Input/output error");
   }
-  RefcountRebuild rebuild(image_, {references_, structure_, beyond_});
-  Result<void> built = co_await rebuild.run();
+  Result<void> built = co_await replace_structures();
   if (!built) {
-    co_return pass(built, "Could not rebuild the refcount structure: ");
+    co_return built;
   }
-  changed_ = true;
-  rebuilt_ = true;
   flags_differ_ = true;  // nearly every flag may be
   for (uint64_t cluster = structure_.next(0); cluster < compare_end_;
        cluster = structure_.next(cluster + 1)) {
@@ -289,6 +287,23 @@ io::Task<Result<void>> Checker::rebuild_refcounts() {
   result_.corruptions_fixed += structure_corruptions_ + found_.corruptions;
   result_.leaks_fixed += found_.leaks;
   found_ = {};
+  co_return Result<void>{};
+}
+
+// The counts in memory must be right. One write of the header switches to all that is new.
+io::Task<Result<void>> Checker::replace_structures() {
+  const Result<std::vector<std::byte>> snapshots = retire_snapshot_table();
+  if (!snapshots) {
+    co_return std::unexpected(snapshots.error());
+  }
+  RefcountRebuild rebuild(image_, {references_, structure_, beyond_}, *snapshots);
+  Result<void> built = co_await rebuild.run();
+  if (!built) {
+    co_return pass(built, "Could not rebuild the refcount structure: ");
+  }
+  result_.corruptions_fixed += std::exchange(repaired_snapshots_, 0);
+  changed_ = true;
+  rebuilt_ = true;
   file_length_ = image_.file().length();
   file_clusters_ = div_round_up(file_length_, geometry_.cluster_size());
   refcount_table_ = rebuild.table();

@@ -23,13 +23,20 @@ Geometry with_order(Geometry geometry, uint32_t order) {
 
 }  // namespace
 
-RefcountRebuild::RefcountRebuild(Image& image, References references)
-    : RefcountRebuild(image, references, image.geometry().refcount_order) {}
-
 RefcountRebuild::RefcountRebuild(Image& image, References references, uint32_t order)
+    : RefcountRebuild(image, references, order, {}) {}
+
+RefcountRebuild::RefcountRebuild(Image& image, References references,
+                                 std::span<const std::byte> snapshot_table)
+    : RefcountRebuild(image, references, image.geometry().refcount_order, snapshot_table) {}
+
+RefcountRebuild::RefcountRebuild(Image& image, References references, uint32_t order,
+                                 std::span<const std::byte> snapshot_table)
     : image_(image),
       geometry_(with_order(image.geometry(), order)),
       references_(references),
+      snapshot_table_(snapshot_table),
+      snapshot_clusters_(div_round_up(snapshot_table.size(), geometry_.cluster_size())),
       old_length_(image.file().length()),
       start_(div_round_up(old_length_, geometry_.cluster_size())) {}
 
@@ -54,6 +61,7 @@ bool RefcountRebuild::is_beyond(uint64_t cluster) const {
 
 bool RefcountRebuild::is_new(uint64_t cluster) const {
   return (cluster >= table_cluster_ && cluster < table_cluster_ + table_clusters_) ||
+         (cluster >= snapshot_cluster_ && cluster < snapshot_cluster_ + snapshot_clusters_) ||
          std::binary_search(block_clusters_.begin(), block_clusters_.end(), cluster);
 }
 
@@ -83,17 +91,24 @@ std::vector<uint64_t> RefcountRebuild::blocks_in_use() const {
   return blocks;
 }
 
-// Looks for places, from start_ on, that nothing refers to: a row for the table, then the blocks.
-void RefcountRebuild::place(uint64_t table_clusters, std::size_t blocks) {
-  table_clusters_ = table_clusters;
-  table_cluster_ = start_;
-  for (uint64_t at = start_; at < table_cluster_ + table_clusters; ++at) {
+// The first clusters in a row, at or after `from`, that nothing refers to.
+uint64_t RefcountRebuild::find_row(uint64_t from, uint64_t clusters) const {
+  uint64_t row = from;
+  for (uint64_t at = from; at < row + clusters; ++at) {
     if (is_beyond(at)) {
-      table_cluster_ = at + 1;
+      row = at + 1;
     }
   }
+  return row;
+}
+
+// Looks for places, from start_ on, that nothing refers to: a row for each table, then the blocks.
+void RefcountRebuild::place(uint64_t table_clusters, std::size_t blocks) {
+  table_clusters_ = table_clusters;
+  table_cluster_ = find_row(start_, table_clusters);
+  snapshot_cluster_ = find_row(table_cluster_ + table_clusters, snapshot_clusters_);
   block_clusters_.clear();
-  end_ = table_cluster_ + table_clusters;
+  end_ = snapshot_cluster_ + snapshot_clusters_;
   while (block_clusters_.size() < blocks) {
     if (!is_beyond(end_)) {
       block_clusters_.push_back(end_);
@@ -189,16 +204,25 @@ io::Task<Result<void>> RefcountRebuild::write() {
     store_be<uint64_t>(raw.data() + i * kRefcountTableEntryBytes, table_[i]);
   }
   result = co_await image_.file().write(table_offset, raw.data(), raw.size());
+  const uint64_t snapshots_offset = snapshot_cluster_ << geometry_.cluster_bits;
+  if (result && !snapshot_table_.empty()) {
+    result = co_await image_.file().write(snapshots_offset, snapshot_table_.data(),
+                                          snapshot_table_.size());
+  }
   if (result) {
     result = co_await image_.file().flush();
   }
   if (!result) {
     co_return result;
   }
+  const bool snapshots = !snapshot_table_.empty();
   const auto clusters = static_cast<uint32_t>(table_clusters_);
   const uint32_t order = geometry_.refcount_order;
   std::function<void(Header&)> change = [=](Header& header) {
     header.refcount_order = order;
+    if (snapshots) {
+      header.snapshots_offset = snapshots_offset;
+    }
     header.refcount_table_offset = table_offset;
     header.refcount_table_clusters = clusters;
   };

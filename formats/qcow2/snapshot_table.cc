@@ -91,7 +91,8 @@ void parse_extra(std::span<const std::byte> extra, SnapshotEntry& entry) {
 }  // namespace
 
 io::Task<Result<std::vector<SnapshotEntry>>> read_snapshot_table(block::Edge& file,
-                                                                 const Header& header) {
+                                                                 const Header& header,
+                                                                 ExcessExtra excess) {
   std::vector<SnapshotEntry> entries;
   TableReader table(file);
   uint64_t at = header.snapshots_offset;
@@ -104,22 +105,27 @@ io::Task<Result<std::vector<SnapshotEntry>>> read_snapshot_table(block::Edge& fi
     SnapshotEntry entry = parse_fixed(raw, header.size);
     const uint64_t id_length = load_be<uint16_t>(raw + 12);
     const uint64_t name_length = load_be<uint16_t>(raw + 14);
-    if (entry.extra_length > SnapshotEntry::kMaxExtra) {
+    if (entry.extra_length > SnapshotEntry::kMaxExtra && excess == ExcessExtra::kRefuse) {
       co_return std::unexpected(
           Error(EFBIG, fmt::format("Too much extra metadata in snapshot table entry {}", i))
               .with_hint("You can force-remove this extra metadata with qemu-img check -r all"));
     }
     entry.length = align_up(kFixed + entry.extra_length + id_length + name_length, 8);
+    const uint64_t kept_extra = std::min(entry.extra_length, SnapshotEntry::kMaxExtra);
     if (at + entry.length - header.snapshots_offset > kMaxSnapshotTableBytes) {
       co_return fail(EFBIG, "Snapshot table is too big");
     }
-    auto rest = co_await table.read(at + kFixed, entry.extra_length + id_length + name_length);
-    if (!rest) {
-      co_return pass(rest, "Could not read snapshots: ");
+    auto extra = co_await table.read(at + kFixed, kept_extra);
+    if (!extra) {
+      co_return pass(extra, "Could not read snapshots: ");
     }
-    parse_extra(rest->first(entry.extra_length), entry);
-    entry.id = to_text(rest->subspan(entry.extra_length, id_length));
-    entry.name = to_text(rest->last(name_length));
+    parse_extra(*extra, entry);
+    auto names = co_await table.read(at + kFixed + entry.extra_length, id_length + name_length);
+    if (!names) {
+      co_return pass(names, "Could not read snapshots: ");
+    }
+    entry.id = to_text(names->first(id_length));
+    entry.name = to_text(names->last(name_length));
     at += entry.length;
     entries.push_back(std::move(entry));
   }

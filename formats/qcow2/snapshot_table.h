@@ -32,10 +32,14 @@ struct SnapshotEntry : block::Snapshot {
   std::vector<std::byte> unknown;  // extra data behind the known fields
 };
 
-// `file` outlives the task, `header` is checked. EFBIG when an entry has too much extra data or the
-// table is longer than it may be. What lies beyond the end of the file reads as zeroes.
+// What becomes of extra data that is longer than kMaxExtra.
+enum class ExcessExtra : uint8_t { kRefuse, kDiscard };
+
+// `file` outlives the task, `header` is checked. EFBIG when an entry has too much extra data,
+// unless the rest of it is to be discarded, or the table is longer than it may be. What lies beyond
+// the end of the file reads as zeroes.
 [[nodiscard]] io::Task<Result<std::vector<SnapshotEntry>>> read_snapshot_table(
-    block::Edge& file, const Header& header);
+    block::Edge& file, const Header& header, ExcessExtra excess = ExcessExtra::kRefuse);
 
 // The snapshots of an open image, in memory.
 class SnapshotTable {

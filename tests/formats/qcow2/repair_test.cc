@@ -82,6 +82,19 @@ std::vector<Damage> damages() {
   all.push_back({.name = "count of a shared cluster too low",
                  .snapshot = true,
                  .inflict = [=](RawImage& r) { r.set_refcount(data(r), 1); }});
+  const auto extra = [](RawImage& r) { return r.field(header_offset::kSnapshots + 4) + 36; };
+  all.push_back({.name = "snapshot without extra data",
+                 .snapshot = true,
+                 .inflict = [=](RawImage& r) { r.set32(extra(r), 0); }});
+  all.push_back({.name = "snapshot with too much extra data",
+                 .snapshot = true,
+                 .inflict = [=](RawImage& r) { r.set32(extra(r), 2048); }});
+  all.push_back({.name = "snapshot without extra data and no counts",
+                 .snapshot = true,
+                 .inflict = [=](RawImage& r) {
+                   r.set32(extra(r), 0);
+                   r.bytes().zero(r.block(), kUnit);
+                 }});
   all.push_back({.name = "everything at once", .snapshot = true, .inflict = [=](RawImage& r) {
                    r.set_refcount(data(r), 1);
                    r.set_refcount(data(r) + 1, 0);

@@ -68,13 +68,21 @@ TEST_F(RawTest, AWindowShowsItsPartOnly) {
   EXPECT_FALSE(write(*edge, 1021, "WXYZ"));
 }
 
+// Zeroes between two characters.
+std::string enclosed(char before, std::size_t zeroes, char after) {
+  std::string text(zeroes + 2, '\0');
+  text.front() = before;
+  text.back() = after;
+  return text;
+}
+
 TEST_F(RawTest, ZeroesAndDiscardsAreShifted) {
   block::Edge* edge = open(window(1024, 1024), kReadWrite);
   ASSERT_NE(edge, nullptr) << error_;
   ASSERT_TRUE(run(edge->write_zeroes(100, 100)));
-  EXPECT_EQ(content("a").substr(1123, 102), "c" + std::string(100, '\0') + "c");
+  EXPECT_EQ(content("a").substr(1123, 102), enclosed('c', 100, 'c'));
   ASSERT_TRUE(run(edge->discard(0, 1024)));
-  EXPECT_EQ(content("a").substr(1023, 1026), "b" + std::string(1024, '\0') + "e");
+  EXPECT_EQ(content("a").substr(1023, 1026), enclosed('b', 1024, 'e'));
 }
 
 TEST_F(RawTest, TheWindowHasToLieInTheFile) {
