@@ -34,6 +34,7 @@ struct HistoryResult {
   uint64_t fingerprint = 0;
   uint64_t operations = 0;
   uint64_t requests = 0;  // of the disks
+  uint64_t states = 0;    // what a cut of the power left, and was looked at
   std::string plan;
 };
 

@@ -28,6 +28,7 @@ io::Task<void> History::inspect(const Round& round) {
   if (world_.powered()) {
     world_.cut_power();
   }
+  ++result_.states;
   world_.restore_power();
   world_.clear_faults();
   faults_before_ = world_.faults();

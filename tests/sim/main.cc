@@ -61,6 +61,7 @@ struct Slot {
   uint64_t findings;
   uint64_t operations;
   uint64_t requests;
+  uint64_t states;
 };
 
 std::optional<uint64_t> number(std::string_view text) {
@@ -138,6 +139,7 @@ bool run_seed(const Arguments& arguments, uint64_t seed, Slot& slot) {
   ++slot.done;
   slot.operations += result.operations;
   slot.requests += result.requests;
+  slot.states += result.states;
   if (result.finding.empty()) {
     return true;
   }
@@ -201,9 +203,10 @@ int run_jobs(const Arguments& arguments) {
     total.findings += slot.findings;
     total.operations += slot.operations;
     total.requests += slot.requests;
+    total.states += slot.states;
   }
-  fmt::print("{} histories, {} operations, {} requests of disks, {} findings\n", total.done,
-             total.operations, total.requests, total.findings);
+  fmt::print("{} histories, {} operations, {} requests of disks, {} crash states, {} findings\n",
+             total.done, total.operations, total.requests, total.states, total.findings);
   return (total.findings != 0) == arguments.expect_finding ? 0 : 1;
 }
 
