@@ -25,6 +25,9 @@ void SparseBytes::resize(uint64_t size) {
 }
 
 void SparseBytes::read(uint64_t offset, std::span<std::byte> out) const {
+  if (out.empty()) {
+    return;
+  }
   std::fill(out.begin(), out.end(), std::byte{0});
   const uint64_t end = offset + out.size();
   for (auto it = pages_.lower_bound(offset / kPage); it != pages_.end(); ++it) {
