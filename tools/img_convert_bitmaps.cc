@@ -20,7 +20,7 @@ bool keeps_bitmaps(block::Node& node) {
 
 io::Task<Result<void>> copy_bitmap(block::Node& from, block::Node& to,
                                    const block::DirtyBitmap& bitmap) {
-  const std::string name = bitmap.name();
+  const std::string& name = bitmap.name();
   block::NewBitmap wanted{
       .name = name, .granularity = bitmap.granularity(), .persistent = true, .disabled = true};
   Result<void> added = co_await block::add_bitmap(to, std::move(wanted));

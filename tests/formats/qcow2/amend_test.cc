@@ -17,7 +17,8 @@ using testing::Qcow2Builder;
 constexpr uint64_t kAmended = 4096;  // bytes of a cluster
 constexpr uint64_t kAmendedDisk = 64 * kAmended;
 
-Result<void> amend(ImageWorld& image, std::vector<std::pair<std::string, std::string>> changes) {
+Result<void> amend(ImageWorld& image,
+                   const std::vector<std::pair<std::string, std::string>>& changes) {
   block::CreateOptions options(amend_option_table());
   for (const auto& [name, value] : changes) {
     if (auto set = options.set(name, value); !set) {
@@ -37,7 +38,7 @@ Result<void> reopen(ImageWorld& image) {
   return image.open();
 }
 
-void prepare_amended(ImageWorld& image, uint32_t version, std::string backing) {
+void prepare_amended(ImageWorld& image, uint32_t version, const std::string& backing) {
   Qcow2Builder builder({.version = version,
                         .cluster_bits = 12,
                         .size = kAmendedDisk,
@@ -70,7 +71,7 @@ struct WholeChange {
 
 const std::vector<WholeChange>& whole_changes() {
   const std::string other(300, 'o');
-  static const std::vector<WholeChange> all = {
+  static const std::vector<WholeChange> kAll = {
       {"down", 3, "", [](ImageWorld& i) { return amend(i, {{"compat", "0.10"}}); },
        [](const Header& h) { return h.version == 2; }},
       {"down over a backing file", 3, "base",
@@ -91,7 +92,7 @@ const std::vector<WholeChange>& whole_changes() {
       {"a backing file", 2, "", [other](ImageWorld& i) { return change_backing(i, other); },
        [other](const Header& h) { return h.backing_file == other; }},
   };
-  return all;
+  return kAll;
 }
 
 void expect_old_or_new(ImageWorld& image, const WholeChange& change, bool succeeded) {

@@ -272,7 +272,7 @@ struct Operation {
 };
 
 const std::vector<Operation>& operations() {
-  static const std::vector<Operation> all = {
+  static const std::vector<Operation> kAll = {
       {"create", [](ImageWorld& image) { return create(image, "third"); }, "1:first 2:second",
        "1:first 2:second 3:third"},
       {"apply", [](ImageWorld& image) { return apply(image, "1"); }, "1:first 2:second",
@@ -280,7 +280,7 @@ const std::vector<Operation>& operations() {
       {"delete", [](ImageWorld& image) { return remove(image, "1"); }, "1:first 2:second",
        "2:second"},
   };
-  return all;
+  return kAll;
 }
 
 TEST(SnapshotSeries, AFailureAtAnyRequestChangesNothing) {
