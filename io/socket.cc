@@ -71,20 +71,52 @@ void remove_old_socket(const SocketAddress& address) {
   }
 }
 
-// When port 0 was asked for, all addresses listen on the port that the first one got.
-void adopt_port(ResolvedAddress& address, const ResolvedAddress& first) {
-  const auto port_of = [](const ResolvedAddress& from) {
-    return from.family() == AF_INET6
-               ? reinterpret_cast<const sockaddr_in6*>(&from.storage)->sin6_port
-               : reinterpret_cast<const sockaddr_in*>(&from.storage)->sin_port;
-  };
+bool is_inet(const ResolvedAddress& address) {
+  return address.family() == AF_INET || address.family() == AF_INET6;
+}
+
+void set_port(ResolvedAddress& address, uint16_t port) {
   if (address.family() == AF_INET6) {
-    auto* in6 = reinterpret_cast<sockaddr_in6*>(&address.storage);
-    in6->sin6_port = in6->sin6_port == 0 ? port_of(first) : in6->sin6_port;
-  } else if (address.family() == AF_INET) {
-    auto* in = reinterpret_cast<sockaddr_in*>(&address.storage);
-    in->sin_port = in->sin_port == 0 ? port_of(first) : in->sin_port;
+    reinterpret_cast<sockaddr_in6*>(&address.storage)->sin6_port = htons(port);
+  } else {
+    reinterpret_cast<sockaddr_in*>(&address.storage)->sin_port = htons(port);
   }
+}
+
+uint16_t port_of(const ResolvedAddress& address) {
+  return ntohs(address.family() == AF_INET6
+                   ? reinterpret_cast<const sockaddr_in6*>(&address.storage)->sin6_port
+                   : reinterpret_cast<const sockaddr_in*>(&address.storage)->sin_port);
+}
+
+// When port 0 was asked for, or one of several, all addresses listen on the port that the first one
+// got.
+void adopt_port(ResolvedAddress& address, const ResolvedAddress& first, bool of_several) {
+  if (is_inet(address) && (port_of(address) == 0 || of_several)) {
+    set_port(address, port_of(first));
+  }
+}
+
+// bind(2), on the first port from the address's own to `last` that is free. Returns an errno or 0.
+int bind_to(int fd, ResolvedAddress address, uint16_t last) {
+  while (bind(fd, kernel_address(address), address.length) != 0) {
+    if (errno != EADDRINUSE || !is_inet(address) || port_of(address) >= last) {
+      return errno;
+    }
+    set_port(address, static_cast<uint16_t>(port_of(address) + 1));
+  }
+  return 0;
+}
+
+// A descriptor that came from outside, and is ours from now on.
+Result<Fd> take_socket(int number) {
+  int type = 0;
+  socklen_t length = sizeof type;
+  if (getsockopt(number, SOL_SOCKET, SO_TYPE, &type, &length) != 0) {
+    return fail(EINVAL, "File descriptor '{}' is not a socket", number);
+  }
+  fcntl(number, F_SETFD, FD_CLOEXEC);
+  return Fd(number);
 }
 
 Result<ResolvedAddress> name_of(int fd, bool of_peer) {
@@ -99,9 +131,25 @@ Result<ResolvedAddress> name_of(int fd, bool of_peer) {
   return address;
 }
 
+Result<SocketAddress> address_of(int fd, bool of_peer) {
+  auto address = name_of(fd, of_peer);
+  if (!address) {
+    return pass(address);
+  }
+  return address->to_address();
+}
+
 }  // namespace
 
 Task<Result<Stream>> Stream::connect(SocketAddress address, CancelToken token) {
+  if (address.kind == SocketAddress::Kind::kFd) {
+    auto fd = take_socket(address.fd);
+    if (!fd) {
+      co_return pass(fd);
+    }
+    make_blocking(fd->get());
+    co_return Stream(std::move(*fd));
+  }
   auto lookup = resolve(address, false);
   auto resolved = co_await std::move(lookup);
   if (!resolved) {
@@ -214,13 +262,9 @@ void Stream::set_no_delay(bool on) const {
   setsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &value, sizeof value);
 }
 
-Result<SocketAddress> Stream::peer() const {
-  auto address = name_of(fd_.get(), true);
-  if (!address) {
-    return pass(address);
-  }
-  return address->to_address();
-}
+Result<SocketAddress> Stream::peer() const { return address_of(fd_.get(), true); }
+
+Result<SocketAddress> Stream::local() const { return address_of(fd_.get(), false); }
 
 Listener& Listener::operator=(Listener&& other) noexcept {
   if (this != &other) {
@@ -253,16 +297,20 @@ Result<Listener> Listener::bind_and_listen(const ResolvedAddress& address,
     return fail_errno(errno, "Failed to create a socket for '{}'", what.to_string());
   }
   const int one = 1;
-  if (address.family() != AF_UNIX) {
+  if (is_inet(address)) {
     setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
   }
   if (address.family() == AF_INET6) {
     // The IPv4 address, when it is asked for, gets a socket of its own.
     setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
   }
-  if (bind(fd.get(), kernel_address(address), address.length) != 0) {
-    return fail_errno(errno, "Failed to bind socket to {}",
-                      what.kind == SocketAddress::Kind::kUnix ? what.path : what.to_string());
+  if (const int error = bind_to(fd.get(), address, what.last_port); error != 0) {
+    // Worded as the field does.
+    if (what.kind == SocketAddress::Kind::kUnix) {
+      return fail_errno(error, "Failed to bind socket to {}", what.path);
+    }
+    return error == EADDRINUSE ? fail_errno(error, "Failed to find an available port")
+                               : fail_errno(error, "Failed to bind socket");
   }
   Listener listener;
   listener.fd_ = std::move(fd);
@@ -279,17 +327,31 @@ Result<Listener> Listener::bind_and_listen(const ResolvedAddress& address,
 }
 
 Task<Result<std::vector<Listener>>> Listener::listen(SocketAddress address, int backlog) {
+  std::vector<Listener> listeners;
+  if (address.kind == SocketAddress::Kind::kFd) {
+    auto fd = take_socket(address.fd);
+    if (!fd) {
+      co_return pass(fd);
+    }
+    // It may be bound only, or listen already.
+    ::listen(fd->get(), backlog);
+    auto listener = adopt(std::move(*fd));
+    if (!listener) {
+      co_return pass(listener);
+    }
+    listeners.push_back(std::move(*listener));
+    co_return listeners;
+  }
   auto lookup = resolve(address, true);
   auto resolved = co_await std::move(lookup);
   if (!resolved) {
     co_return pass(resolved);
   }
   remove_old_socket(address);
-  std::vector<Listener> listeners;
   std::optional<ResolvedAddress> first;
   for (ResolvedAddress& one : *resolved) {
     if (first) {
-      adopt_port(one, *first);
+      adopt_port(one, *first, address.last_port != 0);
     }
     auto listener = bind_and_listen(one, address, backlog);
     if (!listener) {
@@ -355,12 +417,6 @@ Task<Result<Stream>> Listener::accept(CancelToken token) const {
   }
 }
 
-Result<SocketAddress> Listener::local_address() const {
-  auto address = name_of(fd_.get(), false);
-  if (!address) {
-    return pass(address);
-  }
-  return address->to_address();
-}
+Result<SocketAddress> Listener::local_address() const { return address_of(fd_.get(), false); }
 
 }  // namespace cairn::io

@@ -29,7 +29,8 @@ class Stream {
   // Takes a connected socket, in blocking mode.
   explicit Stream(Fd fd) : fd_(std::move(fd)) {}
 
-  // Tries each address that the name resolves to. Internet sockets get TCP_NODELAY.
+  // Tries each address that the name resolves to. Internet sockets get TCP_NODELAY. Takes a
+  // descriptor over when that is the address.
   [[nodiscard]] static Task<Result<Stream>> connect(SocketAddress address, CancelToken token = {});
   // Two that are connected to each other.
   [[nodiscard]] static Result<std::pair<Stream, Stream>> pair();
@@ -63,8 +64,9 @@ class Stream {
   // For TCP: send small messages at once. Ignored on other sockets.
   void set_no_delay(bool on) const;
 
-  // The address of the peer; an unnamed Unix socket has an empty path.
+  // The address of the peer, and ours; an unnamed Unix socket has an empty path.
   [[nodiscard]] Result<SocketAddress> peer() const;
+  [[nodiscard]] Result<SocketAddress> local() const;
 
  private:
   Fd fd_;
@@ -87,7 +89,8 @@ class Listener {
   ~Listener() { close(); }
 
   // One listener for each address that the name resolves to, at least one. A Unix socket that is
-  // at the path already is replaced, as the field does; any other file there is an error.
+  // at the path already is replaced, as the field does; any other file there is an error. Takes a
+  // descriptor over when that is the address.
   [[nodiscard]] static Task<Result<std::vector<Listener>>> listen(SocketAddress address,
                                                                   int backlog = SOMAXCONN);
   // Takes a socket that listens already, as a service manager passes one.

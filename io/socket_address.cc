@@ -1,5 +1,6 @@
 #include "io/socket_address.h"
 
+#include <linux/vm_sockets.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/un.h>
@@ -7,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -30,9 +32,39 @@ Result<ResolvedAddress> resolve_unix(const SocketAddress& address) {
     return fail(EINVAL, "A UNIX socket needs a path");
   }
   std::ranges::copy(address.path, un.sun_path + (address.abstract ? 1 : 0));
-  resolved.length =
-      static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address.path.size() + 1);
+  const size_t name = address.path.size() + 1;
+  resolved.length = static_cast<socklen_t>(
+      address.abstract && !address.tight ? sizeof un : offsetof(sockaddr_un, sun_path) + name);
   std::memcpy(&resolved.storage, &un, sizeof un);
+  return resolved;
+}
+
+Result<uint32_t> parse_number(std::string_view what, const std::string& text) {
+  uint32_t number = 0;
+  const char* end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, number);
+  if (parsed.ec != std::errc() || parsed.ptr != end) {
+    return fail(EINVAL, "Failed to parse {} '{}'", what, text);
+  }
+  return number;
+}
+
+Result<ResolvedAddress> resolve_vsock(const SocketAddress& address) {
+  auto cid = parse_number("cid", address.host);
+  if (!cid) {
+    return pass(cid);
+  }
+  auto port = parse_number("port", address.port);
+  if (!port) {
+    return pass(port);
+  }
+  sockaddr_vm vm{};
+  vm.svm_family = AF_VSOCK;
+  vm.svm_cid = *cid;
+  vm.svm_port = *port;
+  ResolvedAddress resolved;
+  resolved.length = sizeof vm;
+  std::memcpy(&resolved.storage, &vm, sizeof vm);
   return resolved;
 }
 
@@ -95,9 +127,31 @@ SocketAddress SocketAddress::inet(std::string host, std::string port, Family fam
   return address;
 }
 
+SocketAddress SocketAddress::vsock(std::string cid, std::string port) {
+  SocketAddress address;
+  address.kind = Kind::kVsock;
+  address.host = std::move(cid);
+  address.port = std::move(port);
+  return address;
+}
+
+SocketAddress SocketAddress::descriptor(int fd) {
+  SocketAddress address;
+  address.kind = Kind::kFd;
+  address.fd = fd;
+  return address;
+}
+
 std::string SocketAddress::to_string() const {
-  if (kind == Kind::kUnix) {
-    return "unix:" + path;
+  switch (kind) {
+    case Kind::kUnix:
+      return "unix:" + path;
+    case Kind::kVsock:
+      return "vsock:" + host + ":" + port;
+    case Kind::kFd:
+      return "fd:" + std::to_string(fd);
+    case Kind::kInet:
+      break;
   }
   const bool bracket = host.find(':') != std::string::npos;
   return bracket ? "[" + host + "]:" + port : host + ":" + port;
@@ -116,6 +170,11 @@ SocketAddress ResolvedAddress::to_address() const {
     address.path.assign(name, strnlen(name, room));
     return address;
   }
+  if (family() == AF_VSOCK) {
+    sockaddr_vm vm{};
+    std::memcpy(&vm, &storage, sizeof vm);
+    return SocketAddress::vsock(std::to_string(vm.svm_cid), std::to_string(vm.svm_port));
+  }
   std::array<char, NI_MAXHOST> host{};
   std::array<char, NI_MAXSERV> port{};
   address.kind = SocketAddress::Kind::kInet;
@@ -130,8 +189,12 @@ SocketAddress ResolvedAddress::to_address() const {
 }
 
 Task<Result<std::vector<ResolvedAddress>>> resolve(SocketAddress address, bool passive) {
-  if (address.kind == SocketAddress::Kind::kUnix) {
-    auto resolved = resolve_unix(address);
+  if (address.kind == SocketAddress::Kind::kFd) {
+    co_return fail(EINVAL, "A file descriptor is no address");
+  }
+  if (address.kind != SocketAddress::Kind::kInet) {
+    auto resolved =
+        address.kind == SocketAddress::Kind::kUnix ? resolve_unix(address) : resolve_vsock(address);
     if (!resolved) {
       co_return pass(resolved);
     }

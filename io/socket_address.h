@@ -13,21 +13,29 @@
 namespace cairn::io {
 
 struct SocketAddress {
-  enum class Kind : uint8_t { kUnix, kInet };
+  enum class Kind : uint8_t { kUnix, kInet, kVsock, kFd };
   enum class Family : uint8_t { kAny, kIpv4, kIpv6 };
 
   Kind kind = Kind::kUnix;
-  std::string path;       // kUnix
-  bool abstract = false;  // kUnix: the name is in Linux's abstract namespace
-  std::string host;       // kInet: a name or a numeric address; empty is every local address
-  std::string port;       // kInet: a number or a service; "0" listens on any that is free
+  std::string path;        // kUnix
+  bool abstract = false;   // kUnix: the name is in Linux's abstract namespace
+  bool tight = true;       // kUnix, abstract: the name is not filled up with zero bytes
+  std::string host;        // kInet: a name or a numeric address; empty is every local address.
+                           // kVsock: the context identifier, a number
+  std::string port;        // kInet: a number or a service; "0" listens on any that is free.
+                           // kVsock: a number
+  uint16_t last_port = 0;  // kInet, to listen: the last one to try, when that is above `port`
   Family family = Family::kAny;
+  int fd = -1;  // kFd: a socket that is there already and is taken over
 
   [[nodiscard]] static SocketAddress unix_path(std::string path);
   [[nodiscard]] static SocketAddress inet(std::string host, std::string port,
                                           Family family = Family::kAny);
 
-  // "unix:PATH" or "HOST:PORT" ("[HOST]:PORT" for a numeric IPv6 address).
+  [[nodiscard]] static SocketAddress vsock(std::string cid, std::string port);
+  [[nodiscard]] static SocketAddress descriptor(int fd);
+
+  // "unix:PATH", "HOST:PORT" ("[HOST]:PORT" for a numeric IPv6 address), "vsock:CID:PORT", "fd:N".
   [[nodiscard]] std::string to_string() const;
 };
 
@@ -41,7 +49,7 @@ struct ResolvedAddress {
 };
 
 // Looks names up on a thread of the worker pool. At least one address on success. `passive`: for
-// listening.
+// listening. A descriptor has nothing to be looked up, which is an error.
 [[nodiscard]] Task<Result<std::vector<ResolvedAddress>>> resolve(SocketAddress address,
                                                                  bool passive);
 

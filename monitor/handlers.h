@@ -31,6 +31,25 @@ HandlerResult<commands::QueryJobs> handle(Services& services, commands::QueryJob
 HandlerResult<commands::QueryBlockJobs> handle(Services& services, commands::QueryBlockJobs,
                                                schema::NoArguments);
 
+// chardev_handlers.cc
+HandlerResult<commands::QueryChardev> handle(Services& services, commands::QueryChardev,
+                                             schema::NoArguments);
+HandlerResult<commands::QueryChardevBackends> handle(Services& services,
+                                                     commands::QueryChardevBackends,
+                                                     schema::NoArguments);
+HandlerResult<commands::ChardevAdd> handle(Services& services, commands::ChardevAdd,
+                                           schema::ChardevAddArguments arguments);
+HandlerResult<commands::ChardevChange> handle(Services& services, commands::ChardevChange,
+                                              schema::ChardevChangeArguments arguments);
+HandlerResult<commands::ChardevRemove> handle(Services& services, commands::ChardevRemove,
+                                              schema::ChardevRemoveArguments arguments);
+HandlerResult<commands::ChardevSendBreak> handle(Services& services, commands::ChardevSendBreak,
+                                                 schema::ChardevSendBreakArguments arguments);
+HandlerResult<commands::RingbufWrite> handle(Services& services, commands::RingbufWrite,
+                                             schema::RingbufWriteArguments arguments);
+HandlerResult<commands::RingbufRead> handle(Services& services, commands::RingbufRead,
+                                            schema::RingbufReadArguments arguments);
+
 // block_handlers.cc
 HandlerResult<commands::QueryBlock> handle(Services& services, commands::QueryBlock,
                                            schema::NoArguments);

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "block/graph.h"
+#include "chardev/registry.h"
 #include "exports/export.h"
 #include "exports/nbd/server.h"
 #include "io/event.h"
@@ -24,6 +25,7 @@ struct Services {
   exports::ExportRegistry& exports;
   nbd::Server& nbd_server;
   EventHub& events;
+  chardev::Registry& chardevs;
   // Set by quit: the program is to end.
   io::Event& stop;
   TraceSwitches trace;

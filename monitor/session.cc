@@ -1,7 +1,9 @@
-// Reading, answering and writing. The writer is a task of its own, so that events go out while the
-// reader waits for the client; it takes all that has piled up at once.
+// Reading, answering and writing are three tasks: requests out of band are read while another one
+// is at work, and events go out while the reader waits for the client. The writer takes all that
+// has piled up at once.
 #include "monitor/session.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -20,6 +22,10 @@ namespace cairn::monitor {
 namespace {
 
 constexpr size_t kReadBytes = 4096;
+// With out-of-band requests: so many others may wait for their turn (docs/interop/qmp-spec.rst
+// tells clients to keep below that), and so many bytes of them.
+constexpr size_t kMostAhead = 8;
+constexpr size_t kMostAheadBytes = size_t{64} << 10;
 // Above this no more requests are taken until the client has read its replies.
 constexpr size_t kOutboxFull = size_t{256} << 10;
 // Events above this end the session: better a visible end than events that are silently missing.
@@ -76,7 +82,7 @@ std::unexpected<Error> not_found(std::string message) {
 
 }  // namespace
 
-Session::Session(Services& services, Connection& connection, bool pretty)
+Session::Session(Services& services, chardev::Connection& connection, bool pretty)
     : services_(services), connection_(connection), pretty_(pretty) {}
 
 Session::~Session() { services_.events.remove(*this); }
@@ -85,7 +91,12 @@ io::Task<void> Session::run(io::CancelToken token) {
   send(greeting());
   io::TaskGroup writer;
   writer.spawn(write_replies());
+  io::TaskGroup answering;
+  answering.spawn(answer_requests());
   co_await read_requests(token);
+  no_more_requests_ = true;
+  arrived_.set();
+  co_await answering.join();
   services_.events.remove(*this);
   closing_ = true;
   work_.set();
@@ -97,7 +108,8 @@ io::Task<void> Session::run(io::CancelToken token) {
 }
 
 io::Task<void> Session::read_requests(io::CancelToken token) {
-  // Two things end the reading: the owner, and a client that can not be written to any more.
+  // Three things end the reading: the owner, a client that can not be written to any more, and the
+  // last answer that is to be given.
   class Relay final : public io::CancelHook {
    public:
     Relay(io::CancelSource& source, io::CancelToken token) : source_(source) { arm(token); }
@@ -109,27 +121,85 @@ io::Task<void> Session::read_requests(io::CancelToken token) {
   };
   const Relay relay(reading_, token);
   std::array<std::byte, kReadBytes> buffer;
-  while (!finished() && !token.cancelled()) {
+  while (!finished() && !reading_.cancelled()) {
     const Result<size_t> count = co_await connection_.read_some(buffer, reading_.token());
     if (!count || *count == 0) {
       break;
     }
-    std::string_view input(reinterpret_cast<const char*>(buffer.data()), *count);
-    while (!finished()) {
-      std::optional<Result<schema::JsonValue>> item = stream_.next(input);
-      if (!item) {
-        break;
-      }
-      co_await answer(std::move(*item));
-      if (faults_in_a_row_ > kMostFaults) {
-        co_return;
-      }
-      const bool room = co_await room_.wait(reading_.token());
-      if (!room) {
-        break;
-      }
+    const std::string_view input(reinterpret_cast<const char*>(buffer.data()), *count);
+    const bool more = co_await take_input(input);
+    if (!more) {
+      break;
     }
   }
+}
+
+// Finds requests in `input`. False when there is nobody any more to answer to.
+io::Task<bool> Session::take_input(std::string_view input) {
+  while (!finished()) {
+    const size_t before = input.size();
+    std::optional<Result<schema::JsonValue>> item = stream_.next(input);
+    stream_bytes_ += before - input.size();
+    if (!item) {
+      co_return true;
+    }
+    const size_t bytes = std::max<size_t>(std::exchange(stream_bytes_, 0), 1);
+    if (is_out_of_band(*item)) {
+      co_await answer(std::move(*item));
+    } else {
+      ahead_.push_back({std::move(*item), bytes});
+      ahead_bytes_ += bytes;
+      arrived_.set();
+    }
+    if (!may_read_ahead()) {
+      may_read_.reset();
+    }
+    bool going_on = co_await may_read_.wait(reading_.token());
+    if (going_on) {
+      going_on = co_await room_.wait(reading_.token());
+    }
+    if (!going_on) {
+      break;
+    }
+  }
+  co_return false;
+}
+
+io::Task<void> Session::answer_requests() {
+  while (!finished() && !reading_.cancelled() && faults_in_a_row_ <= kMostFaults) {
+    if (ahead_.empty()) {
+      if (no_more_requests_) {
+        break;
+      }
+      arrived_.reset();
+      co_await arrived_.wait();
+      continue;
+    }
+    const bool room = co_await room_.wait(reading_.token());
+    if (!room) {
+      break;
+    }
+    Pending next = std::move(ahead_.front());
+    ahead_.pop_front();
+    co_await answer(std::move(next.item));
+    ahead_bytes_ -= next.bytes;
+    if (may_read_ahead()) {
+      may_read_.set();
+    }
+  }
+  // Whatever was read ahead is answered by nobody.
+  reading_.cancel();
+}
+
+// Without out-of-band requests nothing is read while one is at work.
+bool Session::may_read_ahead() const {
+  return ahead_bytes_ == 0 ||
+         (oob_enabled_ && ahead_.size() < kMostAhead && ahead_bytes_ < kMostAheadBytes);
+}
+
+bool Session::is_out_of_band(const Result<schema::JsonValue>& item) const {
+  const schema::JsonObject* object = oob_enabled_ && item ? item->as_object() : nullptr;
+  return object && object->find("exec-oob") && !object->find("execute");
 }
 
 io::Task<void> Session::write_replies() {

@@ -8,7 +8,7 @@
 
 #include "block/dirty_bitmap.h"
 #include "block/dirty_bitmap_ops.h"
-#include "monitor/address.h"
+#include "chardev/address.h"
 
 namespace cairn::monitor {
 
@@ -16,7 +16,7 @@ namespace {
 
 template <typename Options>
 io::Task<Result<void>> start_server(Services& services, const Options& options) {
-  auto address = to_io(options.addr);
+  auto address = chardev::to_io(options.addr);
   if (!address) {
     co_return pass(address);
   }
@@ -74,7 +74,12 @@ io::Task<Result<void>> start_nbd_server(Services& services,
 
 io::Task<Result<void>> start_nbd_server(Services& services,
                                         const schema::NbdServerOptionsLegacy& options) {
-  return start_server(services, options);
+  auto checked = chardev::check_from_monitor(options.addr);
+  if (!checked) {
+    co_return checked;
+  }
+  Result<void> started = co_await start_server(services, options);
+  co_return started;
 }
 
 }  // namespace cairn::monitor

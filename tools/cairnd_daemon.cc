@@ -10,6 +10,7 @@
 
 #include <fmt/format.h>
 
+#include "chardev/command_line.h"
 #include "io/cancel.h"
 #include "io/task_group.h"
 #include "monitor/setup.h"
@@ -48,9 +49,13 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
                 .exports = exports_,
                 .nbd_server = nbd_server_,
                 .events = events_,
+                .chardevs = chardevs_,
                 .stop = stop_,
                 .trace = {}} {
   register_all_drivers(drivers_);
+  if (options_.daemonize) {
+    chardevs_.forbid_stdio();
+  }
   exports_.add_type(nbd_server_);
   exports_.set_on_deleted([this](const std::string& id) {
     schema::BlockExportDeletedEvent data;
@@ -177,32 +182,26 @@ io::Task<Result<void>> Daemon::add_blockdev(std::string text) {
 }
 
 io::Task<Result<void>> Daemon::add_chardev(std::string text) {
-  auto settings = monitor::parse_chardev(text);
-  if (!settings) {
-    co_return pass(settings);
+  auto parsed = chardev::parse_chardev(text);
+  if (!parsed) {
+    co_return pass(parsed);
   }
-  for (const std::string& warning : settings->warnings) {
+  for (const std::string& warning : parsed->warnings) {
     fmt::print(stderr, "{}: --chardev {}: warning: {}\n", name_, text, warning);
   }
-  const bool stdio = settings->kind == monitor::ChardevSettings::Kind::kStdio;
-  if (stdio && options_.daemonize) {
-    co_return fail(EINVAL, "cannot use stdio with -daemonize");
+  auto adding = chardevs_.add(parsed->id, parsed->backend);
+  auto device = co_await std::move(adding);
+  if (!device && device.error().code() == EEXIST && device.error().message().empty()) {
+    co_return fail(EEXIST, "attempt to add duplicate property '{}' to object (type 'container')",
+                   parsed->id);
   }
-  for (const auto& other : chardevs_) {
-    if (other->id() == settings->id) {
-      co_return fail(EEXIST, "attempt to add duplicate property '{}' to object (type 'container')",
-                     settings->id);
-    }
-    if (stdio && other->kind() == monitor::ChardevSettings::Kind::kStdio) {
-      co_return fail(EBUSY, "cannot use stdio by multiple character devices");
-    }
+  if (!device) {
+    co_return pass(device);
   }
-  auto opening = monitor::Chardev::open(std::move(*settings), starting_.token());
-  auto chardev = co_await std::move(opening);
-  if (!chardev) {
-    co_return pass(chardev);
+  if (const std::string_view terminal = (*device)->terminal(); !terminal.empty()) {
+    fmt::print("char device redirected to {} (label {})\n", terminal, parsed->id);
+    std::fflush(stdout);
   }
-  chardevs_.push_back(std::move(*chardev));
   co_return Result<void>();
 }
 
@@ -232,19 +231,17 @@ Result<void> Daemon::add_monitor(std::string_view text) {
   if (options->mode == schema::MonitorMode::kReadline) {
     return fail(ENOTSUP, "Only QMP is supported");
   }
-  for (const auto& chardev : chardevs_) {
-    if (chardev->id() != options->chardev) {
-      continue;
-    }
-    if (chardev->in_use()) {
-      return fail(EBUSY, "Device '{}' is in use", chardev->id());
-    }
-    chardev->set_in_use();
-    monitors_.push_back(
-        std::make_unique<monitor::Monitor>(services_, *chardev, options->pretty.value_or(false)));
-    return {};
+  chardev::Device* device = chardevs_.find(options->chardev);
+  if (!device) {
+    return fail(ENOENT, "chardev \"{}\" not found", options->chardev);
   }
-  return fail(ENOENT, "chardev \"{}\" not found", options->chardev);
+  if (device->in_use()) {
+    return fail(EBUSY, "Device '{}' is in use", options->chardev);
+  }
+  monitors_.push_back(
+      std::make_unique<monitor::Monitor>(services_, options->pretty.value_or(false)));
+  device->attach(*monitors_.back());
+  return {};
 }
 
 // There are no types of object yet.
@@ -265,27 +262,22 @@ Result<void> Daemon::add_object(std::string_view text) {
 }
 
 io::Task<void> Daemon::serve() {
-  io::CancelSource ending;
-  io::TaskGroup tasks;
-  for (const auto& monitor : monitors_) {
-    tasks.spawn(monitor->run(ending.token()));
-  }
+  chardevs_.start();
   co_await stop_.wait();
-  ending.cancel();
-  co_await tasks.join();
 }
 
 io::Task<void> Daemon::watch_signals(io::CancelToken token) {
   const Result<int> signal = co_await signals_.next(token);
   if (signal) {
     stop_.set();
-    starting_.cancel();
+    // Setting up may wait for a client.
+    chardevs_.give_up_opening();
   }
 }
 
 io::Task<Result<void>> Daemon::tear_down() {
+  co_await chardevs_.stop();
   monitors_.clear();
-  chardevs_.clear();
   co_await exports_.remove_all();
   if (nbd_server_.running()) {
     const Result<void> stopped = co_await nbd_server_.stop();

@@ -11,13 +11,13 @@
 #include "base/result.h"
 #include "block/driver_table.h"
 #include "block/graph.h"
+#include "chardev/registry.h"
 #include "exports/export.h"
 #include "exports/nbd/server.h"
 #include "io/cancel.h"
 #include "io/event.h"
 #include "io/signal.h"
 #include "io/task.h"
-#include "monitor/chardev.h"
 #include "monitor/events.h"
 #include "monitor/monitor.h"
 #include "monitor/services.h"
@@ -63,10 +63,9 @@ class Daemon {
   exports::ExportRegistry exports_;
   nbd::Server nbd_server_;
   monitor::EventHub events_;
+  chardev::Registry chardevs_;
   io::Event stop_;
-  io::CancelSource starting_;  // a signal came; what setting up waits for is given up
   monitor::Services services_;
-  std::vector<std::unique_ptr<monitor::Chardev>> chardevs_;
   std::vector<std::unique_ptr<monitor::Monitor>> monitors_;
   std::unique_ptr<PidFile> pidfile_;
 };

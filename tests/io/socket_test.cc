@@ -188,6 +188,56 @@ Task<void> use_bad_addresses(std::string missing) {
   EXPECT_EQ(Listener::adopt(Fd(dup(0))).error().code(), EINVAL);
 }
 
+Task<std::string> refusal_of(SocketAddress address) {
+  auto listening = Listener::listen(std::move(address));
+  auto refused = co_await std::move(listening);
+  co_return refused ? "" : refused.error().message();
+}
+
+Task<void> listen_on_one_of_several_ports() {
+  auto listening = listen_or_fail(SocketAddress::inet("127.0.0.1", "0"));
+  const Listener first = co_await std::move(listening);
+  SocketAddress taken = *first.local_address();
+  auto again = refusal_of(taken);
+  const std::string message = co_await std::move(again);
+  EXPECT_EQ(message, "Failed to find an available port: Address already in use");
+  const int port = std::stoi(taken.port);
+  taken.last_port = static_cast<uint16_t>(std::min(port + 50, 65535));
+  auto nearby = listen_or_fail(taken);
+  const Listener second = co_await std::move(nearby);
+  EXPECT_GT(std::stoi(second.local_address()->port), port);
+}
+
+TEST_F(SocketTest, ListensOnTheFirstFreePortOfSeveral) { run(listen_on_one_of_several_ports()); }
+
+Task<void> use_descriptors() {
+  int fds[2];
+  EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+  auto connecting = Stream::connect(SocketAddress::descriptor(fds[0]));
+  auto stream = co_await std::move(connecting);
+  EXPECT_TRUE(stream.has_value());
+  EXPECT_EQ(stream->fd(), fds[0]);
+  auto connected = refusal_of(SocketAddress::descriptor(fds[1]));
+  std::string message = co_await std::move(connected);
+  EXPECT_EQ(message, fmt::format("File descriptor {} is not a listening socket", fds[1]));
+  auto no_socket = refusal_of(SocketAddress::descriptor(9999));
+  message = co_await std::move(no_socket);
+  EXPECT_EQ(message, "File descriptor '9999' is not a socket");
+}
+
+TEST_F(SocketTest, DescriptorsAreTakenOver) { run(use_descriptors()); }
+
+Task<void> use_bad_vsock_addresses() {
+  auto no_cid = refusal_of(SocketAddress::vsock("host", "1"));
+  std::string message = co_await std::move(no_cid);
+  EXPECT_EQ(message, "Failed to parse cid 'host'");
+  auto no_port = refusal_of(SocketAddress::vsock("2", "-1"));
+  message = co_await std::move(no_port);
+  EXPECT_EQ(message, "Failed to parse port '-1'");
+}
+
+TEST_F(SocketTest, VsockAddressesAreNumbers) { run(use_bad_vsock_addresses()); }
+
 TEST_F(SocketTest, BadAddressesFailWithTheirErrno) { run(use_bad_addresses(path("missing"))); }
 
 Task<void> accept_into(const Listener& listener, CancelToken token, int& outcome) {
@@ -304,6 +354,8 @@ TEST(SocketAddressTest, PrintsAsPeopleWriteThem) {
   EXPECT_EQ(SocketAddress::unix_path("/run/x").to_string(), "unix:/run/x");
   EXPECT_EQ(SocketAddress::inet("localhost", "10809").to_string(), "localhost:10809");
   EXPECT_EQ(SocketAddress::inet("::1", "10809").to_string(), "[::1]:10809");
+  EXPECT_EQ(SocketAddress::vsock("2", "10809").to_string(), "vsock:2:10809");
+  EXPECT_EQ(SocketAddress::descriptor(3).to_string(), "fd:3");
 }
 
 }  // namespace

@@ -42,7 +42,7 @@ class SessionTest : public testing::Test {
   std::vector<std::string> talk(const std::string& text, bool pretty = false) {
     auto pair = io::Stream::pair();
     client_ = std::move(pair->first);
-    Connection connection(std::move(pair->second));
+    chardev::StreamConnection connection(std::move(pair->second));
     std::string received;
     reactor_->block_on(converse(connection, text, pretty, received));
     std::vector<std::string> lines;
@@ -63,7 +63,7 @@ class SessionTest : public testing::Test {
     return lines;
   }
 
-  io::Task<void> converse(Connection& connection, const std::string& text, bool pretty,
+  io::Task<void> converse(chardev::Connection& connection, const std::string& text, bool pretty,
                           std::string& received) {
     Session session(services_, connection, pretty);
     io::TaskGroup tasks;
@@ -94,11 +94,13 @@ class SessionTest : public testing::Test {
   exports::ExportRegistry exports_{graph_};
   nbd::Server server_{exports_};
   EventHub events_;
+  chardev::Registry chardevs_;
   io::Event stop_;
   Services services_{.graph = graph_,
                      .exports = exports_,
                      .nbd_server = server_,
                      .events = events_,
+                     .chardevs = chardevs_,
                      .stop = stop_,
                      .trace = {}};
   io::Stream client_;

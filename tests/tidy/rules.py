@@ -19,13 +19,14 @@ MAY_INCLUDE = {
     "io": ["base"],
     "crypto": ["io"],
     "schema": ["base"],
+    "chardev": ["io", "schema"],
     "block": ["io", "schema"],
     "formats": ["block", "crypto"],
     "protocols": ["block"],
     "filters": ["block"],
     "jobs": ["block"],
     "exports": ["block"],
-    "monitor": ["formats", "protocols", "filters", "jobs", "exports"],
+    "monitor": ["formats", "protocols", "filters", "jobs", "exports", "chardev"],
     "tools": ["monitor"],
 }
 FOLDERS_OF_DRIVERS = ("formats", "protocols", "exports")

@@ -1,11 +1,11 @@
 // OptionList: the older kind of option text.
-#include "monitor/option_list.h"
+#include "chardev/option_list.h"
 
 #include <array>
 
 #include <gtest/gtest.h>
 
-namespace cairn::monitor {
+namespace cairn::chardev {
 namespace {
 
 TEST(OptionList, SplitsAtCommasAndTakesTwoForOne) {
@@ -49,4 +49,4 @@ TEST(Identifier, BeginsWithALetter) {
 }
 
 }  // namespace
-}  // namespace cairn::monitor
+}  // namespace cairn::chardev

@@ -1,5 +1,5 @@
 // Options stay in the order they were given, since the last of several counts.
-#include "monitor/option_list.h"
+#include "chardev/option_list.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -7,7 +7,7 @@
 
 #include "schema/keyval.h"
 
-namespace cairn::monitor {
+namespace cairn::chardev {
 
 OptionList OptionList::parse(std::string_view text, std::string_view implied_name) {
   OptionList list;
@@ -73,4 +73,4 @@ bool is_identifier(std::string_view text) {
   return !text.empty() && is_letter(text[0]) && std::ranges::all_of(text, may_follow);
 }
 
-}  // namespace cairn::monitor
+}  // namespace cairn::chardev

@@ -13,7 +13,7 @@
 
 #include "base/result.h"
 
-namespace cairn::monitor {
+namespace cairn::chardev {
 
 class OptionList {
  public:
@@ -39,4 +39,4 @@ class OptionList {
 // Letters, digits and "-._", a letter first.
 [[nodiscard]] bool is_identifier(std::string_view text);
 
-}  // namespace cairn::monitor
+}  // namespace cairn::chardev
