@@ -185,7 +185,9 @@ io::Task<void> SocketDevice::talk(io::Stream stream, io::CancelToken token) {
   stream.set_no_delay(no_delay_);
   here_ = describe(address_);
   if (address_.kind == Kind::kInet) {
+    const auto local = stream.local();
     const auto peer = stream.peer();
+    here_ = local ? describe(*local) : here_;
     there_ = peer ? peer->to_string() : "";
   }
   StreamConnection connection(std::move(stream));

@@ -27,6 +27,8 @@ io::Task<Result<schema::JsonValue>> run_command(Services& services, schema::Json
   if constexpr (std::is_void_v<typename Command::Result>) {
     co_return schema::JsonValue(schema::JsonObject());
   } else {
+    // For results that are no types of the schema, such as strings.
+    using schema::to_json;
     co_return to_json(*result);
   }
 }

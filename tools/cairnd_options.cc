@@ -61,6 +61,10 @@ constexpr std::string_view kHelpText = R"(
   --chardev socket,id=ID,path=PATH[,server=on][,wait=off]
   --chardev socket,id=ID,host=HOST,port=PORT[,server=on][,wait=off]
   --chardev stdio,id=ID
+  --chardev file,id=ID,path=PATH[,input-path=PATH][,append=on]
+  --chardev pipe,id=ID,path=PATH
+  --chardev pty,id=ID[,path=LINK]
+  --chardev ringbuf,id=ID[,size=SIZE]
   --chardev null,id=ID   make a character device for a monitor to talk through
   --daemonize            go to the background when everything is set up
   --export type=nbd,id=ID,node-name=NODE[,name=NAME][,writable=on|off]

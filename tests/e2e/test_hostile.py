@@ -398,3 +398,78 @@ def test_a_huge_line_is_refused_and_forgotten(monitored, what):
     assert again("query-block") == []
     again.close()
     daemon.stop()
+
+
+@pytest.fixture
+def two_monitors(folder, daemons):
+    """A daemon with a monitor for the hostile and another one for the honest."""
+    arguments = []
+    for name in ("bad", "good"):
+        arguments += ["--chardev", f"socket,id={name},path={folder}/{name}.sock,server=on,wait=off",
+                      "--monitor", f"chardev={name}"]
+    daemon = daemons(*arguments)
+    for name in ("bad", "good"):
+        daemon.wait_for(folder / f"{name}.sock")
+    return daemon, folder / "bad.sock", folder / "good.sock"
+
+
+def test_thousands_of_monitor_clients_change_nothing_for_others(two_monitors, many_files):
+    daemon, bad, good = two_monitors
+    before = daemon.memory()
+    crowd = connect_silently(bad, 2000)
+    assert len(crowd) == 2000
+    honest = Qmp(good)
+    assert honest("query-block") == []
+    assert daemon.memory() - before < 16 * MIB
+    # All go at once, most of them without having been served; the next one is.
+    for client in crowd:
+        client.close()
+    last = Qmp(bad)
+    assert last("query-block") == []
+    last.close()
+    honest.close()
+    daemon.stop()
+
+
+FLOODS = {
+    "requests": b'{"execute": "query-qmp-schema"}',
+    "out-of-band requests": b'{"exec-oob": "query-qmp-schema"}',
+    "requests before negotiation": b'{"execute": "nope", "id": [[[[[[[[]]]]]]]]}',
+    "noise": b'"x" ] } , 17 \xff',
+}
+
+
+@pytest.mark.parametrize("what", FLOODS)
+def test_a_flood_from_a_client_that_does_not_read(two_monitors, what):
+    daemon, bad, good = two_monitors
+    honest = Qmp(good)
+    before = daemon.memory()
+    hostile = Qmp(bad, negotiate=False)
+    if what != "requests before negotiation":
+        hostile("qmp_capabilities", **({"enable": ["oob"]} if "band" in what else {}))
+    hostile.socket.setblocking(False)
+    sent, deadline = 0, time.monotonic() + 60
+    try:
+        while sent < 32 * MIB and time.monotonic() < deadline:
+            sent += hostile.socket.send(FLOODS[what] * 1000)
+            assert honest("query-block") == []
+    except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+        pass
+    assert sent < 32 * MIB, "it took everything"
+    assert honest("query-block") == []
+    assert daemon.memory() - before < 32 * MIB
+    hostile.socket.close()
+    honest.close()
+    daemon.stop()
+
+
+def test_half_closed_monitor_clients_get_their_answers(two_monitors):
+    daemon, bad, _ = two_monitors
+    for _ in range(50):
+        client = Qmp(bad)
+        client.send(b'{"execute": "query-block", "id": 1}{"execute": "query-jo')
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.answer() == {"return": [], "id": 1}
+        assert client.file.readline() == b""
+        client.close()
+    daemon.stop()
