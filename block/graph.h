@@ -47,6 +47,9 @@ struct OpenFlags {
   bool discard_unmap = false;
   bool cache_direct = false;
   bool no_flush = false;
+  // Which of the backing files is opened for writing, as a commit into it needs: 1 is the one that
+  // the image itself names. 0: none.
+  unsigned writable_backing = 0;
   bool probed = false;  // nobody named the format: it was guessed from the image's content
   const OpenTrail* trail = nullptr;
 };

@@ -227,16 +227,20 @@ void OpenContext::set_read_only() { node_.options_.read_only = true; }
 
 OpenFlags OpenContext::child_flags(ChildRole role) const {
   const NodeOptions& mine = node_.options();
-  OpenFlags flags{.read_only = mine.read_only || role == ChildRole::kBacking,
-                  .auto_read_only = mine.auto_read_only,
-                  .no_io = flags_.no_io,
-                  .force_share = mine.force_share,
-                  .check_only = flags_.check_only,
-                  // Formats decide themselves what they discard.
-                  .discard_unmap = role != ChildRole::kBacking,
-                  .cache_direct = mine.cache_direct,
-                  .no_flush = mine.no_flush,
-                  .trail = flags_.trail};
+  const bool backing = role == ChildRole::kBacking;
+  const bool written = backing && flags_.writable_backing == 1;
+  OpenFlags flags{
+      .read_only = backing ? !written : mine.read_only,
+      .auto_read_only = mine.auto_read_only,
+      .no_io = flags_.no_io,
+      .force_share = mine.force_share,
+      .check_only = flags_.check_only,
+      // Formats decide themselves what they discard.
+      .discard_unmap = !backing || written,
+      .cache_direct = mine.cache_direct,
+      .no_flush = mine.no_flush,
+      .writable_backing = backing && flags_.writable_backing > 1 ? flags_.writable_backing - 1 : 0,
+      .trail = flags_.trail};
   return flags;
 }
 

@@ -84,7 +84,7 @@ Copier::Copier(const CopyOptions& options) : options_(options), piece_size_(opti
     total_ += source->length();
   }
   const uint64_t cluster = options.target->node().driver().cluster_size();
-  zero_rules_ = {.shortest = options.sparse_size,
+  zero_rules_ = {.shortest = options.look_for_zeroes ? options.sparse_size : 0,
                  .alignment = std::max<uint64_t>(cluster, 1),
                  .image_length = total_};
   if (options.compressed) {
@@ -187,7 +187,8 @@ io::Task<Result<void>> Copier::refresh_status() {
   if (options_.target_has_backing) {
     status = co_await source.status(source_offset_, left);
   } else {
-    Result<block::ChainStatus> found = co_await source.chain_status(source_offset_, left);
+    Result<block::ChainStatus> found =
+        co_await source.chain_status(source_offset_, left, options_.base);
     if (found) {
       status = found->status;
     } else {
@@ -206,7 +207,7 @@ io::Task<Result<void>> Copier::refresh_status() {
   run_left_ = status->length;
   if (status->zero) {
     run_kind_ = options_.sparse_size == 0 ? Piece::Kind::kData : Piece::Kind::kZero;
-  } else if (options_.target_has_backing && !status->allocated) {
+  } else if ((options_.target_has_backing || options_.base != nullptr) && !status->allocated) {
     run_kind_ = Piece::Kind::kSkip;
   } else {
     run_kind_ = Piece::Kind::kData;
@@ -327,10 +328,12 @@ io::Task<Result<void>> Copier::make_zero(uint64_t offset, uint64_t length) {
   while (length > 0) {
     uint64_t step = length;
     bool needed = true;
-    Result<block::ChainStatus> now = co_await options_.target->chain_status(offset, length);
-    if (now) {
-      step = now->status.length;
-      needed = !now->status.zero;
+    if (options_.base == nullptr) {
+      const Result<block::ChainStatus> now = co_await options_.target->chain_status(offset, length);
+      if (now) {
+        step = now->status.length;
+        needed = !now->status.zero;
+      }
     }
     if (needed) {
       const block::ZeroFlags flags{.fua = options_.fua, .may_unmap = options_.sparse_size != 0};

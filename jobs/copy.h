@@ -29,6 +29,8 @@ struct CopyOptions {
   // Shortest run of zeroes that is left out of the data, a multiple of 512; 0: everything is
   // written as data, so that the target is fully allocated.
   uint64_t sparse_size = 4096;
+  // Zeroes are looked for in data; otherwise those count alone that block status knows of.
+  bool look_for_zeroes = true;
 
   bool target_is_zero = false;  // reads as zeroes where nothing is written
   // The target is an overlay over an image with the content of the first source's backing file:
@@ -36,6 +38,9 @@ struct CopyOptions {
   // reads as zeroes.
   bool target_has_backing = false;
   uint64_t backing_length = 0;
+  // The target is an image of the source's backing chain, this one: only what lies above it is
+  // copied, and zeroes become zeroes of the target's own. Null: it is not. Needs a single source.
+  const block::Node* base = nullptr;
 
   // Data is written compressed, in whole units of allocation. The target has to have room for them:
   // compressed data overwrites none.

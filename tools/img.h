@@ -90,6 +90,7 @@ int fail_command(const Error& error);
 int img_amend(std::span<const std::string> arguments);
 int img_bitmap(std::span<const std::string> arguments);
 int img_check(std::span<const std::string> arguments);
+int img_commit(std::span<const std::string> arguments);
 int img_compare(std::span<const std::string> arguments);
 int img_convert(std::span<const std::string> arguments);
 int img_create(std::span<const std::string> arguments);

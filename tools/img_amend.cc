@@ -184,7 +184,8 @@ int img_amend(std::span<const std::string> arguments) {
   }
   const std::vector<std::string> operands = line.operands();
   if (operands.size() != 1) {
-    return line.misuse("Expecting one image file name");
+    report_error("Expecting one image file name");
+    return 1;
   }
   request.image.text = operands.front();
   if (request.image.by_options && !request.image.format.empty()) {

@@ -44,6 +44,21 @@ constexpr std::string_view kCheckDetails =
     "\n"
     "Exit codes: 0 sound, 1 not checked, 2 corrupt, 3 leaks alone, 63 no checks for this format.\n";
 
+constexpr std::string_view kCommitDetails =
+    "\n"
+    "  -b, --base FILE       commit into this image of the backing chain; implies -d\n"
+    "  -d, --drop            leave the image as it is; otherwise it is emptied\n"
+    "  -r, --rate-limit RATE most bytes a second\n"
+    "  -t, --cache MODE      how the host's cache is used\n"
+    "  -f, --format FORMAT   format of the image; looked for when not given\n"
+    "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
+    "  -p, --progress        show how far it is\n"
+    "  -q, --quiet           show errors alone\n"
+    "  --object DEFINITION   make an object first, for example a secret\n"
+    "  -h, --help            show this text\n"
+    "\n"
+    "Images between FILE and a base that is not its backing file are of no use afterwards.\n";
+
 constexpr std::string_view kCompareDetails =
     "\n"
     "  -f, -F FORMAT         format of FILE1 and of FILE2; looked for when not given\n"
@@ -196,6 +211,9 @@ constexpr std::array kCommands = {
         "check", "Looks for errors inside an image.",
         "[-f FORMAT | --image-opts] [--output human|json] [-r WHAT] [-T MODE] [-U] [-q] FILE",
         kCheckDetails, img_check},
+    ImgCommand{"commit", "Moves what an image has of its own into its backing file.",
+               "[-f FORMAT | --image-opts] [-t MODE] [-b FILE] [-r RATE] [-d] [-p] [-q] FILE",
+               kCommitDetails, img_commit},
     ImgCommand{"compare", "Tells whether two images have the same content.",
                "[-f FORMAT] [-F FORMAT] [--image-opts] [-s] [-T MODE] [-U] [-p] [-q] FILE1 FILE2",
                kCompareDetails, img_compare},
@@ -227,7 +245,7 @@ constexpr std::array kCommands = {
 };
 
 // Names that scripts may try and that this version does not know yet.
-constexpr std::array<std::string_view, 3> kMissingCommands = {"bench", "commit", "dd"};
+constexpr std::array<std::string_view, 2> kMissingCommands = {"bench", "dd"};
 
 void print_help() {
   fmt::print(

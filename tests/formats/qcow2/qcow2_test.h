@@ -56,6 +56,9 @@ class ImageWorld {
   // The options of the next open().
   [[nodiscard]] schema::BlockdevOptionsQcow2& options() { return options_; }
 
+  // How the next open() treats what is below.
+  void set_writable_backing(unsigned which) { writable_backing_ = which; }
+
   // `to_check`: as a check opens it, however it is marked.
   Result<void> open(bool writable = true, bool to_check = false) {
     schema::BlockdevOptions file;
@@ -67,8 +70,10 @@ class ImageWorld {
     image.driver = schema::BlockdevDriver::kQcow2;
     options_.file.value = schema::Box<schema::BlockdevOptions>(file);
     image.branch.emplace<schema::BlockdevOptionsQcow2>(options_);
-    auto node = run(graph_.open(
-        image, {.read_only = !writable, .check_only = to_check, .discard_unmap = true}));
+    auto node = run(graph_.open(image, {.read_only = !writable,
+                                        .check_only = to_check,
+                                        .discard_unmap = true,
+                                        .writable_backing = writable_backing_}));
     if (!node) {
       return pass(node);
     }
@@ -114,6 +119,7 @@ class ImageWorld {
   block::DriverTable drivers_;
   block::Graph graph_{drivers_};
   schema::BlockdevOptionsQcow2 options_;
+  unsigned writable_backing_ = 0;
   std::unique_ptr<block::Edge> edge_;
 };
 

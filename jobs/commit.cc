@@ -1,0 +1,80 @@
+#include "jobs/commit.h"
+
+#include <algorithm>
+
+#include "jobs/copy.h"
+
+namespace cairn::jobs {
+namespace {
+
+// Where the base ends, the image reads as zeroes, whatever lies further below. A base that has
+// grown shows that for a moment: so the image gets zeroes of its own there first.
+io::Task<Result<void>> keep_zeroes_beyond(block::Edge& overlay, block::Edge& base) {
+  const block::Edge* below = base.node().backing();
+  const uint64_t end = std::min(overlay.length(), below != nullptr ? below->length() : 0);
+  bool written = false;
+  for (uint64_t offset = base.length(); offset < end;) {
+    const Result<block::ChainStatus> own =
+        co_await overlay.chain_status(offset, end - offset, &base.node());
+    if (!own) {
+      co_return std::unexpected(own.error());
+    }
+    const uint64_t length = own->status.length;
+    if (!own->status.allocated) {
+      Result<void> zeroed = co_await overlay.write_zeroes(offset, length, {.may_unmap = true});
+      if (!zeroed) {
+        co_return zeroed;
+      }
+      written = true;
+    }
+    offset += length;
+  }
+  if (written) {
+    co_return co_await overlay.flush();
+  }
+  co_return Result<void>();
+}
+
+io::Task<Result<void>> grow_base(block::Edge& overlay, block::Edge& base) {
+  const uint64_t length = overlay.length();
+  if (base.length() >= length) {
+    co_return Result<void>();
+  }
+  Result<void> result = co_await keep_zeroes_beyond(overlay, base);
+  if (result) {
+    const block::ResizeOptions options{.zero_new_space = true};
+    result = co_await base.resize(length, options);
+  }
+  if (!result) {
+    co_return pass(result, "Could not resize the backing file: ");
+  }
+  co_return result;
+}
+
+}  // namespace
+
+io::Task<Result<void>> commit_image(const CommitOptions& options) {
+  block::Edge& overlay = *options.overlay;
+  block::Edge& base = *options.base;
+  Result<void> result = co_await grow_base(overlay, base);
+  if (!result) {
+    co_return result;
+  }
+  const CopyOptions copy{.sources = {&overlay},
+                         .target = &base,
+                         .look_for_zeroes = false,
+                         .base = &base.node(),
+                         .rate_limit = options.rate_limit,
+                         .fua = options.fua,
+                         .progress = options.progress};
+  result = co_await copy_images(copy);
+  if (result) {
+    result = co_await base.flush();
+  }
+  if (result && options.empty) {
+    result = co_await overlay.make_empty();
+  }
+  co_return result;
+}
+
+}  // namespace cairn::jobs
