@@ -89,7 +89,8 @@ Engine::Outcome Engine::clear_new_space(Node& node, uint64_t offset, uint64_t en
       covered = std::min(covered, below - offset);
     }
     if (stale) {
-      Result<void> cleared = co_await zero_translated(node, offset, covered, ZeroFlags{});
+      const ZeroFlags flags{.may_unmap = true};
+      Result<void> cleared = co_await zero_translated(node, offset, covered, flags);
       if (!cleared) {
         co_return cleared;
       }

@@ -193,8 +193,14 @@ class OpenContext {
   // null without error, or an error that says so). Relative names start at this image's directory.
   [[nodiscard]] io::Task<Result<Edge*>> open_implicit_backing(std::string filename,
                                                               std::string format);
+  // The same for the file that the image names for the guest's data; the child is "data-file". The
+  // name is a path and nothing else: an image must not choose a protocol.
+  [[nodiscard]] io::Task<Result<Edge*>> open_implicit_data(std::string filename);
 
  private:
+  [[nodiscard]] std::string image_filename() const;
+  [[nodiscard]] Result<std::string> implicit_path(std::string_view what,
+                                                  const std::string& filename) const;
   [[nodiscard]] OpenFlags child_flags(ChildRole role) const;
 
   Graph& graph_;

@@ -267,30 +267,42 @@ io::Task<Result<Edge*>> OpenContext::open_child(std::string name, const schema::
   co_return edge;
 }
 
+// The path of a file that the image names, when it may be opened.
+Result<std::string> OpenContext::implicit_path(std::string_view what,
+                                               const std::string& filename) const {
+  if (graph_.implicit_open_policy() == ImplicitOpenPolicy::kDeny) {
+    return fail(EPERM, "Image '{}' names a {} file ('{}'), and opening it is not allowed",
+                node_.filename(), what, filename);
+  }
+  return resolve_relative(image_filename(), filename);
+}
+
+std::string OpenContext::image_filename() const {
+  const Edge* file = node_.child("file");
+  return file != nullptr ? file->node().filename() : std::string();
+}
+
 io::Task<Result<Edge*>> OpenContext::open_implicit_backing(std::string filename,
                                                            std::string format) {
   if (flags_.no_backing) {
     co_return nullptr;
   }
-  if (graph_.implicit_open_policy() == ImplicitOpenPolicy::kDeny) {
-    co_return fail(EPERM, "Image '{}' names a backing file ('{}'), and opening it is not allowed",
-                   node_.filename(), filename);
+  const Result<std::string> path = implicit_path("backing", filename);
+  if (!path) {
+    co_return std::unexpected(path.error());
   }
-  const Edge* file = node_.child("file");
-  const std::string overlay = file != nullptr ? file->node().filename() : std::string();
-  const std::string path = resolve_relative(overlay, filename);
-  const OpenTrail here{.up = flags_.trail, .filename = overlay};
+  const OpenTrail here{.up = flags_.trail, .filename = image_filename()};
   OpenFlags flags = child_flags(ChildRole::kBacking);
   flags.trail = &here;
-  if (loops(flags, path)) {
-    co_return fail(ELOOP, "Backing file '{}' creates an infinite loop.", path);
+  if (loops(flags, *path)) {
+    co_return fail(ELOOP, "Backing file '{}' creates an infinite loop.", *path);
   }
   if (depth_of(flags) > kLongestChain) {
-    co_return fail(ELOOP, "The backing chain of '{}' is longer than {} images", overlay,
+    co_return fail(ELOOP, "The backing chain of '{}' is longer than {} images", here.filename,
                    kLongestChain);
   }
   Result<std::shared_ptr<Node>> opened =
-      co_await graph_.open_filename(path, std::move(format), flags);
+      co_await graph_.open_filename(*path, std::move(format), flags);
   if (!opened) {
     co_return pass(opened, "Could not open backing file: ");
   }
@@ -300,6 +312,23 @@ io::Task<Result<Edge*>> OpenContext::open_implicit_backing(std::string filename,
     co_return pass(edge, "Could not open backing file: ");
   }
   co_return edge;
+}
+
+io::Task<Result<Edge*>> OpenContext::open_implicit_data(std::string filename) {
+  if (!protocol_prefix(filename).empty()) {
+    filename.insert(0, "./");
+  }
+  const Result<std::string> path = implicit_path("data", filename);
+  if (!path) {
+    co_return std::unexpected(path.error());
+  }
+  Result<schema::BlockdevOptions> options = parse_filename(*path);
+  if (!options) {
+    co_return pass(options);
+  }
+  schema::BlockdevRef file;
+  file.value = schema::Box<schema::BlockdevOptions>(std::move(*options));
+  co_return co_await open_child("data-file", file, ChildRole::kData);
 }
 
 }  // namespace cairn::block

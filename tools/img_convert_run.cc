@@ -25,9 +25,9 @@ using EdgeList = std::vector<std::unique_ptr<Edge>>;
 struct Conversion {
   EdgeList sources;
   std::unique_ptr<Edge> target;
-  uint64_t length = 0;           // of all sources, in bytes
-  std::string created;           // the file to remove should the copy fail; empty: none
-  bool created_on_file = false;  // and it reads as zeroes
+  uint64_t length = 0;               // of all sources, in bytes
+  std::vector<std::string> created;  // the files to remove should the copy fail
+  bool created_on_file = false;      // and it reads as zeroes
 };
 
 io::Task<Result<void>> open_sources(block::Graph& graph, const ConvertRequest& request,
@@ -77,6 +77,19 @@ Result<void> check_target_format(const ConvertRequest& request, std::string_view
   return {};
 }
 
+// The same of the image that there is now.
+Result<void> check_target(const ConvertRequest& request, const block::Node& node) {
+  if (!request.create) {
+    if (auto possible = check_target_format(request, node.info().name); !possible) {
+      return possible;
+    }
+  }
+  if (request.compress && node.child("data-file") != nullptr) {
+    return fail(ENOTSUP, "Compression not supported for images with an external data file");
+  }
+  return {};
+}
+
 Result<void> fill_options(const ConvertRequest& request, const CreationTable& table,
                           uint64_t length, block::CreateOptions& options) {
   if (auto parsed = parse_option_list(request.options, options); !parsed) {
@@ -120,14 +133,19 @@ io::Task<Result<void>> create_target(block::Graph& graph, const ConvertRequest& 
     co_return possible;
   }
   std::string path = creation_path(filename);
-  const bool existed = access(path.c_str(), F_OK) == 0;
+  std::vector<std::string> fresh;
+  for (const std::string& file : {path, options.string("data_file").value_or("")}) {
+    if (!file.empty() && access(file.c_str(), F_OK) != 0) {
+      fresh.push_back(file);
+    }
+  }
   Result<void> created = co_await table->format().create(graph, path, options);
   if (!created) {
     co_return std::unexpected(creation_failure(*table, std::move(created.error()))
                                   .prefix(fmt::format("{}: error while converting {}: ", filename,
                                                       request.target.format)));
   }
-  conversion.created = existed ? "" : std::move(path);
+  conversion.created = std::move(fresh);
   conversion.created_on_file = true;
   co_return Result<void>();
 }
@@ -150,10 +168,8 @@ io::Task<Result<void>> open_target(block::Graph& graph, const ConvertRequest& re
   conversion.target = std::move(*target);
   const block::Node& node = conversion.target->node();
   conversion.created_on_file = conversion.created_on_file && leaf_of(node).info().name == "file";
-  if (!request.create) {
-    if (auto possible = check_target_format(request, node.info().name); !possible) {
-      co_return possible;
-    }
+  if (auto possible = check_target(request, node); !possible) {
+    co_return possible;
   }
   if (request.bitmaps) {
     if (auto possible = check_target_bitmaps(conversion.target->node()); !possible) {
@@ -242,9 +258,11 @@ io::Task<int> convert_images(block::Graph& graph, const ConvertRequest& request)
     co_return 0;
   }
   report_error(result.error());
-  if (!conversion.created.empty() && unlink(conversion.created.c_str()) != 0) {
-    report_warning(fmt::format("Could not remove the incomplete '{}': {}", conversion.created,
-                               std::strerror(errno)));
+  for (const std::string& file : conversion.created) {
+    if (unlink(file.c_str()) != 0) {
+      report_warning(
+          fmt::format("Could not remove the incomplete '{}': {}", file, std::strerror(errno)));
+    }
   }
   co_return 1;
 }

@@ -61,7 +61,8 @@ Result<void> check_amended_files(const block::CreateOptions& options, const Head
   if (options.has("data_file") && !header.has(kIncompatibleDataFile)) {
     return fail(EINVAL, "data-file can only be set for images that use an external data file");
   }
-  if (options.boolean("data_file_raw").value_or(false)) {
+  const bool is_raw = (header.autoclear_features & kAutoclearDataFileRaw) != 0;
+  if (options.boolean("data_file_raw").value_or(is_raw) && !is_raw) {
     return fail(EINVAL, "data-file-raw cannot be set on existing images");
   }
   for (const block::CreateOptionInfo& info : kAmendOptions) {
@@ -84,14 +85,19 @@ struct Qcow2Driver::Amendment {
   uint32_t version = 3;
   uint32_t refcount_order = 4;
   bool lazy_refcounts = false;
+  std::string data_file;
+  bool data_file_raw = false;
 };
 
 Result<Qcow2Driver::Amendment> Qcow2Driver::plan_amendment(
     const block::CreateOptions& options) const {
   const Header& header = image_.header();
-  Amendment plan{.version = header.version,
-                 .refcount_order = header.refcount_order,
-                 .lazy_refcounts = header.lazy_refcounts()};
+  Amendment plan{
+      .version = header.version,
+      .refcount_order = header.refcount_order,
+      .lazy_refcounts = header.lazy_refcounts(),
+      .data_file = options.string("data_file").value_or(header.data_file()),
+      .data_file_raw = image_.data_is_raw() && options.boolean("data_file_raw").value_or(true)};
   if (const auto compat = options.string("compat")) {
     const Result<uint32_t> version = version_of(*compat);
     if (!version) {
@@ -149,6 +155,9 @@ io::Task<Result<void>> Qcow2Driver::amend(block::CreateOptions options) {
     };
     result = co_await image_.update_header(std::move(change));
   }
+  if (result && image_.geometry().external_data) {
+    result = co_await change_data_file(*plan);
+  }
   if (result && downgrade) {
     result = co_await expand_zero_clusters();
   }
@@ -166,6 +175,25 @@ io::Task<Result<void>> Qcow2Driver::settle_counts() {
   Result<void> result = co_await settle();
   if (result) {
     result = co_await writeback_.end_postponing();
+  }
+  co_return result;
+}
+
+// Another name, and whether it is a raw image. Until it is closed, the image stays with the file
+// that it was opened with.
+io::Task<Result<void>> Qcow2Driver::change_data_file(const Amendment& plan) {
+  Result<void> result;
+  if (plan.data_file != image_.header().data_file()) {
+    std::function<void(Header&)> rename = [&plan](Header& header) {
+      header.set_string_extension(ExtensionType::kDataFile, plan.data_file);
+    };
+    result = co_await image_.replace_header(std::move(rename));
+  }
+  if (result && plan.data_file_raw != image_.data_is_raw()) {
+    std::function<void(Header&)> change = [](Header& header) {
+      header.autoclear_features ^= kAutoclearDataFileRaw;
+    };
+    result = co_await image_.update_header(std::move(change));
   }
   co_return result;
 }

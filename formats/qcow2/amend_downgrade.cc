@@ -10,12 +10,15 @@
 namespace cairn::qcow2 {
 namespace {
 
+// Of an image with plain L2 entries and its data inside: no other can become one of version 2.
+ClusterKind kind_of(uint64_t entry) { return Geometry{}.classify(entry); }
+
 bool is_zero_entry(uint64_t entry) {
-  const ClusterKind kind = classify(entry);
+  const ClusterKind kind = kind_of(entry);
   return kind == ClusterKind::kZeroPlain || kind == ClusterKind::kZeroAllocated;
 }
 
-bool is_compressed_entry(uint64_t entry) { return classify(entry) == ClusterKind::kCompressed; }
+bool is_compressed_entry(uint64_t entry) { return kind_of(entry) == ClusterKind::kCompressed; }
 
 }  // namespace
 

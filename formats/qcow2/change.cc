@@ -43,6 +43,11 @@ io::Task<Result<void>> Qcow2Driver::make_empty() {
   if (result) {
     result = co_await cut_file();
   }
+  if (result && image_.geometry().external_data) {
+    // Not before, or a power cut would leave zeroes where there was data.
+    const block::ZeroFlags flags{.may_unmap = true};
+    result = co_await clear_data(0, this->length(), flags);
+  }
   co_return result;
 }
 

@@ -307,8 +307,8 @@ io::Task<Result<void>> Checker::count_l2(L2Table& table, bool active) {
 uint64_t Checker::plain_run(std::span<const std::byte> entries) const {
   const auto first = load_be<uint64_t>(entries.data());
   const uint64_t place = first & kEntryOffsetMask;
-  if (geometry_.extended_l2() || (first & ~kEntryCopied) != place || place == 0 ||
-      !is_aligned(place, geometry_.cluster_size()) ||
+  if (geometry_.extended_l2() || geometry_.external_data || (first & ~kEntryCopied) != place ||
+      place == 0 || !is_aligned(place, geometry_.cluster_size()) ||
       (place >> geometry_.cluster_bits) + entries.size() / kL2EntryBytes > file_clusters_) {
     return 0;
   }
@@ -341,9 +341,9 @@ Result<void> Checker::count_plain(uint64_t first, uint64_t clusters, bool active
 // What a cluster is. One without data, but with space, is as one that reads as zeroes.
 ClusterKind Checker::kind_of(const L2Entry& entry) const {
   if (!geometry_.extended_l2() || (entry.value & kEntryCompressed) != 0) {
-    return classify(entry.value);
+    return geometry_.classify(entry.value);
   }
-  if ((entry.value & kEntryOffsetMask) == 0) {
+  if (!geometry_.has_place(entry.value)) {
     return ClusterKind::kUnallocated;
   }
   return entry.subclusters.data() != 0 ? ClusterKind::kData : ClusterKind::kZeroAllocated;
@@ -362,7 +362,7 @@ void Checker::check_subclusters(const L2Entry& entry, ClusterKind kind) {
           "ERROR compressed cluster {} with non-zero subcluster allocation bitmap, entry={:#x}",
           entry.index, entry.value));
     }
-  } else if ((entry.value & kEntryOffsetMask) == 0) {
+  } else if (!geometry_.has_place(entry.value)) {
     if (entry.subclusters.data() != 0) {
       corruption("ERROR: Unallocated cluster has non-zero subcluster allocation map");
     }
@@ -380,6 +380,11 @@ Result<void> Checker::count_l2_entry(const L2Entry& l2_entry, bool active,
   const ClusterKind kind = kind_of(l2_entry);
   check_subclusters(l2_entry, kind);
   if (kind == ClusterKind::kCompressed) {
+    if (geometry_.external_data) {
+      corruption(fmt::format("ERROR compressed cluster {} with data file, entry={:#x}",
+                             l2_entry.index, entry));
+      return {};
+    }
     return count_compressed(entry, active);
   }
   // Version 2 has no zero flag, but writers that set it mean it.
@@ -402,6 +407,10 @@ Result<void> Checker::count_l2_entry(const L2Entry& l2_entry, bool active,
       ++fragmentation_.fragmented_clusters;
     }
     next_contiguous = offset + geometry_.cluster_size();
+    if (geometry_.external_data) {
+      flags_differ_ = flags_differ_ || (entry & kEntryCopied) == 0;
+      return {};
+    }
     flag = (entry & kEntryCopied) != 0 ? ReferenceCounts::Flag::kCopied
                                        : ReferenceCounts::Flag::kUncopied;
     if (offset >> geometry_.cluster_bits >= file_clusters_ ||
@@ -409,6 +418,9 @@ Result<void> Checker::count_l2_entry(const L2Entry& l2_entry, bool active,
       flags_differ_ = true;
       flag = ReferenceCounts::Flag::kNone;
     }
+  }
+  if (geometry_.external_data) {
+    return {};  // nothing counts the clusters of another file
   }
   return count(offset, geometry_.cluster_size(), flag);
 }

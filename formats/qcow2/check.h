@@ -139,7 +139,8 @@ class Checker {
   [[nodiscard]] Outcome check_copied_in_l1(uint64_t first, std::vector<std::byte>& bytes);
   [[nodiscard]] Outcome check_copied_in_l2(uint64_t offset);
   // The entry as it should be; tells what is wrong with it under the name `what`.
-  [[nodiscard]] io::Task<Result<uint64_t>> check_copied(uint64_t entry, std::string what);
+  [[nodiscard]] io::Task<Result<uint64_t>> check_copied(uint64_t entry, std::string what,
+                                                        bool is_data);
 
   // 8-byte words of an L2 table.
   [[nodiscard]] uint64_t l2_words() const { return geometry_.cluster_size() / kL2EntryBytes; }

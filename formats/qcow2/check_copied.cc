@@ -44,7 +44,7 @@ io::Task<Result<void>> Checker::check_copied_in_l1(uint64_t first, std::vector<s
     }
     std::string what = fmt::format("OFLAG_COPIED L2 cluster: l1_index={} l1_entry={:x}",
                                    first + at / kL1EntryBytes, entry);
-    const Result<uint64_t> wanted = co_await check_copied(entry, std::move(what));
+    const Result<uint64_t> wanted = co_await check_copied(entry, std::move(what), false);
     if (!wanted) {
       co_return std::unexpected(wanted.error());
     }
@@ -76,12 +76,12 @@ io::Task<Result<void>> Checker::check_copied_in_l2(uint64_t offset) {
   Changes changes;
   for (std::size_t at = 0; at < bytes.size(); at += geometry_.l2_entry_bytes) {
     const auto entry = load_be<uint64_t>(bytes.data() + at);
-    const ClusterKind kind = entry == 0 ? ClusterKind::kUnallocated : classify(entry);
+    const ClusterKind kind = entry == 0 ? ClusterKind::kUnallocated : geometry_.classify(entry);
     if (kind != ClusterKind::kData && kind != ClusterKind::kZeroAllocated) {
       continue;
     }
     std::string what = fmt::format("OFLAG_COPIED data cluster: l2_entry={:x}", entry);
-    const Result<uint64_t> wanted = co_await check_copied(entry, std::move(what));
+    const Result<uint64_t> wanted = co_await check_copied(entry, std::move(what), true);
     if (!wanted) {
       co_return std::unexpected(wanted.error());
     }
@@ -96,9 +96,13 @@ io::Task<Result<void>> Checker::check_copied_in_l2(uint64_t offset) {
   co_return co_await write_table(offset, bytes, changes);
 }
 
-io::Task<Result<uint64_t>> Checker::check_copied(uint64_t entry, std::string what) {
+io::Task<Result<uint64_t>> Checker::check_copied(uint64_t entry, std::string what, bool is_data) {
   const uint64_t cluster = (entry & kEntryOffsetMask) >> geometry_.cluster_bits;
-  const auto stored = co_await stored_count(cluster);
+  // In an external data file every cluster counts as one.
+  Result<std::optional<uint64_t>> stored = std::optional<uint64_t>(1);
+  if (!is_data || !geometry_.external_data) {
+    stored = co_await stored_count(cluster);
+  }
   if (!stored) {
     co_return std::unexpected(stored.error());
   }
@@ -107,7 +111,8 @@ io::Task<Result<uint64_t>> Checker::check_copied(uint64_t entry, std::string wha
   }
   // A count of one that is known to be too low must not lead to writes in place.
   const uint64_t dropped = rebuilt_ ? structure_.get(cluster) : 0;
-  const bool shared = references_.get(cluster) - dropped > 1;
+  const bool shared =
+      !(is_data && geometry_.external_data) && references_.get(cluster) - dropped > 1;
   if (!fix_flags_ || (**stored == 1 && shared)) {
     corruption(fmt::format("ERROR {} refcount={}", what, **stored));
     co_return entry;

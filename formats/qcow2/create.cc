@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "block/filename.h"
 #include "block/graph.h"
 #include "formats/qcow2/refcounts.h"
 #include "schema/types_block_options.h"
@@ -113,12 +114,54 @@ io::Task<Result<void>> write_image(block::Graph& graph, std::string filename,
   co_return result ? detached : result;
 }
 
+// Creates the external data file, of `size` bytes.
+io::Task<Result<void>> create_data_file(block::Graph& graph, const std::string& image,
+                                        std::string filename, uint64_t size) {
+  std::error_code not_there;
+  if (std::filesystem::equivalent(image, filename, not_there)) {
+    co_return fail(EINVAL, "The image '{}' can not be its own data file", filename);
+  }
+  const block::DriverInfo& file = *graph.drivers().find("file");  // it has just made the image
+  block::CreateOptions options(file.create_options);
+  if (auto set = options.set("size", std::to_string(size)); !set) {
+    co_return set;
+  }
+  co_return co_await file.create(graph, std::move(filename), options);
+}
+
+// The new image, with its data file as it was named, which is not as its header will be understood:
+// names there are relative to the image.
+Result<schema::BlockdevOptions> describe(std::string_view filename, const std::string& data_file) {
+  schema::BlockdevOptionsQcow2 branch;
+  Result<schema::BlockdevOptions> file = block::parse_filename(filename);
+  if (!file) {
+    return file;
+  }
+  branch.file.value = schema::Box<schema::BlockdevOptions>(std::move(*file));
+  branch.backing.emplace();
+  branch.backing->value = schema::Null{};
+  if (!data_file.empty()) {
+    Result<schema::BlockdevOptions> data = block::parse_filename(data_file);
+    if (!data) {
+      return data;
+    }
+    branch.data_file.emplace();
+    branch.data_file->value = schema::Box<schema::BlockdevOptions>(std::move(*data));
+  }
+  schema::BlockdevOptions image;
+  image.driver = schema::BlockdevDriver::kQcow2;
+  image.branch = std::move(branch);
+  return image;
+}
+
 // Has the driver itself map the disk, by growing it from nothing.
-io::Task<Result<void>> preallocate(block::Graph& graph, std::string filename, uint64_t size,
-                                   block::Preallocation mode) {
-  std::string format = "qcow2";
-  const block::OpenFlags flags{.no_backing = true};
-  auto node = co_await graph.open_filename(std::move(filename), std::move(format), flags);
+io::Task<Result<void>> preallocate(block::Graph& graph, std::string filename, std::string data_file,
+                                   uint64_t size, block::Preallocation mode) {
+  const Result<schema::BlockdevOptions> image = describe(filename, data_file);
+  if (!image) {
+    co_return std::unexpected(image.error());
+  }
+  auto node = co_await graph.open(*image);
   if (!node) {
     co_return pass(node);
   }
@@ -133,12 +176,27 @@ io::Task<Result<void>> preallocate(block::Graph& graph, std::string filename, ui
   co_return result ? detached : result;
 }
 
-void remove_file(const std::string& filename) {
-  std::error_code ignored;  // it may be the name of something that is no file
-  if (std::filesystem::is_regular_file(filename, ignored)) {
-    std::filesystem::remove(filename, ignored);
+// Removes files when their making failed, but for those that were there before.
+class NewFiles {
+ public:
+  void expect(const std::string& filename) {
+    std::error_code ignored;
+    if (!filename.empty() && !std::filesystem::exists(filename, ignored)) {
+      names_.push_back(filename);
+    }
   }
-}
+  void remove() const {
+    for (const std::string& filename : names_) {
+      std::error_code ignored;  // it may be the name of something that is no file
+      if (std::filesystem::is_regular_file(filename, ignored)) {
+        std::filesystem::remove(filename, ignored);
+      }
+    }
+  }
+
+ private:
+  std::vector<std::string> names_;
+};
 
 }  // namespace
 
@@ -192,6 +250,11 @@ Result<std::vector<std::byte>> make_header(const CreateParameters& parameters,
   if (parameters.lazy_refcounts) {
     header.compatible_features |= kCompatibleLazyRefcounts;
   }
+  if (!parameters.data_file.empty()) {
+    header.incompatible_features |= kIncompatibleDataFile;
+    header.autoclear_features |= parameters.data_file_raw ? kAutoclearDataFileRaw : 0;
+  }
+  header.set_string_extension(ExtensionType::kDataFile, parameters.data_file);
   header.backing_file = parameters.backing_file;
   header.set_string_extension(ExtensionType::kBackingFormat, parameters.backing_format);
   const std::vector<HeaderExtension> needed = header.extensions;
@@ -203,6 +266,10 @@ Result<std::vector<std::byte>> make_header(const CreateParameters& parameters,
     // The names of features are a help for people; small clusters have no room for them.
     header.extensions = needed;
     bytes = serialize_header(header);
+  }
+  if (!bytes && !parameters.data_file.empty()) {
+    return fail(ENOSPC, "The header has no room for the name of the data file '{}'",
+                parameters.data_file);
   }
   if (!bytes) {
     const bool too_long = parameters.backing_file.size() > kMaxBackingNameLength;
@@ -222,22 +289,31 @@ io::Task<Result<void>> create_image(block::Graph& graph, std::string filename,
   if (auto checked = check_create_parameters(*parameters); !checked) {
     co_return checked;
   }
+  if (parameters->data_file_raw && parameters->preallocation == block::Preallocation::kOff) {
+    // Every cluster shows what the data file holds, from the start.
+    parameters->preallocation = block::Preallocation::kMetadata;
+  }
   const bool map_all = parameters->preallocation != block::Preallocation::kOff;
   const uint64_t size = parameters->size;
   if (map_all) {
     parameters->size = 0;
   }
-  std::error_code ignored;
-  const bool existed = std::filesystem::exists(filename, ignored);
+  NewFiles made;
+  made.expect(filename);
+  made.expect(parameters->data_file);
   Result<void> result = co_await create_file(graph, filename, options);
+  if (result && !parameters->data_file.empty()) {
+    result = co_await create_data_file(graph, filename, parameters->data_file, parameters->size);
+  }
   if (result) {
     result = co_await write_image(graph, filename, *parameters, map_all ? size : 0);
-    if (result && map_all) {
-      result = co_await preallocate(graph, filename, size, parameters->preallocation);
-    }
-    if (!result && !existed) {
-      remove_file(filename);
-    }
+  }
+  if (result && map_all) {
+    result = co_await preallocate(graph, filename, parameters->data_file, size,
+                                  parameters->preallocation);
+  }
+  if (!result) {
+    made.remove();
   }
   co_return result;
 }

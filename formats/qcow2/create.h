@@ -30,8 +30,8 @@ struct CreateParameters {
   block::Preallocation preallocation = block::Preallocation::kOff;
   std::string backing_file;
   std::string backing_format;
-  std::string data_file;
-  bool data_file_raw = false;
+  std::string data_file;       // the name that the header gets; empty: the data lies in the image
+  bool data_file_raw = false;  // it is to be a raw image of the disk at any time
 };
 
 [[nodiscard]] Geometry geometry_of(const CreateParameters& parameters);
@@ -44,8 +44,7 @@ struct CreateParameters {
 // Takes the parameters from options by name. EINVAL for unknown values.
 [[nodiscard]] Result<CreateParameters> parse_create_options(const block::CreateOptions& options);
 
-// Checks the parameters against each other and against what this build can do: EINVAL, EFBIG, or
-// ENOTSUP with a message that names the parameter.
+// Checks the parameters against each other: EINVAL, or EFBIG.
 [[nodiscard]] Result<void> check_create_parameters(const CreateParameters& parameters);
 
 // Of these checks, those that what the image looks like depends on.
@@ -80,8 +79,8 @@ struct InitialLayout {
 [[nodiscard]] io::Task<Result<block::MeasuredSize>> measure_image(
     const block::CreateOptions& options, block::Edge* source);
 
-// Creates an image in a file, which is created as well. The file is removed again when that fails
-// and it was not there before.
+// Creates an image in a file, which is created as well, and so is an external data file. Files are
+// removed again when that fails and they were not there before.
 [[nodiscard]] io::Task<Result<void>> create_image(block::Graph& graph, std::string filename,
                                                   const block::CreateOptions& options);
 

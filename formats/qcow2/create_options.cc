@@ -146,13 +146,6 @@ Result<void> check_version_2(const CreateParameters& parameters) {
   return {};
 }
 
-Result<void> check_built(const CreateParameters& parameters) {
-  if (!parameters.data_file.empty()) {
-    return fail(ENOTSUP, "Parameter 'data_file': external data files are not supported yet");
-  }
-  return {};
-}
-
 bool power_of_two(uint64_t value, uint64_t least, uint64_t most) {
   return std::has_single_bit(value) && value >= least && value <= most;
 }
@@ -284,7 +277,7 @@ Result<void> check_create_parameters(const CreateParameters& parameters) {
                 "The image size is too large for file format 'qcow2' (try using a larger cluster "
                 "size)");
   }
-  return check_built(parameters);
+  return {};
 }
 
 }  // namespace cairn::qcow2

@@ -48,6 +48,28 @@ io::Task<Result<void>> repair_dirty(block::Edge& file, block::Node& node, Header
   co_return Result<void>{};
 }
 
+// The external data file; null when there is none, or when nobody is going to ask for data.
+io::Task<Result<block::Edge*>> open_data_file(block::OpenContext& context,
+                                              const schema::BlockdevOptionsQcow2& options,
+                                              const Header& header) {
+  if (!header.has(kIncompatibleDataFile)) {
+    if (options.data_file) {
+      co_return fail(EINVAL, "'data-file' can only be set for images with an external data file");
+    }
+    co_return nullptr;
+  }
+  if (context.flags().no_io) {
+    co_return nullptr;
+  }
+  if (options.data_file) {
+    co_return co_await context.open_child("data-file", *options.data_file, block::ChildRole::kData);
+  }
+  if (header.data_file().empty()) {
+    co_return fail(EINVAL, "'data-file' is required for this image");
+  }
+  co_return co_await context.open_implicit_data(header.data_file());
+}
+
 io::Task<Result<void>> open_backing(block::OpenContext& context,
                                     const schema::BlockdevOptionsQcow2& options,
                                     const Header& header) {
@@ -97,13 +119,18 @@ io::Task<Result<std::unique_ptr<block::Driver>>> open_image(
   if (!settings) {
     co_return std::unexpected(settings.error());
   }
+  const Result<block::Edge*> data = co_await open_data_file(context, options, *header);
+  if (!data) {
+    co_return std::unexpected(data.error());
+  }
   if (context.writable() && !context.flags().check_only && header->has(kIncompatibleDirty)) {
     Result<void> repaired = co_await repair_dirty(**file, node, *header);
     if (!repaired) {
       co_return pass(repaired);
     }
   }
-  auto driver = std::make_unique<Qcow2Driver>(**file, node, *header, context.writable(), *settings);
+  auto driver =
+      std::make_unique<Qcow2Driver>(**file, *data, node, *header, context.writable(), *settings);
   Result<void> loaded = co_await driver->load(context.flags().check_only);
   if (!loaded) {
     co_return pass(loaded);
@@ -141,9 +168,9 @@ const block::DriverInfo kQcow2Driver{
     .amend_options = amend_option_table(),
 };
 
-Qcow2Driver::Qcow2Driver(block::Edge& file, block::Node& node, Header header, bool writable,
-                         const OpenOptions& options)
-    : image_(file, node, std::move(header), writable, options.overlap_checks),
+Qcow2Driver::Qcow2Driver(block::Edge& file, block::Edge* data, block::Node& node, Header header,
+                         bool writable, const OpenOptions& options)
+    : image_(file, node, std::move(header), writable, options.overlap_checks, data),
       refcounts_(image_, writeout_, options.caches.refcount),
       reclaim_(image_, refcounts_),
       mapping_(image_, refcounts_, reclaim_, writeout_, options.caches.l2, options.caches.l2_entry),
@@ -152,6 +179,23 @@ Qcow2Driver::Qcow2Driver(block::Edge& file, block::Node& node, Header header, bo
       bitmaps_(image_, refcounts_, reclaim_, writeback_),
       discard_no_unref_(options.discard_no_unref) {
   reclaim_.set_policy(options.pass_discard);
+  if (image_.geometry().external_data) {
+    image_.keep_autoclear(kAutoclearDataFileRaw);
+  }
+}
+
+block::Permissions Qcow2Driver::child_permissions(block::ChildRole role, block::Permissions parents,
+                                                  bool writable) const {
+  using P = block::PermissionSet;
+  if (role != block::ChildRole::kData) {
+    return Driver::child_permissions(role, parents, writable);
+  }
+  // It is as long as the disk, and written to when the disk is.
+  P used = parents.used | P::kConsistentRead;
+  if (writable) {
+    used |= P::kWrite | P::kResize;
+  }
+  return {.used = used, .shared = parents.shared.without(P::kResize)};
 }
 
 io::Task<Result<void>> Qcow2Driver::load(bool check_only) {

@@ -34,7 +34,8 @@ extern const block::DriverInfo kQcow2Driver;
 
 class Qcow2Driver final : public block::TranslatingDriver {
  public:
-  Qcow2Driver(block::Edge& file, block::Node& node, Header header, bool writable,
+  // `data`: as Image has it.
+  Qcow2Driver(block::Edge& file, block::Edge* data, block::Node& node, Header header, bool writable,
               const OpenOptions& options);
 
   // Reads the tables. To be called once, before anything else. With `check_only`, damage that the
@@ -66,6 +67,9 @@ class Qcow2Driver final : public block::TranslatingDriver {
     return image_.header().has(kIncompatibleDirty);
   }
   [[nodiscard]] uint64_t vm_state_offset() const override;
+  [[nodiscard]] block::Permissions child_permissions(block::ChildRole role,
+                                                     block::Permissions parents,
+                                                     bool writable) const override;
   [[nodiscard]] std::string backing_filename() const override {
     return image_.header().backing_file;
   }
@@ -135,12 +139,14 @@ class Qcow2Driver final : public block::TranslatingDriver {
     uint64_t end = 0;
   };
 
+  [[nodiscard]] Result<void> check_snapshots_possible() const;
   [[nodiscard]] io::Task<Result<void>> finish_snapshot(Result<void> result);
 
   // amend.cc
   struct Amendment;
   [[nodiscard]] Result<Amendment> plan_amendment(const block::CreateOptions& options) const;
   [[nodiscard]] io::Task<Result<void>> settle_counts();
+  [[nodiscard]] io::Task<Result<void>> change_data_file(const Amendment& plan);
   [[nodiscard]] io::Task<Result<void>> change_version(uint32_t version);
   [[nodiscard]] io::Task<Result<void>> change_refcount_order(uint32_t order);
   // amend_downgrade.cc
@@ -156,6 +162,9 @@ class Qcow2Driver final : public block::TranslatingDriver {
 
   [[nodiscard]] Target target(Page& page, uint64_t offset, uint64_t clusters) const;
   [[nodiscard]] GuestRange widened(Page& page, GuestRange written, bool allocate) const;
+  [[nodiscard]] io::Task<Result<Refcounts::Allocation>> take_space(uint64_t guest,
+                                                                   uint64_t clusters);
+  [[nodiscard]] io::Task<void> give_back(uint64_t host, uint64_t clusters);
   [[nodiscard]] uint64_t open_ticket(Ticket ticket);
   void commit_cluster(const Ticket& ticket, uint64_t index);
   // Queues what an L2 entry refers to.
@@ -172,7 +181,11 @@ class Qcow2Driver final : public block::TranslatingDriver {
   [[nodiscard]] uint64_t discarded_entry(uint64_t entry) const;
   [[nodiscard]] Entry discarded(Page& page, uint64_t offset) const;
   [[nodiscard]] bool hides_backing() const;
+  [[nodiscard]] io::Task<Result<void>> clear_data(uint64_t begin, uint64_t end,
+                                                  block::ZeroFlags flags);
+  [[nodiscard]] io::Task<void> discard_data(uint64_t begin, uint64_t end);
 
+  [[nodiscard]] io::Task<Result<void>> grow_data(uint64_t length, block::ResizeOptions options);
   [[nodiscard]] io::Task<Result<void>> shrink(uint64_t length);
   [[nodiscard]] io::Task<Result<void>> drop_clusters(uint64_t offset, uint64_t end);
   [[nodiscard]] io::Task<Result<void>> drop_table(uint64_t l1_index);

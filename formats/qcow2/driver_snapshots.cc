@@ -1,4 +1,5 @@
 // Qcow2Driver: snapshots. No request is in flight meanwhile.
+#include <cerrno>
 #include <utility>
 
 #include "block/node.h"
@@ -8,6 +9,14 @@ namespace cairn::qcow2 {
 
 Result<std::vector<block::Snapshot>> Qcow2Driver::snapshots() const {
   return snapshots_.table().list();
+}
+
+// An external data file has one place for a cluster, and no room for what it held before.
+Result<void> Qcow2Driver::check_snapshots_possible() const {
+  if (image_.geometry().external_data) {
+    return std::unexpected(Error::from_errno(ENOTSUP));
+  }
+  return {};
 }
 
 // What has changed is on disk when the header is; freeing what the old state used can wait.
@@ -21,7 +30,11 @@ io::Task<Result<void>> Qcow2Driver::finish_snapshot(Result<void> result) {
 }
 
 io::Task<Result<void>> Qcow2Driver::create_snapshot(block::Snapshot snapshot) {
-  Result<void> result = co_await settle();
+  Result<void> result = check_snapshots_possible();
+  if (!result) {
+    co_return result;
+  }
+  result = co_await settle();
   if (result) {
     result = co_await snapshots_.create(std::move(snapshot));
   }
@@ -29,7 +42,11 @@ io::Task<Result<void>> Qcow2Driver::create_snapshot(block::Snapshot snapshot) {
 }
 
 io::Task<Result<void>> Qcow2Driver::apply_snapshot(std::string id) {
-  Result<void> result = co_await settle();
+  Result<void> result = check_snapshots_possible();
+  if (!result) {
+    co_return result;
+  }
+  result = co_await settle();
   if (result) {
     result = co_await snapshots_.apply(std::move(id));
   }
@@ -37,7 +54,11 @@ io::Task<Result<void>> Qcow2Driver::apply_snapshot(std::string id) {
 }
 
 io::Task<Result<void>> Qcow2Driver::delete_snapshot(std::string id) {
-  Result<void> result = co_await settle();
+  Result<void> result = check_snapshots_possible();
+  if (!result) {
+    co_return result;
+  }
+  result = co_await settle();
   if (result) {
     result = co_await snapshots_.remove(std::move(id));
   }

@@ -212,7 +212,8 @@ Result<void> check_tables(Header& header, OpenedFor purpose) {
 Geometry Header::geometry() const {
   return {.cluster_bits = cluster_bits,
           .refcount_order = refcount_order,
-          .l2_entry_bytes = has(kIncompatibleExtendedL2) ? kL2ExtendedEntryBytes : kL2EntryBytes};
+          .l2_entry_bytes = has(kIncompatibleExtendedL2) ? kL2ExtendedEntryBytes : kL2EntryBytes,
+          .external_data = has(kIncompatibleDataFile)};
 }
 
 const HeaderExtension* Header::extension(ExtensionType type) const {
@@ -356,11 +357,6 @@ Result<Header> parse_header(std::span<const std::byte> first, OpenedFor purpose)
 }
 
 Result<void> check_supported(const Header& header) {
-  constexpr uint64_t kNotBuilt = kIncompatibleDataFile;
-  if (const uint64_t features = header.incompatible_features & kNotBuilt; features != 0) {
-    // Our own names: an image could call a known feature anything.
-    return fail(ENOTSUP, "{}", unsupported_features_message(features, {}));
-  }
   if (header.crypt_method != CryptMethod::kNone) {
     return fail(ENOTSUP, "Unsupported qcow2 feature(s): {} encryption",
                 header.crypt_method == CryptMethod::kAes ? "AES" : "LUKS");

@@ -22,14 +22,22 @@ constexpr uint32_t kFieldsEnd = header_offset::kAutoclear + 12;
 }  // namespace
 
 Image::Image(block::Edge& file, block::Node& node, Header header, bool writable,
-             const OverlapChecks& checks)
+             const OverlapChecks& checks, block::Edge* data)
     : file_(file),
+      data_(data != nullptr ? *data : file),
       node_(node),
       header_(std::move(header)),
       geometry_(header_.geometry()),
       cluster_size_(geometry_.cluster_size()),
       writable_(writable),
       guard_(header_.cluster_bits, checks) {}
+
+io::Task<Result<void>> Image::flush_data() {
+  if (!geometry_.external_data) {
+    co_return Result<void>{};
+  }
+  co_return co_await data_.flush();
+}
 
 io::Task<Result<void>> Image::prepare_write() {
   if (broken_) {

@@ -1,4 +1,4 @@
-// Image: what all parts of an open qcow2 image share: the file it lies in, its header, and what is
+// Image: what all parts of an open qcow2 image share: the files it lies in, its header, and what is
 // to be done when it turns out to be damaged.
 //
 // Invariant: the header changes on disk one sector at a time (all fields that change while an image
@@ -35,11 +35,22 @@ class Image {
  public:
   static constexpr uint32_t kHeaderSector = 512;
 
-  // `file` must outlive the image. `node` is the node of the image itself, for messages.
+  // `file` must outlive the image, and so must `data`, which an external data file is opened as;
+  // null: there is none, or nothing will be asked about data. `node` is the node of the image
+  // itself, for messages.
   Image(block::Edge& file, block::Node& node, Header header, bool writable,
-        const OverlapChecks& checks = {});
+        const OverlapChecks& checks = {}, block::Edge* data = nullptr);
 
+  // With the metadata.
   [[nodiscard]] block::Edge& file() const { return file_; }
+  // With the guest's data: the same, or the external data file.
+  [[nodiscard]] block::Edge& data() const { return data_; }
+  // Makes an external data file durable; elsewhere a flush of the file does it all.
+  [[nodiscard]] io::Task<Result<void>> flush_data();
+  // The external data file is to be a raw image of the disk at any time.
+  [[nodiscard]] bool data_is_raw() const {
+    return geometry_.external_data && (header_.autoclear_features & kAutoclearDataFileRaw) != 0;
+  }
   [[nodiscard]] block::Node& node() const { return node_; }
   [[nodiscard]] const Header& header() const { return header_; }
   [[nodiscard]] const Geometry& geometry() const { return geometry_; }
@@ -58,6 +69,10 @@ class Image {
   [[nodiscard]] bool header_unknown() const { return header_unknown_; }
   [[nodiscard]] OverlapGuard& guard() { return guard_; }
   [[nodiscard]] const OverlapGuard& guard() const { return guard_; }
+  // Whether guest data at a place would lie on metadata.
+  [[nodiscard]] bool metadata_at(uint64_t host_offset, uint64_t length) const {
+    return !geometry_.external_data && guard_.protects(host_offset, length);
+  }
 
   // Changes header fields, here and on disk, and makes that durable. When it fails, the old header
   // is put back; when even that fails the image takes no more writes, because it is not known
@@ -139,6 +154,7 @@ class Image {
   void announce(const std::string& message, std::optional<Access> access, bool fatal) const;
 
   block::Edge& file_;
+  block::Edge& data_;
   block::Node& node_;
   Header header_;
   Geometry geometry_;

@@ -103,17 +103,6 @@ enum class ClusterKind : uint8_t {
   kCompressed,
 };
 
-[[nodiscard]] constexpr ClusterKind classify(uint64_t l2_entry) {
-  if ((l2_entry & kEntryCompressed) != 0) {
-    return ClusterKind::kCompressed;
-  }
-  const bool host = (l2_entry & kEntryOffsetMask) != 0;
-  if ((l2_entry & kEntryZero) != 0) {
-    return host ? ClusterKind::kZeroAllocated : ClusterKind::kZeroPlain;
-  }
-  return host ? ClusterKind::kData : ClusterKind::kUnallocated;
-}
-
 // "Compressed Clusters Descriptor": where the stored form lies.
 struct CompressedRange {
   uint64_t host_offset = 0;  // any byte
@@ -125,6 +114,8 @@ struct Geometry {
   uint32_t cluster_bits = 16;
   uint32_t refcount_order = 4;
   uint64_t l2_entry_bytes = kL2EntryBytes;
+  // Data clusters lie in a file of their own, each at its guest offset.
+  bool external_data = false;
 
   [[nodiscard]] constexpr uint64_t cluster_size() const { return uint64_t{1} << cluster_bits; }
   [[nodiscard]] constexpr uint64_t cluster_mask() const { return cluster_size() - 1; }
@@ -147,6 +138,23 @@ struct Geometry {
   // Entries of the L1 table that a disk of `size` bytes needs.
   [[nodiscard]] constexpr uint64_t l1_entries_for(uint64_t size) const {
     return div_round_up(size, l2_coverage());
+  }
+
+  // Whether an L2 entry, not of a compressed cluster, gives the cluster a place for its data.
+  // Offset 0 is one in an external data file, when the "copied" flag says so.
+  [[nodiscard]] constexpr bool has_place(uint64_t l2_entry) const {
+    return (l2_entry & (kEntryOffsetMask | (external_data ? kEntryCopied : 0))) != 0;
+  }
+  [[nodiscard]] constexpr ClusterKind classify(uint64_t l2_entry) const {
+    if ((l2_entry & kEntryCompressed) != 0) {
+      return ClusterKind::kCompressed;
+    }
+    if ((l2_entry & kEntryZero) != 0) {
+      // Here the flag says nothing: a cluster at offset 0 that is zeroed gets its place anew.
+      return (l2_entry & kEntryOffsetMask) != 0 ? ClusterKind::kZeroAllocated
+                                                : ClusterKind::kZeroPlain;
+    }
+    return has_place(l2_entry) ? ClusterKind::kData : ClusterKind::kUnallocated;
   }
 
   [[nodiscard]] constexpr uint32_t refcount_bits() const { return 1u << refcount_order; }

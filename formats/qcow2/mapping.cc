@@ -101,7 +101,7 @@ bool Mapping::peek(uint64_t offset, uint64_t& entry, uint64_t& span) const {
 // How far the extent that begins with `entry` goes on, given that it has begun at `offset`.
 uint64_t Mapping::run_length(uint64_t offset, uint64_t length, uint64_t entry,
                              uint64_t span) const {
-  const ClusterKind kind = classify(entry);
+  const ClusterKind kind = image_.geometry().classify(entry);
   const bool has_host = kind == ClusterKind::kData || kind == ClusterKind::kZeroAllocated;
   uint64_t covered = span != 0 ? span : image_.cluster_size() - (offset & cluster_mask_);
   uint64_t expected = entry;
@@ -112,7 +112,7 @@ uint64_t Mapping::run_length(uint64_t offset, uint64_t length, uint64_t entry,
     if (!peek(offset + covered, next, next_span)) {
       break;
     }
-    if (has_host ? next != expected : classify(next) != kind) {
+    if (has_host ? next != expected : image_.geometry().classify(next) != kind) {
       break;
     }
     covered += next_span != 0 ? next_span : image_.cluster_size();
@@ -130,7 +130,7 @@ bool Mapping::try_map(uint64_t offset, uint64_t length, Extent& extent) {
     return false;
   }
   extent = Extent{};
-  switch (classify(entry)) {
+  switch (image_.geometry().classify(entry)) {
     case ClusterKind::kData:
       return map_data(offset, length, entry, extent);
     case ClusterKind::kUnallocated:
@@ -140,11 +140,11 @@ bool Mapping::try_map(uint64_t offset, uint64_t length, Extent& extent) {
     case ClusterKind::kZeroPlain:
     case ClusterKind::kZeroAllocated: {
       const uint64_t host = entry & kEntryOffsetMask;
-      if ((host & cluster_mask_) != 0 || image_.header().version < 3) {
+      if ((host != 0 && !place_is_right(offset, host)) || image_.header().version < 3) {
         return false;  // map() says what is wrong
       }
       extent.kind = Extent::Kind::kZero;
-      extent.child = &image_.file();
+      extent.child = &image_.data();
       extent.host_valid = host != 0;
       extent.host_offset = host + (offset & cluster_mask_);
       extent.length = run_length(offset, length, entry, span);
@@ -153,12 +153,14 @@ bool Mapping::try_map(uint64_t offset, uint64_t length, Extent& extent) {
     case ClusterKind::kCompressed:
       break;
   }
-  map_compressed(offset, length, entry, extent);
-  return true;
+  return map_compressed(offset, length, entry, extent);
 }
 
-void Mapping::map_compressed(uint64_t offset, uint64_t length, uint64_t entry,
+bool Mapping::map_compressed(uint64_t offset, uint64_t length, uint64_t entry,
                              Extent& extent) const {
+  if (image_.geometry().external_data) {
+    return false;  // map() says what is wrong
+  }
   const CompressedRange stored = image_.geometry().compressed_range(entry);
   extent.kind = Extent::Kind::kData;
   extent.host_valid = true;
@@ -169,10 +171,18 @@ void Mapping::map_compressed(uint64_t offset, uint64_t length, uint64_t entry,
   extent.unit_offset = offset & ~cluster_mask_;
   extent.unit_length = image_.cluster_size();
   extent.length = std::min(length, image_.cluster_size() - (offset & cluster_mask_));
+  return true;
+}
+
+// Whether the cluster of a guest offset can lie at `host`. In an external data file that is its
+// guest offset (the data file holds what a raw image would hold there).
+bool Mapping::place_is_right(uint64_t offset, uint64_t host) const {
+  return image_.geometry().external_data ? host == (offset & ~cluster_mask_)
+                                         : (host & cluster_mask_) == 0;
 }
 
 bool Mapping::map_data(uint64_t offset, uint64_t length, uint64_t entry, Extent& extent) {
-  if ((entry & kEntryOffsetMask & cluster_mask_) != 0) {
+  if (!place_is_right(offset, entry & kEntryOffsetMask)) {
     return false;  // map() says what is wrong
   }
   extent.length = length <= image_.cluster_size() - (offset & cluster_mask_)
@@ -187,13 +197,13 @@ void Mapping::place_data(uint64_t offset, uint64_t entry, Extent& extent) {
   const uint64_t in_cluster = offset & cluster_mask_;
   extent.kind = Extent::Kind::kData;
   extent.host_valid = true;
-  extent.child = &image_.file();
+  extent.child = &image_.data();
   extent.host_offset = host + in_cluster;
   extent.in_place = (entry & kEntryCopied) != 0 && image_.writable() &&
-                    !image_.guard().protects(extent.host_offset, extent.length);
+                    !image_.metadata_at(extent.host_offset, extent.length);
   if (extent.host_offset + extent.length > file_length_) [[unlikely]] {
     // What lies beyond the end of the file reads as zeroes; a write there makes the file longer.
-    file_length_ = image_.file().length();
+    file_length_ = image_.data().length();
     if (extent.host_offset >= file_length_) {
       extent.kind = Extent::Kind::kZero;
       extent.beyond_child = host < file_length_;
@@ -249,18 +259,26 @@ io::Task<Result<void>> Mapping::check_writable_table(uint64_t index) {
 io::Task<Result<void>> Mapping::validate(Page& page, uint64_t offset) {
   const uint64_t entry = this->entry(page, offset);
   const SubclusterBitmap subclusters = this->subclusters(page, offset);
-  const ClusterKind kind = classify(entry);
+  const ClusterKind kind = image_.geometry().classify(entry);
   const bool zero = kind == ClusterKind::kZeroPlain || kind == ClusterKind::kZeroAllocated;
+  const uint64_t host = entry & kEntryOffsetMask;
+  const bool placed = image_.geometry().extended_l2()
+                          ? kind != ClusterKind::kCompressed && image_.geometry().has_place(entry)
+                          : kind == ClusterKind::kData || kind == ClusterKind::kZeroAllocated;
   std::string message;
-  if (kind != ClusterKind::kCompressed && !sensible(entry, subclusters)) {
+  if (kind == ClusterKind::kCompressed && image_.geometry().external_data) {
+    message = "Compressed cluster entry found in image with external data file";
+  } else if (kind != ClusterKind::kCompressed && !sensible(image_.geometry(), entry, subclusters)) {
     message = "Invalid cluster entry found ";
   } else if (zero && image_.header().version < 3) {
     message = "Zero cluster entry found in pre-v3 image";
-  } else if ((zero || kind == ClusterKind::kData) &&
-             (entry & kEntryOffsetMask & cluster_mask_) != 0) {
+  } else if ((host & cluster_mask_) != 0 && kind != ClusterKind::kCompressed) {
     message = fmt::format("{} offset {} unaligned",
-                          zero ? "Preallocated zero cluster" : "Cluster allocation",
-                          c_hex(entry & kEntryOffsetMask));
+                          zero ? "Preallocated zero cluster" : "Cluster allocation", c_hex(host));
+  } else if (placed && !place_is_right(offset, host)) {
+    message = fmt::format(
+        "External data file host cluster offset {} does not match guest cluster offset {}",
+        c_hex(host), c_hex(offset & ~cluster_mask_));
   } else {
     co_return Result<void>{};
   }

@@ -116,8 +116,9 @@ class Mapping final : private TableLocator {
                               block::Extent& extent);
   // Fills in what makes an extent data, but for its length.
   void place_data(uint64_t offset, uint64_t entry, block::Extent& extent);
-  void map_compressed(uint64_t offset, uint64_t length, uint64_t entry,
-                      block::Extent& extent) const;
+  [[nodiscard]] bool map_compressed(uint64_t offset, uint64_t length, uint64_t entry,
+                                    block::Extent& extent) const;
+  [[nodiscard]] bool place_is_right(uint64_t offset, uint64_t host) const;
 
   // With extended entries (mapping_subclusters.cc).
   struct Subclusters {

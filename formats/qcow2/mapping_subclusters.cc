@@ -37,13 +37,13 @@ uint64_t Mapping::run_of_subclusters(uint64_t offset, uint64_t length,
     return std::min(length, end_in_cluster - in_cluster);
   }
   uint64_t covered = first.span != 0 ? first.span : image_.cluster_size() - in_cluster;
-  const bool has_place = (first.entry & kEntryOffsetMask) != 0;
+  const bool has_place = image_.geometry().has_place(first.entry);
   uint64_t expected = first.entry;
   while (covered < length) {
     expected += has_place ? image_.cluster_size() : 0;
     Subclusters next;
     if (!peek_subclusters(offset + covered, next) || (next.entry & kEntryCompressed) != 0 ||
-        !sensible(next.entry, next.bitmap) || next.bitmap.kind(0) != kind ||
+        !sensible(image_.geometry(), next.entry, next.bitmap) || next.bitmap.kind(0) != kind ||
         next.entry != expected) {
       break;
     }
@@ -63,11 +63,12 @@ bool Mapping::try_map_subclusters(uint64_t offset, uint64_t length, Extent& exte
   }
   extent = Extent{};
   if ((found.entry & kEntryCompressed) != 0) {
-    map_compressed(offset, length, found.entry, extent);
-    return true;
+    return map_compressed(offset, length, found.entry, extent);
   }
   const uint64_t host = found.entry & kEntryOffsetMask;
-  if ((host & cluster_mask_) != 0 || !sensible(found.entry, found.bitmap)) {
+  const bool placed = image_.geometry().has_place(found.entry);
+  if ((placed && !place_is_right(offset, host)) ||
+      !sensible(image_.geometry(), found.entry, found.bitmap)) {
     return false;  // map() says what is wrong
   }
   const uint64_t in_cluster = offset & cluster_mask_;
@@ -81,8 +82,8 @@ bool Mapping::try_map_subclusters(uint64_t offset, uint64_t length, Extent& exte
     case SubclusterKind::kUnallocated:
       extent.kind = found.bitmap.kind(subcluster) == SubclusterKind::kZero ? Extent::Kind::kZero
                                                                            : Extent::Kind::kHole;
-      extent.child = &image_.file();
-      extent.host_valid = host != 0;
+      extent.child = &image_.data();
+      extent.host_valid = placed;
       extent.host_offset = host + in_cluster;
       break;
   }

@@ -44,6 +44,7 @@ class Reclaim {
 
   // Which causes have holes punched in the file.
   void set_policy(const Policy& policy) { policy_ = policy; }
+  [[nodiscard]] bool punches(FreeCause cause) const;
 
   void queue(FreedClusters freed);
   // Clusters that wait for a write-out.
@@ -60,7 +61,6 @@ class Reclaim {
  private:
   [[nodiscard]] io::Task<void> release(std::vector<FreedClusters> freed);
   [[nodiscard]] io::Task<void> release_range(FreedClusters freed);
-  [[nodiscard]] bool punches(FreeCause cause) const;
 
   Image& image_;
   Refcounts& refcounts_;

@@ -31,14 +31,43 @@ io::Task<Result<void>> Qcow2Driver::resize(uint64_t length, block::ResizeOptions
     }
     co_return co_await shrink(length);
   }
-  result = co_await mapping_.grow_l1(image_.geometry().l1_entries_for(length), length);
-  if (!result || options.preallocation == block::Preallocation::kOff) {
+  if (image_.geometry().external_data) {
+    result = co_await grow_data(length, options);
+  }
+  if (result) {
+    result = co_await mapping_.grow_l1(image_.geometry().l1_entries_for(length), length);
+  }
+  const bool map_all = options.preallocation != block::Preallocation::kOff || image_.data_is_raw();
+  if (!result || !map_all) {
     co_return result;
   }
   const uint64_t begin = align_down(old_length, image_.cluster_size());
   result = co_await preallocate(begin, length - begin, options.preallocation);
   if (result) {
     result = co_await writeback_.flush();
+  }
+  co_return result;
+}
+
+// Makes the external data file as long as the disk will be. What is there behind the disk's end
+// must not become part of it.
+io::Task<Result<void>> Qcow2Driver::grow_data(uint64_t length, block::ResizeOptions options) {
+  block::Edge& data = image_.data();
+  const uint64_t old_end = std::min(data.length(), length);
+  if (options.preallocation == block::Preallocation::kMetadata) {
+    options.preallocation = block::Preallocation::kOff;
+  }
+  options.exact = image_.data_is_raw();
+  Result<void> result;
+  if (options.exact || data.length() < length) {
+    result = co_await data.resize(length, options);
+  }
+  if (result && old_end > this->length()) {
+    const block::ZeroFlags flags{.may_unmap = true};
+    result = co_await data.write_zeroes(this->length(), old_end - this->length(), flags);
+  }
+  if (!result) {
+    co_return pass(result, "Could not resize the external data file: ");
   }
   co_return result;
 }
@@ -72,6 +101,13 @@ io::Task<Result<void>> Qcow2Driver::shrink(uint64_t length) {
   }
   if (result) {
     result = co_await cut_file();
+  }
+  if (result && image_.geometry().external_data) {
+    result = co_await image_.data().resize(length, {.exact = image_.data_is_raw()});
+    mapping_.file_was_cut();
+    if (!result) {
+      co_return pass(result, "Could not resize the external data file: ");
+    }
   }
   co_return result;
 }
@@ -198,21 +234,21 @@ io::Task<Result<uint64_t>> Qcow2Driver::preallocate_page(PagePin page, uint64_t 
            mapping_.entry(*page, offset + wanted * cluster_size) == 0) {
       ++wanted;
     }
-    const Result<Refcounts::Allocation> space = co_await refcounts_.allocate(wanted);
+    const Result<Refcounts::Allocation> space = co_await take_space(offset, wanted);
     if (!space) {
       co_return std::unexpected(space.error());
     }
     const uint64_t bytes = space->clusters * cluster_size;
     Result<void> filled;
-    if (mode != block::Preallocation::kMetadata || !space->reads_zero) {
+    if (image_.geometry().external_data) {
+      // grow_data() has seen to it.
+    } else if (mode != block::Preallocation::kMetadata || !space->reads_zero) {
       filled = co_await image_.file().write_zeroes(space->host_offset, bytes, {});
     } else if (image_.file().length() < space->host_offset + bytes) {
       filled = co_await image_.file().resize(space->host_offset + bytes, {});
     }
     if (!filled) {
-      const Result<void> released =
-          co_await refcounts_.release(space->host_offset, space->clusters);
-      static_cast<void>(released);
+      co_await give_back(space->host_offset, space->clusters);
       co_return pass(filled);
     }
     for (uint64_t i = 0; i < space->clusters; ++i, offset += cluster_size) {

@@ -104,7 +104,7 @@ io::Task<Result<void>> SnapshotEditor::read_l2(uint64_t host_offset, TableBytes&
 }
 
 Result<void> SnapshotEditor::add_references(uint64_t entry, ClusterRuns& runs) const {
-  switch (classify(entry)) {
+  switch (image_.geometry().classify(entry)) {
     case ClusterKind::kUnallocated:
     case ClusterKind::kZeroPlain:
       return {};

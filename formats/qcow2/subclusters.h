@@ -76,9 +76,9 @@ class SubclusterBitmap {
 };
 
 // Whether the two halves of an extended entry, not of a compressed cluster, go together.
-[[nodiscard]] constexpr bool sensible(uint64_t l2_entry, SubclusterBitmap subclusters) {
-  const bool host = (l2_entry & kEntryOffsetMask) != 0;
-  return subclusters.valid() && (host || subclusters.data() == 0);
+[[nodiscard]] constexpr bool sensible(const Geometry& geometry, uint64_t l2_entry,
+                                      SubclusterBitmap subclusters) {
+  return subclusters.valid() && (geometry.has_place(l2_entry) || subclusters.data() == 0);
 }
 
 }  // namespace cairn::qcow2

@@ -27,7 +27,7 @@ Qcow2Driver::Target Qcow2Driver::target(Page& page, uint64_t offset, uint64_t cl
   const uint64_t cluster_size = geometry.cluster_size();
   const auto mode_at = [&](uint64_t at) {
     const uint64_t entry = mapping_.entry(page, at);
-    const ClusterKind kind = classify(entry);
+    const ClusterKind kind = geometry.classify(entry);
     const bool own = (entry & kEntryCopied) != 0 &&
                      (kind == ClusterKind::kData || kind == ClusterKind::kZeroAllocated);
     if (!own) {
@@ -96,6 +96,22 @@ uint64_t Qcow2Driver::open_ticket(Ticket ticket) {
   return id;
 }
 
+// Space for the data of clusters from a guest offset on. In an external data file they have it.
+io::Task<Result<Refcounts::Allocation>> Qcow2Driver::take_space(uint64_t guest, uint64_t clusters) {
+  if (image_.geometry().external_data) {
+    co_return Refcounts::Allocation{.host_offset = guest, .clusters = clusters};
+  }
+  co_return co_await refcounts_.allocate(clusters);
+}
+
+// What can not be given back is a leak; whoever wanted the space has failed in any case.
+io::Task<void> Qcow2Driver::give_back(uint64_t host, uint64_t clusters) {
+  if (!image_.geometry().external_data) {
+    const Result<void> released = co_await refcounts_.release(host, clusters);
+    static_cast<void>(released);
+  }
+}
+
 io::Task<Result<block::WritePlan>> Qcow2Driver::begin_write(uint64_t offset, uint64_t length) {
   Result<void> ready = co_await prepare_write();
   if (!ready) {
@@ -111,7 +127,7 @@ io::Task<Result<block::WritePlan>> Qcow2Driver::begin_write(uint64_t offset, uin
   Target found = target(**page, offset, div_round_up(end - guest, cluster_size));
   bool reads_zero = false;
   if (found.allocate) {
-    const Result<Refcounts::Allocation> space = co_await refcounts_.allocate(found.clusters);
+    const Result<Refcounts::Allocation> space = co_await take_space(guest, found.clusters);
     if (!space) {
       co_return std::unexpected(space.error());
     }
@@ -123,19 +139,22 @@ io::Task<Result<block::WritePlan>> Qcow2Driver::begin_write(uint64_t offset, uin
     if (!sane) {
       co_return pass(sane);
     }
-    if (image_.guard().protects(found.host, found.clusters * cluster_size)) {
+    if (image_.metadata_at(found.host, found.clusters * cluster_size)) {
       const uint64_t reach = std::min(end, guest + found.clusters * cluster_size) - offset;
       co_return std::unexpected(co_await image_.overlap(found.host + (offset - guest), reach));
     }
   }
   const uint64_t planned_end = std::min(end, guest + found.clusters * cluster_size);
   block::WritePlan plan{.length = planned_end - offset,
-                        .child = &image_.file(),
+                        .child = &image_.data(),
                         .host_offset = found.host + (offset - guest)};
   if (found.commit) {
     const GuestRange data = widened(**page, {offset, planned_end}, found.allocate);
+    // An external data file ends where the disk does.
+    const uint64_t end_of_data =
+        image_.geometry().external_data ? std::min(data.end, this->length()) : data.end;
     plan.head = offset - data.begin;
-    plan.tail = data.end - planned_end;
+    plan.tail = end_of_data - planned_end;
     plan.host_reads_zero = reads_zero;
     plan.ticket = open_ticket({.page = std::move(*page),
                                .guest = guest,
@@ -148,7 +167,9 @@ io::Task<Result<block::WritePlan>> Qcow2Driver::begin_write(uint64_t offset, uin
   co_return plan;
 }
 
-const block::Codec* Qcow2Driver::encoder() const { return &codec_for(image_.header().compression); }
+const block::Codec* Qcow2Driver::encoder() const {
+  return image_.geometry().external_data ? nullptr : &codec_for(image_.header().compression);
+}
 
 io::Task<Result<block::WritePlan>> Qcow2Driver::begin_compressed_write(uint64_t offset,
                                                                        uint64_t stored_length) {
@@ -160,7 +181,7 @@ io::Task<Result<block::WritePlan>> Qcow2Driver::begin_compressed_write(uint64_t 
   if (!page) {
     co_return pass(page);
   }
-  const ClusterKind kind = classify(mapping_.entry(**page, offset));
+  const ClusterKind kind = image_.geometry().classify(mapping_.entry(**page, offset));
   const bool has_data =
       kind == ClusterKind::kData &&
       (!image_.geometry().extended_l2() || mapping_.subclusters(**page, offset).data() != 0);
@@ -177,9 +198,7 @@ io::Task<Result<block::WritePlan>> Qcow2Driver::begin_compressed_write(uint64_t 
   const uint64_t first = align_down(*host, image_.cluster_size());
   const uint64_t end = align_up(*host + stored_length, image_.cluster_size());
   if (*host + stored_length > geometry.compressed_limit()) {
-    const Result<void> released =
-        co_await refcounts_.release(first, (end - first) >> geometry.cluster_bits);
-    static_cast<void>(released);
+    co_await give_back(first, (end - first) >> geometry.cluster_bits);
     co_return fail(EFBIG, "qcow2: the image file is too large for compressed clusters");
   }
   plan.ticket = open_ticket({.page = std::move(*page),
@@ -197,9 +216,7 @@ io::Task<Result<void>> Qcow2Driver::end_write(block::WritePlan plan, uint64_t /*
   free_tickets_.push_back(plan.ticket);
   if (!written) {
     if (ticket.allocated) {
-      // What can not be given back is a leak; the write has failed in any case.
-      const Result<void> released = co_await refcounts_.release(ticket.host, ticket.clusters);
-      static_cast<void>(released);
+      co_await give_back(ticket.host, ticket.clusters);
     }
     co_return Result<void>{};
   }
@@ -238,7 +255,10 @@ void Qcow2Driver::commit_cluster(const Ticket& ticket, uint64_t index) {
 }
 
 void Qcow2Driver::free_entry(uint64_t entry, FreeCause cause) {
-  switch (classify(entry)) {
+  if (image_.geometry().external_data) {
+    return;  // nothing else will ever be put there
+  }
+  switch (image_.geometry().classify(entry)) {
     case ClusterKind::kUnallocated:
     case ClusterKind::kZeroPlain:
       return;
@@ -248,7 +268,7 @@ void Qcow2Driver::free_entry(uint64_t entry, FreeCause cause) {
       // In a damaged image the entry may point to a table or between clusters; a leak is better
       // than a hole in somebody else's data.
       if (is_aligned(host, image_.cluster_size()) &&
-          !image_.guard().protects(host, image_.cluster_size())) {
+          !image_.metadata_at(host, image_.cluster_size())) {
         reclaim_.queue({.host_offset = host, .clusters = 1, .cause = cause});
       }
       return;
@@ -261,7 +281,7 @@ void Qcow2Driver::free_entry(uint64_t entry, FreeCause cause) {
   const uint64_t first = align_down(stored.host_offset, image_.cluster_size());
   const uint64_t end = align_up(stored.host_offset + stored.length, image_.cluster_size());
   for (uint64_t host = first; host < end; host += image_.cluster_size()) {
-    if (!image_.guard().protects(host, 1)) {
+    if (!image_.metadata_at(host, 1)) {
       reclaim_.queue({.host_offset = host, .clusters = 1, .cause = FreeCause::kOther});
     }
   }

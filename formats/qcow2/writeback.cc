@@ -97,6 +97,9 @@ io::Task<Result<void>> Writeback::write(Mapping::Writeout& tables, Refcounts::Wr
     result = co_await refcounts_.write_out(counts);
   }
   if (result) {
+    result = co_await image_.flush_data();
+  }
+  if (result) {
     result = co_await file.flush();
   }
   if (result && !tables.pages.empty()) {

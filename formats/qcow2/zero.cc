@@ -1,5 +1,9 @@
 // Qcow2Driver: zeroing and discarding whole clusters by their L2 entries.
+//
+// A raw external data file has to hold the zeroes itself: there, clusters with data stay so, and it
+// is the data file that is zeroed.
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "base/bytes.h"
@@ -10,8 +14,12 @@ namespace cairn::qcow2 {
 
 // The entry that makes a cluster read as zeroes. Without `may_unmap` a cluster keeps its space.
 uint64_t Qcow2Driver::zeroed_entry(uint64_t entry, bool may_unmap) const {
-  switch (classify(entry)) {
+  switch (image_.geometry().classify(entry)) {
     case ClusterKind::kData:
+      if (image_.data_is_raw()) {
+        return entry;
+      }
+      [[fallthrough]];
     case ClusterKind::kZeroAllocated:
       return may_unmap ? kEntryZero : entry | kEntryZero;
     case ClusterKind::kUnallocated:
@@ -36,9 +44,12 @@ Qcow2Driver::Entry Qcow2Driver::zeroed(Page& page, uint64_t offset, uint64_t end
   };
   const uint32_t mask = SubclusterBitmap::range(
       index(offset), index(std::min(end, cluster + geometry.cluster_size())));
-  const bool keep = (value & kEntryCompressed) == 0 && (!may_unmap || mask != kAllSubclusters);
-  Entry entry{.value = keep ? value : 0, .subclusters = mapping_.subclusters(page, offset)};
-  entry.subclusters.set_zero(mask);
+  const SubclusterBitmap old = mapping_.subclusters(page, offset);
+  const uint32_t stays = image_.data_is_raw() ? old.data() : 0;
+  const bool keep =
+      (value & kEntryCompressed) == 0 && (!may_unmap || mask != kAllSubclusters || stays != 0);
+  Entry entry{.value = keep ? value : 0, .subclusters = old};
+  entry.subclusters.set_zero(mask & ~stays);
   return entry;
 }
 
@@ -64,6 +75,7 @@ io::Task<Result<void>> Qcow2Driver::write_zeroes(uint64_t offset, uint64_t lengt
     co_return co_await discard(offset, length);
   }
   const uint64_t cluster_size = image_.cluster_size();
+  const uint64_t begin = offset;
   const uint64_t end = offset + length;
   while (offset < end) {
     Result<void> ready = co_await prepare_write();
@@ -85,14 +97,14 @@ io::Task<Result<void>> Qcow2Driver::write_zeroes(uint64_t offset, uint64_t lengt
                     FreeCause::kRequest);
     }
   }
-  co_return Result<void>{};
+  co_return co_await clear_data(begin, end, flags);
 }
 
 // The entry of a discarded cluster. It reads as zeroes afterwards, or, in version 2 without a
 // backing file, is unallocated, which is the same.
 uint64_t Qcow2Driver::discarded_entry(uint64_t entry) const {
   const bool has_zero_flag = image_.header().version >= 3;
-  switch (classify(entry)) {
+  switch (image_.geometry().classify(entry)) {
     case ClusterKind::kUnallocated:
       return hides_backing() && has_zero_flag ? kEntryZero : entry;
     case ClusterKind::kZeroPlain:
@@ -112,14 +124,17 @@ uint64_t Qcow2Driver::discarded_entry(uint64_t entry) const {
 // The same with subclusters.
 Qcow2Driver::Entry Qcow2Driver::discarded(Page& page, uint64_t offset) const {
   const uint64_t value = mapping_.entry(page, offset);
+  if (image_.data_is_raw()) {
+    return {.value = value, .subclusters = mapping_.subclusters(page, offset)};
+  }
   if (!image_.geometry().extended_l2()) {
     return {.value = discarded_entry(value), .subclusters = {}};
   }
-  const uint64_t host = value & kEntryOffsetMask;
   if (value == 0 && !hides_backing()) {
     return {.value = value, .subclusters = mapping_.subclusters(page, offset)};
   }
-  const bool keep = discard_no_unref_ && host != 0 && (value & kEntryCopied) != 0;
+  const bool keep =
+      discard_no_unref_ && image_.geometry().has_place(value) && (value & kEntryCopied) != 0;
   return {.value = keep ? value : 0, .subclusters = SubclusterBitmap::all_zero()};
 }
 
@@ -129,6 +144,7 @@ io::Task<Result<void>> Qcow2Driver::discard(uint64_t offset, uint64_t length) {
     co_return fail(ENOTSUP, "qcow2 version 2 can not discard over a backing file");
   }
   const uint64_t cluster_size = image_.cluster_size();
+  const uint64_t begin = offset;
   const uint64_t end = offset + length;
   while (offset < end) {
     if (!mapping_.has_table(offset) && !hides_backing()) {
@@ -148,7 +164,43 @@ io::Task<Result<void>> Qcow2Driver::discard(uint64_t offset, uint64_t length) {
       replace_entry(**page, offset, discarded(**page, offset), FreeCause::kRequest);
     }
   }
+  const block::ZeroFlags flags{.may_unmap = !discard_no_unref_, .no_fallback = true};
+  Result<void> cleared = co_await clear_data(begin, end, flags);
+  if (!cleared && cleared.error().code() == ENOTSUP) {
+    cleared = {};  // it was advice
+  }
+  co_return cleared;
+}
+
+// What it means for an external data file that [begin, end) is zeroed, or discarded. Requests that
+// could put something new there wait until this is done, so it must not be left for later.
+//
+// A power cut may leave the data file zeroed with the mapping as it was: it reads as zeroes, too.
+io::Task<Result<void>> Qcow2Driver::clear_data(uint64_t begin, uint64_t end,
+                                               block::ZeroFlags flags) {
+  if (!image_.geometry().external_data) {
+    co_return Result<void>{};
+  }
+  end = std::min(end, this->length());
+  if (image_.data_is_raw()) {
+    co_return co_await image_.data().write_zeroes(begin, end - begin, flags);
+  }
+  if (flags.may_unmap && reclaim_.punches(FreeCause::kRequest)) {
+    const uint64_t cluster_size = image_.cluster_size();
+    begin = align_up(begin, cluster_size);
+    end = end == this->length() ? end : align_down(end, cluster_size);
+    co_await discard_data(begin, end);
+  }
   co_return Result<void>{};
+}
+
+// Nothing refers to [begin, end) of the external data file.
+io::Task<void> Qcow2Driver::discard_data(uint64_t begin, uint64_t end) {
+  end = std::min(end, image_.data().length());
+  if (begin < end) {
+    const Result<void> discarded = co_await image_.data().discard(begin, end - begin);
+    static_cast<void>(discarded);  // it was advice
+  }
 }
 
 }  // namespace cairn::qcow2

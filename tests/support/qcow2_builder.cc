@@ -67,7 +67,8 @@ uint64_t Qcow2Builder::allocate(uint64_t clusters) {
 
 void Qcow2Builder::drop(uint64_t offset) {
   const auto it = entries_.find(offset >> shape_.cluster_bits);
-  if (it != entries_.end() && align_down(it->second, shape_.cluster_size()) != 0) {
+  if (it != entries_.end() && !shape_.external_data() &&
+      align_down(it->second, shape_.cluster_size()) != 0) {
     assert((it->second & kCompressed) == 0 && "not needed by any test");
     --refcounts_[it->second >> shape_.cluster_bits];
   }
@@ -76,14 +77,20 @@ void Qcow2Builder::drop(uint64_t offset) {
 void Qcow2Builder::data(uint64_t offset, std::span<const std::byte> content) {
   assert(content.size() == shape_.cluster_size());
   drop(offset);
-  const uint64_t host = allocate(1);
-  image_.write(host, content);
+  const uint64_t host = shape_.external_data() ? offset : allocate(1);
+  (shape_.external_data() ? data_ : image_).write(host, content);
   entries_[offset >> shape_.cluster_bits] = host;
 }
 
 void Qcow2Builder::zero(uint64_t offset, bool keep_space) {
   drop(offset);
-  const uint64_t host = keep_space ? allocate(1) : 0;
+  uint64_t host = 0;
+  if (keep_space) {
+    host = shape_.external_data() ? offset : allocate(1);
+  }
+  if (shape_.data_file_raw) {
+    data_.zero(offset, shape_.cluster_size());
+  }
   entries_[offset >> shape_.cluster_bits] = host | kAllZeroes;
 }
 
@@ -106,6 +113,9 @@ uint64_t Qcow2Builder::place_compressed(uint64_t length) {
 
 bool Qcow2Builder::compressed(uint64_t offset, std::span<const std::byte> content) {
   assert(content.size() == shape_.cluster_size());
+  if (shape_.external_data()) {
+    return false;
+  }
   const std::vector<std::byte> stored = compress(content, shape_.zstd);
   if (stored.empty() || stored.size() >= content.size()) {
     return false;
@@ -155,8 +165,12 @@ uint64_t Qcow2Builder::write_tables(const std::map<uint64_t, uint64_t>& entries,
       image_.zero(table->second, shape_.cluster_size());
     }
     const uint64_t host = align_down(entry, shape_.cluster_size());
-    const bool own = copied && (entry & kCompressed) == 0 && host != 0 &&
-                     refcounts_[host >> shape_.cluster_bits] == 1;
+    bool own = copied && (entry & kCompressed) == 0;
+    if (shape_.external_data()) {
+      own = own && (host != 0 || (entry & kAllZeroes) == 0);
+    } else {
+      own = own && host != 0 && refcounts_[host >> shape_.cluster_bits] == 1;
+    }
     put_l2_entry(table->second + index % per_table * shape_.l2_entry_bytes(),
                  entry | (own ? kCopied : 0));
   }
@@ -261,20 +275,26 @@ void Qcow2Builder::write_header() {
   uint64_t end = 72;
   if (shape_.version >= 3) {
     end = shape_.zstd ? 112 : 104;
-    put<uint64_t>(72, (shape_.zstd ? 8 : 0) | (shape_.extended_l2 ? 16 : 0));
+    put<uint64_t>(72, (shape_.external_data() ? 4 : 0) | (shape_.zstd ? 8 : 0) |
+                          (shape_.extended_l2 ? 16 : 0));
     put<uint64_t>(80, shape_.lazy_refcounts ? 1 : 0);
+    put<uint64_t>(88, shape_.data_file_raw ? 2 : 0);
     put<uint32_t>(96, shape_.refcount_order);
     put<uint32_t>(100, static_cast<uint32_t>(end));
     if (shape_.zstd) {
       put<uint8_t>(104, 1);
     }
   }
-  if (!shape_.backing_format.empty()) {
-    put<uint32_t>(end, 0xe2792aca);
-    put<uint32_t>(end + 4, static_cast<uint32_t>(shape_.backing_format.size()));
-    image_.write(end + 8, std::as_bytes(std::span(shape_.backing_format)));
-    end += 8 + align_up(shape_.backing_format.size(), 8);
-  }
+  const auto put_extension = [&](uint32_t type, const std::string& text) {
+    if (!text.empty()) {
+      put<uint32_t>(end, type);
+      put<uint32_t>(end + 4, static_cast<uint32_t>(text.size()));
+      image_.write(end + 8, std::as_bytes(std::span(text)));
+      end += 8 + align_up(text.size(), 8);
+    }
+  };
+  put_extension(0xe2792aca, shape_.backing_format);
+  put_extension(0x44415441, shape_.data_file);
   end += 8;  // the end of the header extensions: zeroes
   if (!shape_.backing_file.empty()) {
     put<uint64_t>(8, end);
@@ -290,6 +310,11 @@ SparseBytes Qcow2Builder::finish() {
   write_header();
   image_.resize(std::max(image_.size(), next_cluster_ * shape_.cluster_size()));
   return std::move(image_);
+}
+
+SparseBytes Qcow2Builder::finish_data() {
+  data_.resize(shape_.size);
+  return std::move(data_);
 }
 
 }  // namespace cairn::testing

@@ -24,7 +24,10 @@ struct Qcow2Shape {
   bool extended_l2 = false;  // subclusters; version 3 with clusters of 16 KiB at least
   std::string backing_file = {};
   std::string backing_format = {};
+  std::string data_file = {};  // external; version 3, without compressed clusters and snapshots
+  bool data_file_raw = false;
 
+  [[nodiscard]] bool external_data() const { return !data_file.empty(); }
   [[nodiscard]] uint64_t cluster_size() const { return uint64_t{1} << cluster_bits; }
   [[nodiscard]] uint64_t l2_entry_bytes() const { return extended_l2 ? 16 : 8; }
 };
@@ -32,6 +35,7 @@ struct Qcow2Shape {
 class Qcow2Builder {
  public:
   explicit Qcow2Builder(Qcow2Shape shape);
+  [[nodiscard]] const Qcow2Shape& shape() const { return shape_; }
 
   // All offsets are guest offsets of clusters; Contents are a cluster long.
   // A cluster may be set again, but for a compressed one.
@@ -53,6 +57,8 @@ class Qcow2Builder {
 
   // The image. To be called once.
   [[nodiscard]] SparseBytes finish();
+  // The external data file, then.
+  [[nodiscard]] SparseBytes finish_data();
 
  private:
   struct Snapshot {
@@ -78,6 +84,7 @@ class Qcow2Builder {
 
   Qcow2Shape shape_;
   SparseBytes image_;
+  SparseBytes data_;
   uint64_t next_cluster_ = 1;
   uint64_t compressed_end_ = 0;             // where the next compressed piece may go
   std::map<uint64_t, uint64_t> entries_;    // guest cluster index to plain L2 entry, without COPIED

@@ -19,8 +19,10 @@ constexpr uint64_t kCopiedFlag = uint64_t{1} << 63;
 constexpr uint64_t kCompressedFlag = uint64_t{1} << 62;
 constexpr uint64_t kZeroesFlag = 1;
 constexpr uint64_t kDirty = 1;
+constexpr uint64_t kExternalData = 4;
 constexpr uint64_t kExtendedL2 = 16;
-constexpr uint64_t kUnderstoodIncompatible = kDirty | 8 | kExtendedL2;  // 8: compression type
+constexpr uint64_t kUnderstoodIncompatible =
+    kDirty | kExternalData | 8 | kExtendedL2;  // 8: compression type
 constexpr uint64_t kSubclusters = 32;
 
 }  // namespace
@@ -85,6 +87,10 @@ bool Qcow2Verifier::read_header() {
   }
   if ((incompatible_ & ~kUnderstoodIncompatible) != 0) {
     corrupt("incompatible features ", incompatible_, " that nothing here should set");
+    return false;
+  }
+  if (((incompatible_ & kExternalData) != 0) != (data_ != nullptr)) {
+    corrupt("the image and its data file do not go together");
     return false;
   }
   cluster_size_ = uint64_t{1} << cluster_bits_;
@@ -192,11 +198,12 @@ void Qcow2Verifier::walk_l1(uint64_t offset, uint64_t entries, bool active,
     if (active) {
       check_copied(table, (entry & kCopiedFlag) != 0, place);
     }
-    walk_l2(table, active, place);
+    walk_l2(table, i * (cluster_size_ / l2_entry_bytes_) * cluster_size_, active, place);
   }
 }
 
-void Qcow2Verifier::walk_l2(uint64_t offset, bool active, const std::string& where) {
+void Qcow2Verifier::walk_l2(uint64_t offset, uint64_t guest, bool active,
+                            const std::string& where) {
   const std::vector<std::byte> raw = image_.read(offset, cluster_size_);
   for (uint64_t i = 0; i < cluster_size_ / l2_entry_bytes_; ++i) {
     const std::byte* const stored = raw.data() + i * l2_entry_bytes_;
@@ -205,7 +212,10 @@ void Qcow2Verifier::walk_l2(uint64_t offset, bool active, const std::string& whe
     if (bitmap != 0) {
       check_subclusters(entry, bitmap, fmt::format("{} L2 entry {}", where, i));
     }
-    if (entry != 0) {
+    if (entry != 0 && data_ != nullptr) {
+      check_external_entry(guest + i * cluster_size_, entry,
+                           fmt::format("{} L2 entry {}", where, i));
+    } else if (entry != 0) {
       check_data_entry(entry, active, fmt::format("{} L2 entry {}", where, i));
     }
   }
@@ -218,8 +228,27 @@ void Qcow2Verifier::check_subclusters(uint64_t entry, uint64_t bitmap, const std
     corrupt(where, ": a compressed cluster has subclusters");
   } else if ((data & zero) != 0) {
     corrupt(where, ": a subcluster has data and reads as zeroes");
-  } else if (data != 0 && (entry & kOffsetMask) == 0) {
+  } else if (data != 0 && !has_place(entry)) {
     corrupt(where, ": subclusters have data, but no place");
+  }
+}
+
+// Offset 0 is a place in a data file, and the flag says that it is meant.
+bool Qcow2Verifier::has_place(uint64_t entry) const {
+  return (entry & kOffsetMask) != 0 || (data_ != nullptr && (entry & kCopiedFlag) != 0);
+}
+
+void Qcow2Verifier::check_external_entry(uint64_t guest, uint64_t entry, const std::string& where) {
+  if ((entry & kCompressedFlag) != 0) {
+    corrupt(where, ": a compressed cluster with an external data file");
+    return;
+  }
+  if ((entry & ~(kOffsetMask | kCopiedFlag | kZeroesFlag)) != 0 ||
+      ((entry & kZeroesFlag) != 0 && extended_)) {
+    corrupt(where, ": reserved bits are set");
+  }
+  if (has_place(entry) && ((entry & kOffsetMask) != guest || (entry & kCopiedFlag) == 0)) {
+    corrupt(where, ": data of guest offset ", guest, " at ", entry & kOffsetMask, " of its file");
   }
 }
 
@@ -357,14 +386,14 @@ Result<void> Qcow2Verifier::read_part(uint64_t offset, std::span<std::byte> part
     return inflated;
   }
   bool zero = (entry & kZeroesFlag) != 0 && version_ >= 3;
-  bool data = !zero && (entry & kOffsetMask) != 0;
+  bool data = !zero && has_place(entry);
   if (extended_) {
     const uint64_t subcluster = within / (cluster_size_ / kSubclusters);
     zero = (bitmap >> (kSubclusters + subcluster) & 1) != 0;
     data = (bitmap >> subcluster & 1) != 0;
   }
   if (data) {
-    image_.read((entry & kOffsetMask) + within, part);
+    (data_ != nullptr ? *data_ : image_).read((entry & kOffsetMask) + within, part);
   } else if (!zero && backing) {
     backing(offset, part);
   } else {

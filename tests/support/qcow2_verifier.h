@@ -3,7 +3,7 @@
 // Reads the raw bytes by the public specification (docs/interop/qcow2.rst) and shares no code with
 // formats/qcow2, so that a mistake there can not hide itself. It knows what the tests make:
 // versions 2 and 3, any cluster size and refcount width, subclusters, snapshots, both compression
-// types; no external data file, no bitmaps (each is a finding).
+// types, external data files; no bitmaps (they are a finding).
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,9 @@ namespace cairn::testing {
 
 class Qcow2Verifier {
  public:
-  // `image` must outlive the verifier.
-  explicit Qcow2Verifier(const SparseBytes& image) : image_(image) {}
+  // `image` must outlive the verifier, and so must `data`: the external data file, if it has one.
+  explicit Qcow2Verifier(const SparseBytes& image, const SparseBytes* data = nullptr)
+      : image_(image), data_(data) {}
 
   struct Report {
     std::vector<std::string> corruptions;
@@ -80,8 +81,11 @@ class Qcow2Verifier {
   void refer(uint64_t offset, uint64_t length, Use use, const std::string& where);
   void walk_refcounts();
   void walk_l1(uint64_t offset, uint64_t entries, bool active, const std::string& where);
-  void walk_l2(uint64_t offset, bool active, const std::string& where);
+  // `guest`: the offset of what its first entry maps.
+  void walk_l2(uint64_t offset, uint64_t guest, bool active, const std::string& where);
   void check_data_entry(uint64_t entry, bool active, const std::string& where);
+  [[nodiscard]] bool has_place(uint64_t entry) const;
+  void check_external_entry(uint64_t guest, uint64_t entry, const std::string& where);
   void check_subclusters(uint64_t entry, uint64_t bitmap, const std::string& where);
   void walk_snapshots();
   void compare();
@@ -102,6 +106,7 @@ class Qcow2Verifier {
   void corrupt(const Args&... parts);
 
   const SparseBytes& image_;
+  const SparseBytes* data_;
   Report report_;
   std::vector<Snapshot> snapshot_list_;
   int version_ = 0;

@@ -139,7 +139,6 @@ TEST_F(Qcow2CreateTest, RefusesWhatDoesNotGoTogether) {
 
 TEST_F(Qcow2CreateTest, SaysWhatIsNotBuilt) {
   EXPECT_NE(refusal({{"size", "1M"}, {"encrypt.format", "luks"}}), "");
-  EXPECT_NE(refusal({{"size", "1M"}, {"data_file", "d.raw"}}), "");
 }
 
 }  // namespace

@@ -108,9 +108,12 @@ class ImageWorld {
   }
   Result<void> flush() { return run(edge_->flush()); }
 
-  // What the verifier says of the image file as it is now.
+  // What the verifier says of the image file as it is now; its data file is "data".
   testing::Qcow2Verifier::Report verify() {
-    return testing::Qcow2Verifier(file().disk.visible()).verify();
+    testing::SimulatedFile* const data = world_.find("data");
+    return testing::Qcow2Verifier(file().disk.visible(),
+                                  data != nullptr ? &data->disk.visible() : nullptr)
+        .verify();
   }
 
  private:
@@ -132,6 +135,9 @@ class Qcow2Test : public ::testing::Test {
   }
   void start(testing::Qcow2Builder& builder) {
     image_.world().add("image", builder.finish());
+    if (builder.shape().external_data()) {
+      image_.world().add(builder.shape().data_file, builder.finish_data());
+    }
     open();
   }
   void open(bool writable = true) {

@@ -201,6 +201,19 @@ TEST_F(SubclustersTest, CompressedClustersHaveNone) {
   EXPECT_EQ(bitmap_of(1), 0xffffffffU);
 }
 
+// Their place is any byte, and is not to be taken for one of a cluster of its own.
+TEST_F(SubclustersTest, ACompressedClusterIsReadBeforeAnythingIsCached) {
+  Qcow2Builder builder(shape());
+  std::vector<std::byte> repeated(kCluster, std::byte{0x55});
+  ASSERT_TRUE(builder.compressed(0, repeated));
+  ASSERT_TRUE(builder.compressed(kCluster, repeated));  // behind the other, in the same cluster
+  start(builder);
+  std::vector<std::byte> data(kCluster);
+  ASSERT_TRUE(image_.run(image_.edge().read(kCluster, data.data(), kCluster)));
+  EXPECT_EQ(data, repeated);
+  close_clean();
+}
+
 TEST_F(SubclustersTest, EntriesThatMakeNoSenseAreCorruption) {
   struct Case {
     uint64_t entry;  // 0: none
