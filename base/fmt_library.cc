@@ -1,5 +1,6 @@
 // The part of libfmt that is not made of templates, compiled into our programs so that they do not
-// need the shared library, which would bring the shared libstdc++ (`static_runtime` in meson.build).
+// need the shared library, which would bring the shared libstdc++ (`static_runtime` in
+// meson.build).
 #include <fmt/format-inl.h>
 
 FMT_BEGIN_NAMESPACE

@@ -1,6 +1,7 @@
 #include "formats/qcow2/driver.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <utility>
 #include <variant>
@@ -143,6 +144,7 @@ io::Task<Result<std::unique_ptr<block::Driver>>> open_image(
   if (!backing) {
     co_return pass(backing);
   }
+  driver->cache_cleaner().start(std::chrono::seconds(settings->cache_clean_seconds));
   co_return driver;
 }
 
@@ -177,6 +179,7 @@ Qcow2Driver::Qcow2Driver(block::Edge& file, block::Edge* data, block::Node& node
       writeback_(image_, refcounts_, reclaim_, mapping_, writeout_, options.lazy_refcounts),
       snapshots_(image_, refcounts_, reclaim_, mapping_, writeback_, writeout_),
       bitmaps_(image_, refcounts_, reclaim_, writeback_),
+      cache_cleaner_(mapping_, refcounts_),
       discard_no_unref_(options.discard_no_unref) {
   reclaim_.set_policy(options.pass_discard);
   if (image_.geometry().external_data) {
@@ -233,6 +236,7 @@ io::Task<Result<block::Extent>> Qcow2Driver::map(uint64_t offset, uint64_t lengt
 }
 
 io::Task<Result<void>> Qcow2Driver::close() {
+  cache_cleaner_.stop();
   Result<void> result;
   if (image_.open_for_writing()) {
     Result<void> stored = co_await bitmaps_.store();

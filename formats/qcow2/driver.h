@@ -19,6 +19,7 @@
 #include "block/driver.h"
 #include "block/driver_table.h"
 #include "formats/qcow2/bitmap_keeper.h"
+#include "formats/qcow2/cache_cleaner.h"
 #include "formats/qcow2/image.h"
 #include "formats/qcow2/mapping.h"
 #include "formats/qcow2/open_options.h"
@@ -49,6 +50,7 @@ class Qcow2Driver final : public block::TranslatingDriver {
   [[nodiscard]] Reclaim& reclaim() { return reclaim_; }
   [[nodiscard]] const SnapshotTable& snapshot_table() const { return snapshots_.table(); }
   [[nodiscard]] BitmapKeeper& bitmaps() { return bitmaps_; }
+  [[nodiscard]] CacheCleaner& cache_cleaner() { return cache_cleaner_; }
 
   // Driver
   [[nodiscard]] uint64_t length() const override { return image_.header().size; }
@@ -203,6 +205,7 @@ class Qcow2Driver final : public block::TranslatingDriver {
   Writeback writeback_;
   SnapshotEditor snapshots_;
   BitmapKeeper bitmaps_;
+  CacheCleaner cache_cleaner_;
   std::vector<Ticket> tickets_;  // a plan's ticket is an index plus one
   std::vector<uint64_t> free_tickets_;
   const bool discard_no_unref_;

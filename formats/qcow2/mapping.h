@@ -65,6 +65,9 @@ class Mapping final : private TableLocator {
   // Something is not durable yet.
   [[nodiscard]] bool dirty() const { return pages_.dirty() || !l1_pending_.empty(); }
   [[nodiscard]] bool pressed() const { return pages_.pressed(); }
+  // As PageCache's.
+  std::size_t forget_unused() { return pages_.forget_unused(); }
+  [[nodiscard]] std::size_t cached_bytes() const { return pages_.size() * pages_.page_size(); }
 
   // Writing out, under the write-out lock: take(), flush the file, write_tables(), flush if `l1`
   // is not empty and write_l1(), flush, finish().

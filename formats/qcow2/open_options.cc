@@ -17,6 +17,7 @@ namespace {
 // The most that L2 tables are cached by default; less for disks whose tables take less.
 constexpr uint64_t kDefaultL2Cache = 32 << 20;
 constexpr uint64_t kDefaultRefcountCache = 256 << 10;
+constexpr int64_t kDefaultCleanSeconds = 600;
 
 Result<uint64_t> size_option(const std::optional<int64_t>& value, uint64_t fallback) {
   if (value && *value < 0) {
@@ -127,7 +128,7 @@ Result<OpenOptions> parse_open_options(const schema::BlockdevOptionsQcow2& optio
   if (!caches) {
     return std::unexpected(caches.error());
   }
-  const int64_t interval = options.cache_clean_interval.value_or(0);
+  const int64_t interval = options.cache_clean_interval.value_or(kDefaultCleanSeconds);
   if (interval < 0 || interval > std::numeric_limits<uint32_t>::max()) {
     return fail(EINVAL, "Cache clean interval too big");
   }
@@ -145,7 +146,8 @@ Result<OpenOptions> parse_open_options(const schema::BlockdevOptionsQcow2& optio
                        .snapshot = options.pass_discard_snapshot.value_or(true),
                        .other = options.pass_discard_other.value_or(false)},
       .discard_no_unref = options.discard_no_unref.value_or(false),
-      .lazy_refcounts = options.lazy_refcounts.value_or(header.lazy_refcounts())};
+      .lazy_refcounts = options.lazy_refcounts.value_or(header.lazy_refcounts()),
+      .cache_clean_seconds = static_cast<uint32_t>(interval)};
 }
 
 }  // namespace cairn::qcow2

@@ -26,6 +26,7 @@ struct OpenOptions {
   Reclaim::Policy pass_discard;
   bool discard_no_unref = false;
   bool lazy_refcounts = false;
+  uint32_t cache_clean_seconds = 0;  // 0: never
 };
 
 // `discard_unmap`: the node's `discard` option, which `pass-discard-request` follows. EINVAL with

@@ -121,6 +121,19 @@ void PageCache::make_room() {
   }
 }
 
+std::size_t PageCache::forget_unused() {
+  const std::size_t before = pages_.size();
+  for (std::size_t i = pages_.size(); i-- > 0;) {  // removal moves the last page to where one was
+    Page& page = *pages_[i];
+    if (page.pins == 0 && page.dirty == 0 && page.loading == nullptr && !page.referenced) {
+      remove(page);
+    } else {
+      page.referenced = false;
+    }
+  }
+  return (before - pages_.size()) * page_size_;
+}
+
 void PageCache::mark_dirty(Page& page, uint32_t byte_offset, uint32_t length) {
   if (page.dirty == 0) {
     ++dirty_pages_;

@@ -125,6 +125,10 @@ class PageCache {
   void mark_dirty(Page& page, uint32_t byte_offset, uint32_t length);
   [[nodiscard]] bool dirty() const { return dirty_pages_ != 0; }
 
+  // Forgets clean pages that were not asked for since the last call, or since they were last passed
+  // over for eviction. The bytes of memory that gave back.
+  std::size_t forget_unused();
+
   // Forgets a table's pages, changed or not. None may be pinned.
   void drop_table(uint64_t table);
 
