@@ -1,17 +1,6 @@
 #include "formats/qcow2/cache_cleaner.h"
 
-#include <malloc.h>
-
-#include <cstddef>
-
 namespace cairn::qcow2 {
-
-namespace {
-
-// So many bytes are worth the search for whole pages that the system can have back.
-constexpr std::size_t kWorthTrimming = 1 << 20;
-
-}  // namespace
 
 void CacheCleaner::start(io::Duration interval) {
   stop();
@@ -34,9 +23,8 @@ void CacheCleaner::arm() {
 }
 
 void CacheCleaner::on_expired() {
-  if (mapping_.forget_unused() + refcounts_.forget_unused() >= kWorthTrimming) {
-    malloc_trim(0);
-  }
+  mapping_.forget_unused();
+  refcounts_.forget_unused();
   arm();
 }
 

@@ -66,7 +66,7 @@ class Mapping final : private TableLocator {
   [[nodiscard]] bool dirty() const { return pages_.dirty() || !l1_pending_.empty(); }
   [[nodiscard]] bool pressed() const { return pages_.pressed(); }
   // As PageCache's.
-  std::size_t forget_unused() { return pages_.forget_unused(); }
+  void forget_unused() { pages_.forget_unused(); }
   [[nodiscard]] std::size_t cached_bytes() const { return pages_.size() * pages_.page_size(); }
 
   // Writing out, under the write-out lock: take(), flush the file, write_tables(), flush if `l1`

@@ -34,11 +34,15 @@ PageCache::PageCache(block::Edge& file, const TableLocator& locator, uint64_t ta
       page_size_(static_cast<uint32_t>(page_bytes)),
       dirty_shift_(static_cast<uint32_t>(std::countr_zero(std::max(kSector, page_size_ / 8)))),
       pages_per_table_(static_cast<uint32_t>(table_bytes / page_size_)),
-      limit_pages_(std::max<uint64_t>(div_round_up(limit, page_size_), 4)) {}
+      limit_pages_(std::max<uint64_t>(div_round_up(limit, page_size_), 4)),
+      memory_(page_size_) {}
 
 PageCache::~PageCache() {
   assert(std::all_of(pages_.begin(), pages_.end(), [](const auto& p) { return p->pins == 0; }) &&
          "a pinned page outlives its cache");
+  for (const auto& page : pages_) {
+    memory_.give_back(page->memory);
+  }
 }
 
 io::Task<Result<PagePin>> PageCache::get(uint64_t table, uint32_t index) {
@@ -55,16 +59,16 @@ io::Task<Result<PagePin>> PageCache::get(uint64_t table, uint32_t index) {
     co_await loaded->wait();
   }
   make_room();
-  auto memory = io::AlignedBuffer::allocate(page_size_, page_size_);
+  const Result<std::byte*> memory = memory_.take();
   if (!memory) {
-    co_return pass(memory);
+    co_return std::unexpected(memory.error());
   }
-  PagePin pin(insert(table, index, std::move(*memory)));
+  PagePin pin(insert(table, index, *memory));
   Page& page = *pin;
   const auto loaded = std::make_shared<io::Event>();
   page.loading = loaded;
   const uint64_t host_offset = locator_.table_offset(table) + uint64_t{index} * page_size_;
-  Result<void> read = co_await read_metadata(file_, host_offset, page.memory.span());
+  Result<void> read = co_await read_metadata(file_, host_offset, {page.memory, page_size_});
   page.loading = nullptr;
   if (!read) {
     pin = PagePin();
@@ -76,13 +80,13 @@ io::Task<Result<PagePin>> PageCache::get(uint64_t table, uint32_t index) {
   co_return pin;
 }
 
-Page& PageCache::insert(uint64_t table, uint32_t index, io::AlignedBuffer memory) {
+Page& PageCache::insert(uint64_t table, uint32_t index, std::byte* memory) {
   auto page = std::make_unique<Page>();
   page->table = table;
   page->index = index;
   page->position = static_cast<uint32_t>(pages_.size());
   page->referenced = true;
-  page->memory = std::move(memory);
+  page->memory = memory;
   tables_[table][index] = page.get();
   pages_.push_back(std::move(page));
   return *pages_.back();
@@ -94,6 +98,7 @@ void PageCache::remove(Page& page) {
     --dirty_pages_;
   }
   tables_[page.table][page.index] = nullptr;
+  memory_.give_back(page.memory);
   const uint32_t position = page.position;
   if (position + 1 != pages_.size()) {
     std::swap(pages_[position], pages_.back());
@@ -121,8 +126,7 @@ void PageCache::make_room() {
   }
 }
 
-std::size_t PageCache::forget_unused() {
-  const std::size_t before = pages_.size();
+void PageCache::forget_unused() {
   for (std::size_t i = pages_.size(); i-- > 0;) {  // removal moves the last page to where one was
     Page& page = *pages_[i];
     if (page.pins == 0 && page.dirty == 0 && page.loading == nullptr && !page.referenced) {
@@ -131,7 +135,6 @@ std::size_t PageCache::forget_unused() {
       page.referenced = false;
     }
   }
-  return (before - pages_.size()) * page_size_;
 }
 
 void PageCache::mark_dirty(Page& page, uint32_t byte_offset, uint32_t length) {

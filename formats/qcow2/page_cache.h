@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "formats/qcow2/page_memory.h"
 #include "io/buffer.h"
 #include "io/event.h"
 #include "io/task.h"
@@ -44,10 +45,10 @@ struct Page {
   uint32_t position = 0;    // in the cache's list
   uint8_t dirty = 0;        // one bit per sector, or per eighth of a page that is larger than 4 KiB
   bool referenced = false;  // since the eviction hand last came by
-  io::AlignedBuffer memory;
+  std::byte* memory = nullptr;
   std::shared_ptr<io::Event> loading;  // set while the page is being read
 
-  [[nodiscard]] std::byte* data() { return memory.data(); }
+  [[nodiscard]] std::byte* data() { return memory; }
 };
 
 class PagePin {
@@ -126,8 +127,8 @@ class PageCache {
   [[nodiscard]] bool dirty() const { return dirty_pages_ != 0; }
 
   // Forgets clean pages that were not asked for since the last call, or since they were last passed
-  // over for eviction. The bytes of memory that gave back.
-  std::size_t forget_unused();
+  // over for eviction.
+  void forget_unused();
 
   // Forgets a table's pages, changed or not. None may be pinned.
   void drop_table(uint64_t table);
@@ -152,7 +153,7 @@ class PageCache {
   };
   struct WriteJob;
 
-  Page& insert(uint64_t table, uint32_t index, io::AlignedBuffer memory);
+  Page& insert(uint64_t table, uint32_t index, std::byte* memory);
   void remove(Page& page);
   void make_room();
   io::Task<void> write_runs(WriteJob& job);
@@ -163,6 +164,7 @@ class PageCache {
   const uint32_t dirty_shift_;  // log2 of the bytes that a bit of Page::dirty stands for
   const uint32_t pages_per_table_;
   const std::size_t limit_pages_;
+  PageMemory memory_;
   // tables_[table][index]; the inner array exists once a page of the table was read.
   std::vector<std::unique_ptr<Page*[]>> tables_;
   std::vector<std::unique_ptr<Page>> pages_;

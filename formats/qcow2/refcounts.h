@@ -66,7 +66,7 @@ class Refcounts final : private TableLocator {
   [[nodiscard]] bool dirty() const { return pages_.dirty() || !unlinked_.empty(); }
   [[nodiscard]] bool pressed() const { return pages_.pressed(); }
   // As PageCache's.
-  std::size_t forget_unused() { return pages_.forget_unused(); }
+  void forget_unused() { pages_.forget_unused(); }
 
   // Writing out, under the write-out lock. write_out() writes all changed counts, and table entries
   // after a flush when there are new blocks; what it wrote is durable after the caller's next

@@ -1,8 +1,11 @@
 // The caches of metadata: what they are allowed to hold, and that they give back what nobody uses.
+#include <algorithm>
 #include <chrono>
+#include <vector>
 
 #include <gtest/gtest.h>
 
+#include "formats/qcow2/page_memory.h"
 #include "io/timer.h"
 #include "tests/formats/qcow2/qcow2_test.h"
 #include "tests/support/random.h"
@@ -34,6 +37,32 @@ class Qcow2CacheTest : public Qcow2Test {
   static io::Task<bool> sleep(std::chrono::seconds time) { co_return co_await io::sleep_for(time); }
   std::size_t cached_pages() { return image_.driver().mapping().cached_bytes() / kSmall; }
 };
+
+TEST(PageMemoryTest, TakesChunksAndGivesThemBack) {
+  for (const uint32_t size : {512u, 4096u, 65536u, 2u << 20}) {
+    PageMemory memory(size);
+    EXPECT_EQ(memory.held(), 0u);
+    std::vector<std::byte*> pages;
+    for (int i = 0; i < 200; ++i) {
+      const auto page = memory.take();
+      ASSERT_TRUE(page);
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(*page) % size, 0u);
+      std::fill_n(*page, size, static_cast<std::byte>(i));
+      pages.push_back(*page);
+    }
+    for (int i = 0; i < 200; ++i) {  // nobody wrote to another's
+      EXPECT_EQ(*pages[i], static_cast<std::byte>(i));
+      EXPECT_EQ(pages[i][size - 1], static_cast<std::byte>(i));
+    }
+    const std::size_t full = memory.held();
+    EXPECT_LE(full, 200 * size + (1u << 20));
+    for (std::byte* const page : pages) {
+      memory.give_back(page);
+    }
+    EXPECT_LE(memory.held(), std::max<std::size_t>(size, 1 << 20));
+    EXPECT_LT(memory.held(), full);
+  }
+}
 
 TEST_F(Qcow2CacheTest, HoldsNoMoreThanItMay) {
   image_.options().l2_cache_size = 16 * kSmall;
