@@ -31,32 +31,37 @@ PageMemory::PageMemory(uint32_t page_size)
       all_free_(~uint64_t{0} >> (kMostPages - pages_of_chunk(page_size))) {}
 
 PageMemory::~PageMemory() {
-  for (const auto& [address, free] : chunks_) {
-    assert(free == all_free_ && "a page outlives its memory");
-    munmap(reinterpret_cast<void*>(address), chunk_size_);
+  for (const auto& [address, chunk] : chunks_) {
+    assert(chunk.free == all_free_ && "a page outlives its memory");
+    munmap(chunk.memory, chunk_size_);
   }
+}
+
+uintptr_t PageMemory::chunk_address(const std::byte* page) const {
+  return align_down(reinterpret_cast<uintptr_t>(page), chunk_size_);
 }
 
 Result<void> PageMemory::add_chunk() {
   with_room_.reserve(chunks_.size() + 1);  // giving a page back must not fail
   // As long as it takes to have an aligned chunk inside; the rest goes back at once.
-  const std::size_t length = 2 * chunk_size_;
   void* const mapped =
-      mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      mmap(nullptr, 2 * chunk_size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped == MAP_FAILED) {
     return fail_errno(errno, "Could not allocate {} bytes for cached metadata", chunk_size_);
   }
-  const auto begin = reinterpret_cast<uintptr_t>(mapped);
-  const uintptr_t chunk = align_up(begin, chunk_size_);
-  if (chunk > begin) {
-    munmap(mapped, chunk - begin);
+  auto* const begin = static_cast<std::byte*>(mapped);
+  const std::size_t before = align_up(reinterpret_cast<uintptr_t>(begin), chunk_size_) -
+                             reinterpret_cast<uintptr_t>(begin);
+  if (before != 0) {
+    munmap(begin, before);
   }
-  const uintptr_t end = begin + length;
-  if (end > chunk + chunk_size_) {
-    munmap(reinterpret_cast<void*>(chunk + chunk_size_), end - chunk - chunk_size_);
+  std::byte* const memory = begin + before;
+  if (before != chunk_size_) {
+    munmap(memory + chunk_size_, chunk_size_ - before);
   }
-  chunks_.emplace(chunk, all_free_);
-  with_room_.push_back(chunk);
+  Chunk& chunk = chunks_[chunk_address(memory)];
+  chunk = {.memory = memory, .free = all_free_};
+  with_room_.push_back(&chunk);
   return {};
 }
 
@@ -66,31 +71,28 @@ Result<std::byte*> PageMemory::take() {
       return pass(added);
     }
   }
-  const uintptr_t chunk = with_room_.back();
-  uint64_t& free = chunks_.find(chunk)->second;
-  const auto index = static_cast<std::size_t>(std::countr_zero(free));
-  free &= free - 1;
-  if (free == 0) {
+  Chunk& chunk = *with_room_.back();
+  const auto index = static_cast<std::size_t>(std::countr_zero(chunk.free));
+  chunk.free &= chunk.free - 1;
+  if (chunk.free == 0) {
     with_room_.pop_back();
   }
-  return reinterpret_cast<std::byte*>(chunk + index * page_size_);
+  return chunk.memory + index * page_size_;
 }
 
 void PageMemory::give_back(std::byte* page) {
-  const auto address = reinterpret_cast<uintptr_t>(page);
-  const uintptr_t chunk = align_down(address, chunk_size_);
-  const auto found = chunks_.find(chunk);
+  const auto found = chunks_.find(chunk_address(page));
   assert(found != chunks_.end());
-  uint64_t& free = found->second;
-  if (free == 0) {
-    with_room_.push_back(chunk);
+  Chunk& chunk = found->second;
+  if (chunk.free == 0) {
+    with_room_.push_back(&chunk);
   }
-  free |= uint64_t{1} << ((address - chunk) / page_size_);
-  if (free == all_free_ && with_room_.size() > 1) {
+  chunk.free |= uint64_t{1} << (static_cast<std::size_t>(page - chunk.memory) / page_size_);
+  if (chunk.free == all_free_ && with_room_.size() > 1) {
     // One is kept: a cache that is full gives a page back whenever it takes one.
-    std::erase(with_room_, chunk);
+    std::erase(with_room_, &chunk);
+    munmap(chunk.memory, chunk_size_);
     chunks_.erase(found);
-    munmap(reinterpret_cast<void*>(chunk), chunk_size_);
   }
 }
 

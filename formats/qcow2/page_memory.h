@@ -29,14 +29,19 @@ class PageMemory {
   [[nodiscard]] std::size_t held() const { return chunks_.size() * chunk_size_; }
 
  private:
+  struct Chunk {
+    std::byte* memory = nullptr;
+    uint64_t free = 0;  // a bit is set where a page is free
+  };
+
   [[nodiscard]] Result<void> add_chunk();
+  [[nodiscard]] uintptr_t chunk_address(const std::byte* page) const;
 
   const std::size_t page_size_;
-  const std::size_t chunk_size_;  // a power of two; chunks are aligned to it
-  const uint64_t all_free_;       // a bit for each page of a chunk
-  // By address: a bit is set where a page is free.
-  std::unordered_map<uintptr_t, uint64_t> chunks_;
-  std::vector<uintptr_t> with_room_;  // chunks with a free page
+  const std::size_t chunk_size_;                 // a power of two; chunks are aligned to it
+  const uint64_t all_free_;                      // a bit for each page of a chunk
+  std::unordered_map<uintptr_t, Chunk> chunks_;  // by address
+  std::vector<Chunk*> with_room_;                // those with a free page
 };
 
 }  // namespace cairn::qcow2

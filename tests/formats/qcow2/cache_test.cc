@@ -13,7 +13,6 @@
 namespace cairn::qcow2 {
 namespace {
 
-using testing::IoKind;
 using testing::Qcow2Builder;
 
 constexpr uint64_t kSmall = 4096;              // bytes of a cluster, and of a page
