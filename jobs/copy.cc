@@ -61,7 +61,7 @@ class Copier {
   void advance(uint64_t bytes);
 
   const CopyOptions& options_;
-  uint64_t total_ = 0;
+  uint64_t total_ = 0;      // bytes to copy
   uint64_t alignment_ = 1;  // pieces begin and end at multiples of this, or at the end
   uint64_t piece_size_;
   ZeroRunRules zero_rules_;
@@ -83,6 +83,8 @@ Copier::Copier(const CopyOptions& options) : options_(options), piece_size_(opti
   for (const block::Edge* source : options.sources) {
     total_ += source->length();
   }
+  total_ = std::min(total_ - options.skip, options.length);
+  source_offset_ = options.skip;
   const uint64_t cluster = options.target->node().driver().cluster_size();
   zero_rules_ = {.shortest = options.look_for_zeroes ? options.sparse_size : 0,
                  .alignment = std::max<uint64_t>(cluster, 1),
@@ -147,13 +149,16 @@ io::Task<Result<void>> Copier::work_until_done(io::AlignedBuffer& buffer,
 
 io::Task<Result<Piece>> Copier::next_piece() {
   const auto guard = co_await cursor_lock_.lock();
+  Piece piece;
+  if (position_ == total_) {
+    co_return piece;
+  }
   while (source_index_ < options_.sources.size() &&
          source_offset_ >= options_.sources[source_index_]->length()) {
     source_offset_ -= options_.sources[source_index_++]->length();
   }
-  Piece piece;
   if (source_index_ == options_.sources.size()) {
-    co_return piece;
+    co_return fail(EIO, "a source has become shorter while it was copied");
   }
   if (run_left_ == 0) {
     Result<void> refreshed = co_await refresh_status();
@@ -182,7 +187,7 @@ io::Task<Result<Piece>> Copier::next_piece() {
 // Asks what lies at the cursor.
 io::Task<Result<void>> Copier::refresh_status() {
   block::Edge& source = *options_.sources[source_index_];
-  const uint64_t left = source.length() - source_offset_;
+  const uint64_t left = std::min(source.length() - source_offset_, total_ - position_);
   Result<block::BlockStatus> status = block::BlockStatus{};
   if (options_.target_has_backing) {
     status = co_await source.status(source_offset_, left);

@@ -20,6 +20,9 @@ struct CopyOptions {
   // All sizes are in bytes. Edges outlive the copy.
   std::vector<block::Edge*> sources;
   block::Edge* target = nullptr;
+  // A part of the joined sources alone, which comes to lie at the target's beginning.
+  uint64_t skip = 0;             // at most their length
+  uint64_t length = UINT64_MAX;  // cut off where they end
 
   unsigned workers = 8;              // pieces in flight, each with a buffer
   uint64_t piece_size = 256u << 10;  // of one buffer; a power of two

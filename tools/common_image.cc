@@ -351,12 +351,16 @@ block::Permissions root_permissions(const block::Node& node) {
 }
 
 io::Task<Result<std::unique_ptr<block::Edge>>> open_root(block::Graph& graph, ImageName name,
-                                                         block::OpenFlags flags) {
+                                                         block::OpenFlags flags, Sharing sharing) {
   Result<std::shared_ptr<block::Node>> node = co_await open_image(graph, name, flags);
   if (!node) {
     co_return std::unexpected(could_not_open(name, std::move(node.error())));
   }
-  auto edge = graph.attach(*node, "", root_permissions(**node));
+  block::Permissions permissions = root_permissions(**node);
+  if (sharing == Sharing::kAll) {
+    permissions.shared = PermissionSet::all();
+  }
+  auto edge = graph.attach(*node, "", permissions);
   if (!edge) {
     Result<void> released = co_await graph.release(std::move(*node));
     co_return std::unexpected(could_not_open(name, std::move(edge.error())));

@@ -1,6 +1,7 @@
 // Opening images as command lines name them: by filename and format, or by an option string.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -29,9 +30,13 @@ struct ImageName {
 // Nobody else writes, unless the user says that it may happen (force-share).
 [[nodiscard]] block::Permissions root_permissions(const block::Node& node);
 
+enum class Sharing : uint8_t {
+  kUsual,  // as root_permissions() says
+  kAll,    // others may do to the image what they like
+};
+
 // Opens and attaches in one go; failures carry could_not_open()'s words.
-[[nodiscard]] io::Task<Result<std::unique_ptr<block::Edge>>> open_root(block::Graph& graph,
-                                                                       ImageName name,
-                                                                       block::OpenFlags flags);
+[[nodiscard]] io::Task<Result<std::unique_ptr<block::Edge>>> open_root(
+    block::Graph& graph, ImageName name, block::OpenFlags flags, Sharing sharing = Sharing::kUsual);
 
 }  // namespace cairn::tools

@@ -46,6 +46,9 @@ enum LongOption : int {
   kOptDisable,
   kOptMerge,
   kOptForce,
+  kOptFlushInterval,
+  kOptNoDrain,
+  kOptPattern,
 };
 
 inline constexpr OptionSpec kHelpOption{'h', "help", false};
@@ -88,12 +91,14 @@ class ImgCommandLine {
 int fail_command(const Error& error);
 
 int img_amend(std::span<const std::string> arguments);
+int img_bench(std::span<const std::string> arguments);
 int img_bitmap(std::span<const std::string> arguments);
 int img_check(std::span<const std::string> arguments);
 int img_commit(std::span<const std::string> arguments);
 int img_compare(std::span<const std::string> arguments);
 int img_convert(std::span<const std::string> arguments);
 int img_create(std::span<const std::string> arguments);
+int img_dd(std::span<const std::string> arguments);
 int img_info(std::span<const std::string> arguments);
 int img_map(std::span<const std::string> arguments);
 int img_measure(std::span<const std::string> arguments);

@@ -1,5 +1,7 @@
 #include "tools/img_image.h"
 
+#include <fmt/format.h>
+
 #include "tools/common_report.h"
 
 namespace cairn::tools {
@@ -11,6 +13,9 @@ OptionUse take_image_option(const ParsedOption& option, ImageRequest& request) {
       return OptionUse::kTaken;
     case 'U':
       request.flags.force_share = true;
+      return OptionUse::kTaken;
+    case 'p':
+      request.progress = true;
       return OptionUse::kTaken;
     case 'q':
       request.quiet = true;
@@ -31,17 +36,31 @@ OptionUse take_image_option(const ParsedOption& option, ImageRequest& request) {
   }
 }
 
+std::optional<int> check_image_name(const ImageName& image) {
+  if (image.by_options && !image.format.empty()) {
+    report_error("--image-opts and --format are mutually exclusive");
+    return 1;
+  }
+  return std::nullopt;
+}
+
 std::optional<int> take_image_name(const ImgCommandLine& line, ImageName& image) {
   const std::vector<std::string> operands = line.operands();
   if (operands.size() != 1) {
     return line.misuse("Expecting one image file name");
   }
   image.text = operands.front();
-  if (image.by_options && !image.format.empty()) {
-    report_error("--image-opts and --format are mutually exclusive");
-    return 1;
+  return check_image_name(image);
+}
+
+bool take_cache_mode(std::string_view what, std::string_view text, CacheMode& mode) {
+  const auto parsed = parse_cache_mode(text);
+  if (!parsed) {
+    report_error(fmt::format("Invalid {} option: {}", what, text));
+    return false;
   }
-  return std::nullopt;
+  mode = *parsed;
+  return true;
 }
 
 }  // namespace cairn::tools

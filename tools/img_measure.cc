@@ -16,6 +16,7 @@
 #include "tools/common_image.h"
 #include "tools/common_report.h"
 #include "tools/common_session.h"
+#include "tools/common_snapshots.h"
 #include "tools/img_image.h"
 
 namespace cairn::tools {
@@ -27,6 +28,7 @@ struct MeasureRequest : ImageRequest {
   std::string target_format = "raw";
   std::string options;  // what all -o say
   std::optional<uint64_t> size;
+  std::optional<SnapshotChoice> snapshot;
   bool has_image = false;
 };
 
@@ -66,7 +68,13 @@ io::Task<Result<block::MeasuredSize>> measure_copy(block::Graph& graph,
     co_return pass(root);
   }
   Result<block::MeasuredSize> measured;
-  if (auto set = options.set("size", std::to_string((*root)->length())); !set) {
+  Result<void> shown;
+  if (request.snapshot) {
+    shown = co_await show_snapshot(**root, *request.snapshot);
+  }
+  if (!shown) {
+    measured = pass(shown);
+  } else if (auto set = options.set("size", std::to_string((*root)->length())); !set) {
     measured = pass(set);
   } else {
     measured = co_await format.measure(options, root->get());
@@ -126,6 +134,14 @@ std::optional<int> read_options(ImgCommandLine& line, MeasureRequest& request) {
           return fail_command(appended.error());
         }
         break;
+      case 'l': {
+        Result<SnapshotChoice> choice = parse_snapshot_choice(option->value);
+        if (!choice) {
+          return fail_command(choice.error());
+        }
+        request.snapshot = std::move(*choice);
+        break;
+      }
       case 's': {
         const Result<uint64_t> size = parse_size_argument("image size", option->value);
         if (!size) {
@@ -146,7 +162,8 @@ std::optional<int> read_operands(const ImgCommandLine& line, MeasureRequest& req
     return 1;
   }
   request.has_image = !operands.empty();
-  if (!request.has_image && (request.image.by_options || !request.image.format.empty())) {
+  if (!request.has_image &&
+      (request.image.by_options || !request.image.format.empty() || request.snapshot)) {
     report_error("--image-opts, -f, and -l require a filename argument.");
     return 1;
   }
@@ -174,6 +191,7 @@ int img_measure(std::span<const std::string> arguments) {
                                  kOutputOption,
                                  kShareOption,
                                  OptionSpec{'O', "target-format", true},
+                                 OptionSpec{'l', "snapshot", true},
                                  OptionSpec{'o', "target-format-options", true},
                                  OptionSpec{'s', "size", true}};
   MeasureRequest request;

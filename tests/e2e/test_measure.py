@@ -88,3 +88,19 @@ def test_a_copy_takes_what_was_measured(folder, cluster):
 def test_what_can_not_be_measured(arguments, message):
     done = run("cairn-img", "measure", *arguments, code=1)
     assert (done.out, done.err) == ("", f"cairn-img: {message}\n")
+
+
+def test_a_snapshot_is_measured(folder):
+    image = folder / "a.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", image, 8 * MIB)
+    for number in range(1, 4):
+        run("qemu-io", "-f", "qcow2", "-c", f"write -q 0 {number}M", image)
+        run("qemu-img", "snapshot", "-c", f"s{number}", image)
+    run("qemu-img", "bitmap", "--add", image, "b")
+    for choice in ("s1", "2", "snapshot.name=s3", "snapshot.id=1,snapshot.name=s1"):
+        for target in ("raw", "qcow2"):
+            arguments = ["-O", target, "-f", "qcow2", "-l", choice, image]
+            assert told("cairn-img", *arguments) == told("qemu-img", *arguments)
+    for choice in ("nosuch", "snapshot.id=1,snapshot.name=s2", "snapshot.nosuch=1"):
+        done = run("cairn-img", "measure", "-O", "qcow2", "-l", choice, image, code=1)
+        assert done.err.startswith("cairn-img: ") and done.out == ""

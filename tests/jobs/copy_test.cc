@@ -82,6 +82,28 @@ TEST_F(CopyTest, JoinsSources) {
   EXPECT_EQ(content("a") + content("b"), content("t"));
 }
 
+TEST_F(CopyTest, CopiesAPart) {
+  block::Edge* first = make_sparse("a", 3 * kMib, {0, 2});
+  block::Edge* second = make_sparse("b", 3 * kMib, {1, 2});
+  const std::string joined = content("a") + content("b");
+  const std::vector<std::pair<uint64_t, uint64_t>> parts = {{0, 700},
+                                                            {kMib / 2, 2 * kMib},
+                                                            {2 * kMib + 1000, 2 * kMib},
+                                                            {4 * kMib, UINT64_MAX},
+                                                            {6 * kMib, 512}};
+  for (const auto& [skip, length] : parts) {
+    const std::string wanted = joined.substr(skip, length);
+    block::Edge* target = make_sparse("t", wanted.size(), {});
+    ASSERT_TRUE(run(copy_images({.sources = {first, second},
+                                 .target = target,
+                                 .skip = skip,
+                                 .length = length,
+                                 .target_is_zero = true})));
+    EXPECT_EQ(content("t"), wanted) << skip;
+    detach(target);
+  }
+}
+
 TEST_F(CopyTest, GivesTheSameInAnyOrderAndWithAnyNumberOfWorkers) {
   block::Edge* source = make_sparse("s", 12 * kMib, {0, 1, 2, 5, 6, 11});
   for (const unsigned workers : {1u, 3u, 16u}) {
