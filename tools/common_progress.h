@@ -9,6 +9,10 @@ namespace cairn::tools {
 class ProgressLine {
  public:
   enum class Show : uint8_t { kAlways, kOnSignal, kNever };
+  // What -p and -q ask for.
+  [[nodiscard]] static Show wanted(bool progress, bool quiet) {
+    return quiet ? Show::kNever : progress ? Show::kAlways : Show::kOnSignal;
+  }
   explicit ProgressLine(Show show);
 
   // `done` of `total` bytes. Prints when that is a step worth showing, or was asked for.

@@ -11,22 +11,16 @@
 #include "block/create_options.h"
 #include "block/driver_table.h"
 #include "tools/common_create.h"
-#include "tools/common_image.h"
 #include "tools/common_progress.h"
 #include "tools/common_report.h"
-#include "tools/common_session.h"
 #include "tools/drivers.h"
-#include "tools/img.h"
+#include "tools/img_image.h"
 
 namespace cairn::tools {
 namespace {
 
-struct AmendRequest {
-  ImageName image;
+struct AmendRequest : ImageRequest {
   std::string options;
-  CacheMode cache;
-  bool progress = false;
-  bool quiet = false;
 };
 
 Result<void> amendable(const block::DriverInfo& driver) {
@@ -98,9 +92,7 @@ io::Task<Result<void>> amend_image(block::Graph& graph, block::Edge& root,
   if (const auto granted = graph.set_permissions(root, permissions); !granted) {
     co_return std::unexpected(granted.error());
   }
-  ProgressLine progress(request.quiet      ? ProgressLine::Show::kNever
-                        : request.progress ? ProgressLine::Show::kAlways
-                                           : ProgressLine::Show::kOnSignal);
+  ProgressLine progress(ProgressLine::wanted(request.progress, request.quiet));
   progress.update(0, 1);
   Result<void> amended = co_await change(root, *options);
   if (amended) {
@@ -118,37 +110,20 @@ io::Task<Result<void>> amend_image(block::Graph& graph, block::Edge& root,
 io::Task<int> run(block::Graph& graph, const AmendRequest& request) {
   const block::OpenFlags flags{.cache_direct = request.cache.direct,
                                .no_flush = request.cache.no_flush};
-  auto root = co_await open_root(graph, request.image, flags);
-  if (!root) {
-    co_return fail_command(root.error());
-  }
-  Result<void> result = co_await amend_image(graph, **root, request);
-  Result<void> closed = co_await graph.detach(std::move(*root));
-  result = result ? std::move(closed) : std::move(result);
-  co_return result ? 0 : fail_command(result.error());
+  return act_on_image(graph, request, flags, amend_image);
 }
 
 // The exit code when there is nothing more to do.
 std::optional<int> take_amend_option(const ParsedOption& option, AmendRequest& request) {
-  if (option.id == 'f') {
-    request.image.format = option.value;
-  } else if (option.id == kOptImageOpts) {
-    request.image.by_options = true;
-  } else if (option.id == 'p') {
-    request.progress = true;
-  } else if (option.id == 'q') {
-    request.quiet = true;
-  } else if (option.id == 'o') {
+  if (take_image_option(option, request) == OptionUse::kTaken) {
+    return std::nullopt;
+  }
+  if (option.id == 'o') {
     if (const auto taken = append_option_list(request.options, option.value); !taken) {
       return fail_command(taken.error());
     }
-  } else if (option.id == 't') {
-    const auto mode = parse_cache_mode(option.value);
-    if (!mode) {
-      report_error(fmt::format("Invalid cache option: {}", option.value));
-      return 1;
-    }
-    request.cache = *mode;
+  } else if (option.id == 't' && !take_cache_mode("cache", option.value, request.cache)) {
+    return 1;
   }
   // Nothing here is dangerous enough to need --force.
   return std::nullopt;
@@ -188,15 +163,10 @@ int img_amend(std::span<const std::string> arguments) {
     return 1;
   }
   request.image.text = operands.front();
-  if (request.image.by_options && !request.image.format.empty()) {
-    report_error("--image-opts and --format are mutually exclusive");
-    return 1;
+  if (const auto code = check_image_name(request.image)) {
+    return *code;
   }
-  auto session = Session::create();
-  if (!session) {
-    return fail_command(session.error());
-  }
-  return (*session)->run(run((*session)->graph(), request));
+  return run_in_session(run, request);
 }
 
 }  // namespace cairn::tools

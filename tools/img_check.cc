@@ -199,16 +199,13 @@ std::optional<int> read_options(ImgCommandLine& line, CheckRequest& request) {
         request.fix_errors = option->value == "all";
         request.flags.read_only = false;
         break;
-      case 'T': {
-        const auto mode = parse_cache_mode(option->value);
-        if (!mode) {
-          report_error(fmt::format("Invalid source cache option: {}", option->value));
+      case 'T':
+        if (!take_cache_mode("source cache", option->value, request.cache)) {
           return 1;
         }
-        request.flags.cache_direct = mode->direct;
-        request.flags.no_flush = mode->no_flush;
+        request.flags.cache_direct = request.cache.direct;
+        request.flags.no_flush = request.cache.no_flush;
         break;
-      }
     }
   }
   return line.exit_code();
@@ -234,11 +231,7 @@ int img_check(std::span<const std::string> arguments) {
   if (const auto code = take_image_name(line, request.image)) {
     return *code;
   }
-  auto session = Session::create();
-  if (!session) {
-    return fail_command(session.error());
-  }
-  return (*session)->run(check((*session)->graph(), request));
+  return run_in_session(check, request);
 }
 
 }  // namespace cairn::tools

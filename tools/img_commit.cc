@@ -27,14 +27,10 @@ namespace {
 
 using block::PermissionSet;
 
-struct CommitRequest {
-  ImageName image;
+struct CommitRequest : ImageRequest {
   std::string base;  // empty: the backing file, and the image is emptied
   bool keep = false;
-  bool progress = false;
-  bool quiet = false;
   uint64_t rate_limit = 0;
-  CacheMode cache;
 };
 
 // What an image lies in, for one that is a plain file.
@@ -118,9 +114,7 @@ io::Task<Result<void>> commit(block::Graph& graph, block::Edge& top, unsigned de
   if (!base) {
     co_return pass(base);
   }
-  ProgressLine progress(request.quiet      ? ProgressLine::Show::kNever
-                        : request.progress ? ProgressLine::Show::kAlways
-                                           : ProgressLine::Show::kOnSignal);
+  ProgressLine progress(ProgressLine::wanted(request.progress, request.quiet));
   jobs::CommitOptions options{.overlay = &top,
                               .base = base->get(),
                               .empty = request.base.empty() && !request.keep,
@@ -164,34 +158,21 @@ io::Task<int> run(block::Graph& graph, const CommitRequest& request) {
 
 // The exit code when there is nothing more to do.
 std::optional<int> take_commit_option(const ParsedOption& option, CommitRequest& request) {
+  if (take_image_option(option, request) == OptionUse::kTaken) {
+    return std::nullopt;
+  }
   switch (option.id) {
-    case 'f':
-      request.image.format = option.value;
-      break;
-    case kOptImageOpts:
-      request.image.by_options = true;
-      break;
     case 'b':
       request.base = option.value;
       break;
     case 'd':
       request.keep = true;
       break;
-    case 'p':
-      request.progress = true;
-      break;
-    case 'q':
-      request.quiet = true;
-      break;
-    case 't': {
-      const auto mode = parse_cache_mode(option.value);
-      if (!mode) {
-        report_error(fmt::format("Invalid cache option: {}", option.value));
+    case 't':
+      if (!take_cache_mode("cache", option.value, request.cache)) {
         return 1;
       }
-      request.cache = *mode;
       break;
-    }
     case 'r': {
       const auto rate = parse_size_argument("rate limit", option.value);
       if (!rate) {
@@ -232,11 +213,7 @@ int img_commit(std::span<const std::string> arguments) {
   if (const auto code = take_image_name(line, request.image)) {
     return *code;
   }
-  auto session = Session::create();
-  if (!session) {
-    return fail_command(session.error());
-  }
-  return (*session)->run(run((*session)->graph(), request));
+  return run_in_session(run, request);
 }
 
 }  // namespace cairn::tools

@@ -61,9 +61,7 @@ io::Task<int> compare_edges(const CompareRequest& request, block::Edge& first,
     }
     co_return kExitDifferent;
   }
-  ProgressLine progress(request.quiet      ? ProgressLine::Show::kNever
-                        : request.progress ? ProgressLine::Show::kAlways
-                                           : ProgressLine::Show::kOnSignal);
+  ProgressLine progress(ProgressLine::wanted(request.progress, request.quiet));
   bool warned = same_size || request.quiet;
   const uint64_t common = std::min(first.length(), second.length());
   jobs::CompareOptions options{.first = &first, .second = &second, .strict = request.strict};

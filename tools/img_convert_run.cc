@@ -185,9 +185,7 @@ io::Task<Result<void>> open_target(block::Graph& graph, const ConvertRequest& re
 }
 
 io::Task<Result<void>> copy(const ConvertRequest& request, Conversion& conversion) {
-  ProgressLine progress(request.quiet      ? ProgressLine::Show::kNever
-                        : request.progress ? ProgressLine::Show::kAlways
-                                           : ProgressLine::Show::kOnSignal);
+  ProgressLine progress(ProgressLine::wanted(request.progress, request.quiet));
   const Edge* backing = conversion.target->node().backing();
   const bool has_backing = backing != nullptr && request.create;
   jobs::CopyOptions options{

@@ -88,15 +88,12 @@ std::optional<int> read_options(ImgCommandLine& line, InfoRequest& request) {
       continue;
     }
     switch (option->id) {
-      case 't': {
-        const auto mode = parse_cache_mode(option->value);
-        if (!mode) {
-          report_error(fmt::format("Invalid cache option: {}", option->value));
+      case 't':
+        if (!take_cache_mode("cache", option->value, request.cache)) {
           return 1;
         }
-        request.flags.cache_direct = mode->direct;
+        request.flags.cache_direct = request.cache.direct;
         break;
-      }
       case kOptBackingChain:
         request.chain = true;
         break;

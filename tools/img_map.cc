@@ -107,7 +107,8 @@ class MapPrinter {
   bool first_ = true;
 };
 
-io::Task<Result<void>> print_map(block::Edge& root, const MapRequest& request) {
+io::Task<Result<void>> print_map(block::Graph& /*graph*/, block::Edge& root,
+                                 const MapRequest& request) {
   MapPrinter printer(request.json);
   const uint64_t size = root.length();
   const uint64_t end = request.start >= size
@@ -140,16 +141,7 @@ io::Task<Result<void>> print_map(block::Edge& root, const MapRequest& request) {
 }
 
 io::Task<int> map(block::Graph& graph, const MapRequest& request) {
-  auto root = co_await open_root(graph, request.image, request.flags);
-  if (!root) {
-    co_return fail_command(root.error());
-  }
-  Result<void> printed = co_await print_map(**root, request);
-  Result<void> closed = co_await graph.detach(std::move(*root));
-  if (!printed) {
-    co_return fail_command(printed.error());
-  }
-  co_return closed ? 0 : fail_command(closed.error());
+  return act_on_image(graph, request, request.flags, print_map);
 }
 
 // Reads the options into `request`; the exit code when there is nothing more to do.
@@ -197,11 +189,7 @@ int img_map(std::span<const std::string> arguments) {
   if (const auto code = take_image_name(line, request.image)) {
     return *code;
   }
-  auto session = Session::create();
-  if (!session) {
-    return fail_command(session.error());
-  }
-  return (*session)->run(map((*session)->graph(), request));
+  return run_in_session(map, request);
 }
 
 }  // namespace cairn::tools

@@ -15,28 +15,21 @@
 #include "block/driver_table.h"
 #include "block/filename.h"
 #include "io/buffer.h"
-#include "tools/common_image.h"
 #include "tools/common_progress.h"
 #include "tools/common_report.h"
-#include "tools/common_session.h"
-#include "tools/img.h"
+#include "tools/img_image.h"
 
 namespace cairn::tools {
 namespace {
 
 constexpr uint64_t kRebasePiece = 2 << 20;
 
-struct RebaseRequest {
-  ImageName image;
+struct RebaseRequest : ImageRequest {
   std::string backing;  // empty: none
   bool backing_given = false;
   std::string backing_format;
   bool unsafe_mode = false;
   bool compress = false;
-  bool force_share = false;
-  bool progress = false;
-  bool quiet = false;
-  CacheMode cache;
   CacheMode source_cache;
 };
 
@@ -85,9 +78,7 @@ class Rebase {
         cluster_(std::max<uint64_t>(image.node().driver().cluster_size(), 512)),
         unit_(std::max<uint64_t>(cluster_, 65536)),
         compress_(request.compress),
-        progress_(request.quiet      ? ProgressLine::Show::kNever
-                  : request.progress ? ProgressLine::Show::kAlways
-                                     : ProgressLine::Show::kOnSignal) {}
+        progress_(ProgressLine::wanted(request.progress, request.quiet)) {}
 
   // Copies what the image would lose.
   [[nodiscard]] io::Task<Result<void>> run() {
@@ -203,7 +194,7 @@ io::Task<Result<std::unique_ptr<block::Edge>>> open_new_backing(block::Graph& gr
                   : block::resolve_relative(request.image.text, request.backing);
   name.format = request.backing_format;
   const block::OpenFlags flags{.read_only = true,
-                               .force_share = request.force_share,
+                               .force_share = request.flags.force_share,
                                .cache_direct = request.source_cache.direct,
                                .no_flush = request.source_cache.no_flush};
   const auto in_words = [&request](auto& failed) {
@@ -281,39 +272,17 @@ io::Task<Result<void>> rebase_image(block::Graph& graph, block::Edge& image,
 
 io::Task<int> run(block::Graph& graph, const RebaseRequest& request) {
   const block::OpenFlags flags{.no_backing = request.unsafe_mode,
-                               .force_share = false,
                                .cache_direct = request.cache.direct,
                                .no_flush = request.cache.no_flush};
-  auto root = co_await open_root(graph, request.image, flags);
-  if (!root) {
-    co_return fail_command(root.error());
-  }
-  Result<void> result = co_await rebase_image(graph, **root, request);
-  Result<void> closed = co_await graph.detach(std::move(*root));
-  result = result ? std::move(closed) : std::move(result);
-  co_return result ? 0 : fail_command(result.error());
-}
-
-// False, with the error told, for a cache mode that there is not.
-bool take_rebase_cache(std::string_view text, std::string_view what, CacheMode& mode) {
-  const auto parsed = parse_cache_mode(text);
-  if (!parsed) {
-    report_error(fmt::format("Invalid {} option: {}", what, text));
-    return false;
-  }
-  mode = *parsed;
-  return true;
+  return act_on_image(graph, request, flags, rebase_image);
 }
 
 // The exit code when there is nothing more to do.
 std::optional<int> take_rebase_option(const ParsedOption& option, RebaseRequest& request) {
+  if (take_image_option(option, request) == OptionUse::kTaken) {
+    return std::nullopt;
+  }
   switch (option.id) {
-    case 'f':
-      request.image.format = option.value;
-      break;
-    case kOptImageOpts:
-      request.image.by_options = true;
-      break;
     case 'b':
       request.backing = option.value;
       request.backing_given = true;
@@ -328,22 +297,12 @@ std::optional<int> take_rebase_option(const ParsedOption& option, RebaseRequest&
     case 'c':
       request.compress = true;
       break;
-    case 'U':
-      request.force_share = true;
-      break;
-    case 'p':
-      request.progress = true;
-      break;
-    case 'q':
-      request.quiet = true;
-      break;
     case 't':
-      return take_rebase_cache(option.value, "cache", request.cache) ? std::nullopt
-                                                                     : std::optional(1);
+      return take_cache_mode("cache", option.value, request.cache) ? std::nullopt
+                                                                   : std::optional(1);
     case 'T':
-      return take_rebase_cache(option.value, "source cache", request.source_cache)
-                 ? std::nullopt
-                 : std::optional(1);
+      return take_cache_mode("source cache", option.value, request.source_cache) ? std::nullopt
+                                                                                 : std::optional(1);
     default:
       break;
   }
@@ -385,15 +344,10 @@ int img_rebase(std::span<const std::string> arguments) {
     return line.misuse("Must specify backing file (-b) or use simple mode (-u)");
   }
   request.image.text = operands.front();
-  if (request.image.by_options && !request.image.format.empty()) {
-    report_error("--image-opts and --format are mutually exclusive");
-    return 1;
+  if (const auto code = check_image_name(request.image)) {
+    return *code;
   }
-  auto session = Session::create();
-  if (!session) {
-    return fail_command(session.error());
-  }
-  return (*session)->run(run((*session)->graph(), request));
+  return run_in_session(run, request);
 }
 
 }  // namespace cairn::tools
