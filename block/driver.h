@@ -79,8 +79,8 @@ enum class Preallocation : uint8_t { kOff, kMetadata, kFalloc, kFull };
 
 struct ResizeOptions {
   Preallocation preallocation = Preallocation::kOff;
-  bool exact = true;            // false: a longer result is fine, too
-  bool zero_new_space = false;  // what is added must read as zeroes, even over a backing file
+  bool exact = true;           // false: a longer result is fine, too
+  bool zero_new_space = true;  // false: what is added may show a backing file that is longer
 };
 
 // What lies at a range of one node, leaving out what is below in the backing chain.

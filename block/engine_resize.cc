@@ -70,8 +70,8 @@ Engine::Outcome Engine::resize_node(Node& node, uint64_t length, ResizeOptions o
 }
 
 // What a resize adds does not show what was there before: the rest of the unit that was the last
-// one, what an interrupted shrink has left mapped and, when it is to read as zeroes, a backing node
-// that is longer.
+// one, what an interrupted shrink has left mapped and, unless it may be seen, a backing node that
+// is longer.
 Engine::Outcome Engine::clear_new_space(Node& node, uint64_t offset, uint64_t end,
                                         bool hide_backing) {
   const uint64_t below = node.backing_ != nullptr ? node.backing_->child_->length() : 0;

@@ -82,7 +82,6 @@ HandlerResult<commands::BlockResize> handle(Services& services, commands::BlockR
     co_return pass(root);
   }
   block::ResizeOptions options;
-  options.zero_new_space = true;
   Result<void> resized = co_await (*root)->resize(static_cast<uint64_t>(arguments.size), options);
   Result<void> detached = co_await services.graph.detach(std::move(*root));
   co_return resized ? std::move(detached) : std::move(resized);

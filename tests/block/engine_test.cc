@@ -302,7 +302,7 @@ TEST_F(EngineTest, SpaceThatCanNotBeClearedIsNotShown) {
   EXPECT_EQ(edge.length(), 10 * kUnit);
 }
 
-TEST_F(EngineTest, NewSpaceHidesALongerBackingNodeWhenAskedTo) {
+TEST_F(EngineTest, NewSpaceHidesALongerBackingNodeUnlessItMayBeSeen) {
   ClusterFormat::settings().length = 8 * kUnit;
   world_.add("base");
   auto base = format_options("base");
@@ -316,7 +316,8 @@ TEST_F(EngineTest, NewSpaceHidesALongerBackingNodeWhenAskedTo) {
     const std::string name = hide ? "hiding" : "showing";
     world_.add(name);
     Edge& edge = attach(format_options(name, "below"), resizer);
-    ASSERT_TRUE(run(edge.resize(10 * kUnit, {.zero_new_space = hide})));
+    const ResizeOptions showing{.zero_new_space = false};
+    ASSERT_TRUE(run(edge.resize(10 * kUnit, hide ? ResizeOptions() : showing)));
     EXPECT_TRUE(holds(edge, 1, 0, 2 * kUnit + 512));
     EXPECT_TRUE(holds(edge, hide ? kZeroes : 1, 2 * kUnit + 512, 4 * kUnit));
     EXPECT_TRUE(holds(edge, kZeroes, 8 * kUnit, 2 * kUnit));

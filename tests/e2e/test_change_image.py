@@ -122,3 +122,20 @@ def test_convert_takes_a_snapshot(tmp_path):
         ours, peers = (run(tool, "convert", "-O", "raw", "-l", choice, "a.qcow2", "b.raw", code=1,
                            cwd=tmp_path).err for tool in ("cairn-img", "qemu-img"))
         assert ours.replace("cairn-img", "qemu-img") == peers
+
+
+@pytest.mark.parametrize("compat", ["0.10", "1.1"])
+@pytest.mark.parametrize("how", ["resize", "truncate", "amend"])
+def test_what_growing_adds_hides_a_longer_backing_file(tmp_path, how, compat):
+    (tmp_path / "base.raw").write_bytes(b"\x42" * 4 * MIB)
+    img("create", "-q", "-f", "qcow2", "-o", f"compat={compat}", "-b", "base.raw", "-F", "raw", "a.qcow2",
+        MIB + 512, cwd=tmp_path)
+    if how == "resize":
+        img("resize", "-q", "a.qcow2", "3M", cwd=tmp_path)
+    elif how == "amend":
+        img("amend", "-f", "qcow2", "-o", "size=3M", "a.qcow2", cwd=tmp_path)
+    else:
+        io("-f", "qcow2", "-c", "truncate 3M", "a.qcow2", cwd=tmp_path)
+    sound(tmp_path, "a.qcow2")
+    assert content(tmp_path, "a.qcow2", "qemu-img") == \
+        b"\x42" * (MIB + 512) + bytes(2 * MIB - 512)
