@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/identifier.h"
 #include "base/size_text.h"
 #include "chardev/option_list.h"
 
@@ -241,10 +242,8 @@ Result<ChardevText> parse_chardev(std::string_view text) {
   ChardevText result;
   result.warnings = options.warnings();
   if (id && !is_identifier(*id)) {
-    return std::unexpected(
-        Error(EINVAL, "Parameter 'id' expects an identifier")
-            .with_hint("Identifiers consist of letters, digits, '-', '.', '_', starting with a "
-                       "letter."));
+    return std::unexpected(Error(EINVAL, "Parameter 'id' expects an identifier")
+                               .with_hint(std::string(kIdentifierHint)));
   }
   if (!backend) {
     return fail(EINVAL, "chardev: \"{}\" missing backend", id ? *id : "");

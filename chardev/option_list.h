@@ -36,7 +36,4 @@ class OptionList {
   std::vector<std::string> warnings_;
 };
 
-// Letters, digits and "-._", a letter first.
-[[nodiscard]] bool is_identifier(std::string_view text);
-
 }  // namespace cairn::chardev

@@ -36,7 +36,7 @@ std::string describe(const io::SocketAddress& address) {
 
 class SocketDevice final : public Device {
  public:
-  SocketDevice(schema::ChardevSocket options, io::SocketAddress address, std::string label)
+  SocketDevice(const schema::ChardevSocket& options, io::SocketAddress address, std::string label)
       : Device(schema::ChardevBackendKind::kSocket),
         label_(std::move(label)),
         address_(std::move(address)),
@@ -229,8 +229,7 @@ io::Task<OpenResult> open_socket(schema::ChardevSocket options, std::string labe
     co_return pass(address);
   }
   const bool wait = options.wait.value_or(false);
-  auto device =
-      std::make_unique<SocketDevice>(std::move(options), std::move(*address), std::move(label));
+  auto device = std::make_unique<SocketDevice>(options, std::move(*address), std::move(label));
   Result<void> opened = co_await device->open(wait, token);
   if (!opened) {
     co_return pass(opened);

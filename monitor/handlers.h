@@ -50,6 +50,24 @@ HandlerResult<commands::RingbufWrite> handle(Services& services, commands::Ringb
 HandlerResult<commands::RingbufRead> handle(Services& services, commands::RingbufRead,
                                             schema::RingbufReadArguments arguments);
 
+// object_handlers.cc
+HandlerResult<commands::ObjectAdd> handle(Services& services, commands::ObjectAdd,
+                                          schema::ObjectOptions options);
+HandlerResult<commands::ObjectDel> handle(Services& services, commands::ObjectDel,
+                                          schema::ObjectDelArguments arguments);
+HandlerResult<commands::QomList> handle(Services& services, commands::QomList,
+                                        schema::QomListArguments arguments);
+HandlerResult<commands::QomGet> handle(Services& services, commands::QomGet,
+                                       schema::QomGetArguments arguments);
+HandlerResult<commands::QomSet> handle(Services& services, commands::QomSet,
+                                       schema::QomSetArguments arguments);
+HandlerResult<commands::QomListGet> handle(Services& services, commands::QomListGet,
+                                           schema::QomListGetArguments arguments);
+HandlerResult<commands::QomListTypes> handle(Services& services, commands::QomListTypes,
+                                             schema::QomListTypesArguments arguments);
+HandlerResult<commands::QomListProperties> handle(Services& services, commands::QomListProperties,
+                                                  schema::QomListPropertiesArguments arguments);
+
 // block_handlers.cc
 HandlerResult<commands::QueryBlock> handle(Services& services, commands::QueryBlock,
                                            schema::NoArguments);

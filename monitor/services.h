@@ -10,6 +10,7 @@
 #include "exports/nbd/server.h"
 #include "io/event.h"
 #include "monitor/events.h"
+#include "objects/registry.h"
 
 namespace cairn::monitor {
 
@@ -26,6 +27,7 @@ struct Services {
   nbd::Server& nbd_server;
   EventHub& events;
   chardev::Registry& chardevs;
+  objects::Registry& objects;
   // Set by quit: the program is to end.
   io::Event& stop;
   TraceSwitches trace;

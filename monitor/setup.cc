@@ -9,6 +9,7 @@
 #include "block/dirty_bitmap.h"
 #include "block/dirty_bitmap_ops.h"
 #include "chardev/address.h"
+#include "objects/event_loop.h"
 
 namespace cairn::monitor {
 
@@ -42,7 +43,11 @@ io::Task<Result<void>> add_node(Services& services, const schema::BlockdevOption
 
 io::Task<Result<void>> add_export(Services& services, const schema::BlockExportOptions& options) {
   if (options.iothread) {
-    co_return fail(ENOENT, "iothread \"{}\" not found", *options.iothread);
+    auto thread = services.objects.find_as<objects::Iothread>(*options.iothread, "iothread");
+    if (!thread) {
+      co_return fail(ENOENT, "iothread \"{}\" not found", *options.iothread);
+    }
+    co_return fail(ENOTSUP, "This version can not run exports on iothread '{}'", *options.iothread);
   }
   const auto* nbd = std::get_if<schema::BlockExportOptionsNbd>(&options.branch);
   if (nbd && nbd->bitmaps && !nbd->bitmaps->empty()) {

@@ -16,6 +16,7 @@
 #include "monitor/setup.h"
 #include "schema/commands.h"
 #include "schema/visit_monitor_options.h"
+#include "schema/visit_qom.h"
 #include "tools/common_report.h"
 #include "tools/drivers.h"
 
@@ -45,11 +46,13 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
       graph_(drivers_),
       exports_(graph_),
       nbd_server_(exports_),
+      objects_(options.io),
       services_{.graph = graph_,
                 .exports = exports_,
                 .nbd_server = nbd_server_,
                 .events = events_,
                 .chardevs = chardevs_,
+                .objects = objects_,
                 .stop = stop_,
                 .trace = {}} {
   register_all_drivers(drivers_);
@@ -244,21 +247,12 @@ Result<void> Daemon::add_monitor(std::string_view text) {
   return {};
 }
 
-// There are no types of object yet.
 Result<void> Daemon::add_object(std::string_view text) {
-  const auto parsed = parse_schema_text(text, "qom-type");
-  if (!parsed) {
-    return std::unexpected(parsed.error());
+  const auto options = decode_option<schema::ObjectOptions>(text, "qom-type");
+  if (!options) {
+    return std::unexpected(options.error());
   }
-  const schema::JsonObject* object = parsed->value.as_object();
-  const schema::JsonValue* type = object ? object->find("qom-type") : nullptr;
-  if (!type) {
-    return fail(EINVAL, "Parameter 'qom-type' is missing");
-  }
-  if (!type->is_string()) {
-    return fail(EINVAL, "Invalid parameter type for 'qom-type', expected: string");
-  }
-  return fail(EINVAL, "Parameter 'qom-type' does not accept value '{}'", *type->as_string());
+  return objects_.add(*options);
 }
 
 io::Task<void> Daemon::serve() {

@@ -21,6 +21,7 @@
 #include "monitor/events.h"
 #include "monitor/monitor.h"
 #include "monitor/services.h"
+#include "objects/registry.h"
 #include "tools/cairnd_options.h"
 #include "tools/cairnd_process.h"
 
@@ -47,7 +48,7 @@ class Daemon {
   [[nodiscard]] io::Task<Result<void>> add_export(std::string text);
   [[nodiscard]] io::Task<Result<void>> start_nbd_server(std::string text);
   [[nodiscard]] Result<void> add_monitor(std::string_view text);
-  [[nodiscard]] static Result<void> add_object(std::string_view text);
+  [[nodiscard]] Result<void> add_object(std::string_view text);
   [[nodiscard]] io::Task<void> serve();
   [[nodiscard]] io::Task<void> watch_signals(io::CancelToken token);
   [[nodiscard]] io::Task<Result<void>> tear_down();
@@ -64,6 +65,7 @@ class Daemon {
   nbd::Server nbd_server_;
   monitor::EventHub events_;
   chardev::Registry chardevs_;
+  objects::Registry objects_;
   io::Event stop_;
   monitor::Services services_;
   std::vector<std::unique_ptr<monitor::Monitor>> monitors_;

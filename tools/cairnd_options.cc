@@ -8,10 +8,13 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "monitor/version.h"
 #include "schema/json_stream.h"
 #include "schema/keyval.h"
+#include "schema/visit_char.h"
+#include "tools/common_object.h"
 
 namespace cairn::tools {
 
@@ -80,7 +83,8 @@ constexpr std::string_view kHelpText = R"(
   --nbd-server addr.type=inet,addr.host=HOST,addr.port=PORT[,...]
                          start the NBD server
   --object TYPE,id=ID[,OPTION=VALUE...]
-                         make an object; there are no types of object yet
+                         make an object; --object help and --object TYPE,help
+                         tell what there is
   --pidfile PATH         write the process id to a file, which is removed at the
                          end
 
@@ -122,6 +126,19 @@ std::optional<SetupOption::Kind> setup_kind(int code) {
 
 // Stores one option; false when the program is to end with `exit_code`.
 bool take_option(DaemonOptions& options, int code, const char* name, int& exit_code) {
+  if (code == kObject) {
+    if (const auto help = object_help(optarg)) {
+      fmt::print("{}", *help);
+      exit_code = EXIT_SUCCESS;
+      return false;
+    }
+  }
+  if (code == kChardev && std::string_view(optarg) == "help") {
+    fmt::print("Available chardev backend types:\n  {}\n",
+               fmt::join(enum_names(schema::ChardevBackendKind{}), "\n  "));
+    exit_code = EXIT_SUCCESS;
+    return false;
+  }
   if (const auto kind = setup_kind(code)) {
     options.setup.push_back({*kind, optarg});
     return true;

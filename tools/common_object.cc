@@ -1,75 +1,77 @@
 #include "tools/common_object.h"
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
+#include <set>
 
-#include "schema/json.h"
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "objects/types.h"
 #include "schema/json_stream.h"
 #include "schema/keyval.h"
+#include "schema/visit_containers.h"
+#include "schema/visit_qom.h"
 
 namespace cairn::tools {
+
 namespace {
 
-constexpr std::array<std::string_view, 6> kSecretProperties = {"data",  "file", "format",
-                                                               "keyid", "iv",   "loaded"};
-
-Result<std::map<std::string, std::string>> properties_of(std::string_view definition) {
-  const Result<schema::JsonValue> value = definition.starts_with('{')
-                                              ? schema::parse_json(definition)
-                                              : schema::parse_keyval(definition, "qom-type");
-  if (!value) {
-    return std::unexpected(value.error());
-  }
-  const schema::JsonObject* object = value->as_object();
-  if (object == nullptr) {
-    return fail(EINVAL, "Invalid JSON object given");
-  }
-  std::map<std::string, std::string> properties;
-  for (const auto& [name, member] : *object) {
-    const std::string* text = member.as_string();
-    if (text == nullptr) {
-      return fail(EINVAL, "Invalid parameter type for '{}', expected: string", name);
+std::string list_types() {
+  std::set<std::string_view> names;
+  for (const objects::Type* type : objects::all_types()) {
+    if (!type->option.empty()) {
+      names.insert(type->option);
     }
-    properties.emplace(name, *text);
   }
-  return properties;
+  return fmt::format("List of user creatable objects:\n  {}\n", fmt::join(names, "\n  "));
+}
+
+std::string list_properties(const objects::Type& type) {
+  std::set<std::string> lines;
+  for (const objects::Type* at = &type; at; at = at->parent) {
+    for (const objects::Property& property : at->properties) {
+      if (property.set) {
+        lines.insert(fmt::format("  {}=<{}>\n", property.name, property.type));
+      }
+    }
+  }
+  return fmt::format("{} options:\n{}", type.option, fmt::join(lines, ""));
 }
 
 }  // namespace
 
 Result<void> ObjectStore::add(std::string_view definition) {
-  auto properties = properties_of(definition);
-  if (!properties) {
-    return pass(properties);
+  const bool json = definition.starts_with('{');
+  auto value = json ? schema::parse_json(definition) : schema::parse_keyval(definition, "qom-type");
+  if (!value) {
+    return pass(value);
   }
-  const auto type = properties->extract("qom-type");
-  if (type.empty()) {
-    return fail(EINVAL, "Parameter 'qom-type' is missing");
+  const auto form = json ? schema::InputForm::kJson : schema::InputForm::kKeyval;
+  auto options = schema::decode<schema::ObjectOptions>(*value, form);
+  if (!options) {
+    return pass(options);
   }
-  const auto id = properties->extract("id");
-  if (type.mapped() != "secret") {
-    return fail(EINVAL, "Parameter 'qom-type' does not accept value '{}'", type.mapped());
+  return registry_.add(*options);
+}
+
+std::optional<std::string> object_help(std::string_view definition) {
+  std::string_view rest = definition;
+  const std::string first = schema::take_keyval_part(rest);
+  bool asked = first == "help" || first == "?";
+  while (!rest.empty()) {
+    const std::string part = schema::take_keyval_part(rest);
+    asked = asked || part == "help" || part == "?";
   }
-  if (id.empty()) {
-    return fail(EINVAL, "Parameter 'id' is missing");
+  if (!asked || definition.starts_with('{')) {
+    return std::nullopt;
   }
-  for (const auto& [name, value] : *properties) {
-    if (std::ranges::find(kSecretProperties, name) == kSecretProperties.end()) {
-      return fail(EINVAL, "Parameter '{}' is unexpected", name);
-    }
-  }
-  if (!properties->contains("data") && !properties->contains("file")) {
-    return fail(EINVAL, "Either 'file' or 'data' must be provided");
-  }
-  if (properties->contains("data") && properties->contains("file")) {
-    return fail(EINVAL, "'file' and 'data' are mutually exclusive");
-  }
-  if (!objects_.emplace(id.mapped(), std::move(*properties)).second) {
-    return fail(EEXIST, "attempt to add duplicate property '{}' to object (type 'container')",
-                id.mapped());
-  }
-  return {};
+  constexpr std::string_view kTypeKey = "qom-type=";
+  const std::string_view name =
+      first.starts_with(kTypeKey) ? std::string_view(first).substr(kTypeKey.size()) : first;
+  const auto types = objects::all_types();
+  const auto at =
+      std::ranges::find(types, name, [](const objects::Type* type) { return type->option; });
+  return at == types.end() || (*at)->option.empty() ? list_types() : list_properties(**at);
 }
 
 }  // namespace cairn::tools

@@ -1,12 +1,12 @@
-// --object: objects that images refer to by id. This build has secrets alone, and checks and keeps
-// them; nothing reads them until there is an encrypted format.
+// --object: objects that images and exports refer to by id.
 #pragma once
 
-#include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "base/result.h"
+#include "objects/registry.h"
 
 namespace cairn::tools {
 
@@ -15,8 +15,14 @@ class ObjectStore {
   // Takes one definition: "secret,id=s0,data=abc" or a JSON object.
   [[nodiscard]] Result<void> add(std::string_view definition);
 
+  [[nodiscard]] const objects::Registry& registry() const { return registry_; }
+
  private:
-  std::map<std::string, std::map<std::string, std::string>> objects_;
+  objects::Registry registry_;
 };
+
+// The answer to "help", "TYPE,help" and the like in the place of a definition: the types, or the
+// properties of one. Nothing when that is not what `definition` asks for.
+[[nodiscard]] std::optional<std::string> object_help(std::string_view definition);
 
 }  // namespace cairn::tools

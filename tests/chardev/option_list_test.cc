@@ -41,12 +41,5 @@ TEST(OptionList, NamesAnUnknownOption) {
   EXPECT_EQ(list.check_names(kKnown).error().message(), "Invalid parameter 'bogus'");
 }
 
-TEST(Identifier, BeginsWithALetter) {
-  EXPECT_TRUE(is_identifier("a-b.c_9"));
-  EXPECT_FALSE(is_identifier("1a"));
-  EXPECT_FALSE(is_identifier(""));
-  EXPECT_FALSE(is_identifier("a b"));
-}
-
 }  // namespace
 }  // namespace cairn::chardev

@@ -95,12 +95,14 @@ class SessionTest : public testing::Test {
   nbd::Server server_{exports_};
   EventHub events_;
   chardev::Registry chardevs_;
+  objects::Registry objects_;
   io::Event stop_;
   Services services_{.graph = graph_,
                      .exports = exports_,
                      .nbd_server = server_,
                      .events = events_,
                      .chardevs = chardevs_,
+                     .objects = objects_,
                      .stop = stop_,
                      .trace = {}};
   io::Stream client_;

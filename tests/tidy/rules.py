@@ -19,6 +19,7 @@ MAY_INCLUDE = {
     "io": ["base"],
     "crypto": ["io"],
     "schema": ["base"],
+    "objects": ["crypto", "schema"],
     "chardev": ["io", "schema"],
     "block": ["io", "schema"],
     "formats": ["block", "crypto"],
@@ -26,7 +27,7 @@ MAY_INCLUDE = {
     "filters": ["block"],
     "jobs": ["block"],
     "exports": ["block"],
-    "monitor": ["formats", "protocols", "filters", "jobs", "exports", "chardev"],
+    "monitor": ["formats", "protocols", "filters", "jobs", "exports", "chardev", "objects"],
     "tools": ["monitor"],
 }
 FOLDERS_OF_DRIVERS = ("formats", "protocols", "exports")

@@ -1,0 +1,78 @@
+// Event loops as objects: I/O threads, each a reactor on a thread of its own, and the program's
+// main loop.
+//
+// The numbers that tune a loop are checked, kept and told. The reactor chooses batches by itself
+// and does not poll before it sleeps, so that they change nothing yet.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "io/reactor.h"
+#include "objects/object.h"
+#include "schema/types_qom.h"
+
+namespace cairn::objects {
+
+class EventLoop : public Object {
+ public:
+  static const Type kType;
+
+ protected:
+  EventLoop(const Type& type, std::string id) : Object(type, std::move(id)) {}
+  [[nodiscard]] Result<void> configure(const schema::EventLoopBaseProperties& options);
+
+  // Sets one of the numbers below, when that and what it leads to are allowed.
+  template <auto kMember>
+  [[nodiscard]] static Result<void> set_number(Object& object, std::string_view name,
+                                               const schema::JsonValue& value);
+  [[nodiscard]] Result<void> change(int64_t EventLoop::* number, std::string_view name,
+                                    int64_t value);
+
+  int64_t aio_max_batch_ = 0;
+  int64_t thread_pool_min_ = 0;
+  int64_t thread_pool_max_ = 64;
+  int64_t poll_max_ns_ = 32768;
+  int64_t poll_grow_ = 0;
+  int64_t poll_shrink_ = 0;
+
+ private:
+  static const Property kProperties[];
+};
+
+class MainLoop final : public EventLoop {
+ public:
+  static const Type kType;
+  [[nodiscard]] static Result<std::shared_ptr<Object>> make(
+      std::string id, const schema::MainLoopProperties& options);
+  explicit MainLoop(std::string id) : EventLoop(kType, std::move(id)) {}
+  [[nodiscard]] bool may_be_deleted() const override { return false; }
+};
+
+class Iothread final : public EventLoop {
+ public:
+  static const Type kType;
+  // Returns when the thread's reactor runs.
+  [[nodiscard]] static Result<std::shared_ptr<Object>> make(
+      std::string id, const schema::IothreadProperties& options, io::BackendKind io);
+  explicit Iothread(std::string id);
+  // Nothing may be left on the reactor.
+  ~Iothread() override;
+
+  // For post(); it lives as long as this.
+  [[nodiscard]] io::Reactor& reactor() { return *reactor_; }
+
+ private:
+  static const Property kProperties[];
+  class Stop;
+
+  [[nodiscard]] Result<void> start(io::BackendKind io);
+
+  io::Reactor* reactor_ = nullptr;  // on the thread's stack
+  std::unique_ptr<Stop> stop_;
+  std::thread thread_;
+};
+
+}  // namespace cairn::objects
