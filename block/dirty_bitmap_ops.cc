@@ -93,8 +93,10 @@ Result<DirtyBitmap*> get_bitmap(const Node& node, std::string_view name) {
   return (node.bitmaps() != nullptr ? *node.bitmaps() : kNone).get(name);
 }
 
-io::Task<Result<void>> add_bitmap(Node& node, NewBitmap wanted) {
-  co_await Engine::admitted(node);
+io::Task<Result<void>> add_bitmap(Node& node, NewBitmap wanted, DrainHolder drain) {
+  if (drain == DrainHolder::kOther) {
+    co_await Engine::admitted(node);
+  }
   const RequestScope scope(node);
   if (wanted.name.empty()) {
     co_return fail(EINVAL, "Bitmap name cannot be empty");
@@ -132,8 +134,10 @@ io::Task<Result<void>> add_bitmap(Node& node, NewBitmap wanted) {
   co_return Result<void>{};
 }
 
-io::Task<Result<void>> remove_bitmap(Node& node, std::string name) {
-  co_await Engine::admitted(node);
+io::Task<Result<void>> remove_bitmap(Node& node, std::string name, DrainHolder drain) {
+  if (drain == DrainHolder::kOther) {
+    co_await Engine::admitted(node);
+  }
   const RequestScope scope(node);
   const Result<DirtyBitmap*> bitmap = get_bitmap(node, name);
   if (!bitmap) {
@@ -154,8 +158,10 @@ io::Task<Result<void>> remove_bitmap(Node& node, std::string name) {
   co_return Result<void>{};
 }
 
-io::Task<Result<void>> clear_bitmap(Node& node, std::string name) {
-  co_await Engine::admitted(node);
+io::Task<Result<void>> clear_bitmap(Node& node, std::string name, DrainHolder drain) {
+  if (drain == DrainHolder::kOther) {
+    co_await Engine::admitted(node);
+  }
   const RequestScope scope(node);
   const BitmapTolerance nothing;
   const Result<DirtyBitmap*> bitmap = co_await prepare_change(node, std::move(name), nothing);
@@ -166,8 +172,10 @@ io::Task<Result<void>> clear_bitmap(Node& node, std::string name) {
   co_return Result<void>{};
 }
 
-io::Task<Result<void>> enable_bitmap(Node& node, std::string name, bool on) {
-  co_await Engine::admitted(node);
+io::Task<Result<void>> enable_bitmap(Node& node, std::string name, bool on, DrainHolder drain) {
+  if (drain == DrainHolder::kOther) {
+    co_await Engine::admitted(node);
+  }
   const RequestScope scope(node);
   const BitmapTolerance tolerance{.read_only = true};
   const Result<DirtyBitmap*> bitmap = co_await prepare_change(node, std::move(name), tolerance);
@@ -203,8 +211,10 @@ Result<std::vector<const DirtyBitmap*>> find_sources(const DirtyBitmap& target,
 }  // namespace
 
 io::Task<Result<void>> merge_bitmaps(Node& node, std::string target,
-                                     std::vector<BitmapSource> sources) {
-  co_await Engine::admitted(node);
+                                     std::vector<BitmapSource> sources, DrainHolder drain) {
+  if (drain == DrainHolder::kOther) {
+    co_await Engine::admitted(node);
+  }
   const RequestScope scope(node);
   Result<DirtyBitmap*> into = get_bitmap(node, target);
   if (!into) {

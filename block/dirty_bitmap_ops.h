@@ -36,13 +36,21 @@ struct BitmapSource {
 // ENOENT in the field's words when the node has no such bitmap.
 [[nodiscard]] Result<DirtyBitmap*> get_bitmap(const Node& node, std::string_view name);
 
-[[nodiscard]] io::Task<Result<void>> add_bitmap(Node& node, NewBitmap wanted);
-[[nodiscard]] io::Task<Result<void>> remove_bitmap(Node& node, std::string name);
-[[nodiscard]] io::Task<Result<void>> clear_bitmap(Node& node, std::string name);
-[[nodiscard]] io::Task<Result<void>> enable_bitmap(Node& node, std::string name, bool on);
+// As requests, these wait while a drain is on, unless whoever asks holds it.
+enum class DrainHolder : uint8_t { kOther, kCaller };
+
+[[nodiscard]] io::Task<Result<void>> add_bitmap(Node& node, NewBitmap wanted,
+                                                DrainHolder drain = DrainHolder::kOther);
+[[nodiscard]] io::Task<Result<void>> remove_bitmap(Node& node, std::string name,
+                                                   DrainHolder drain = DrainHolder::kOther);
+[[nodiscard]] io::Task<Result<void>> clear_bitmap(Node& node, std::string name,
+                                                  DrainHolder drain = DrainHolder::kOther);
+[[nodiscard]] io::Task<Result<void>> enable_bitmap(Node& node, std::string name, bool on,
+                                                   DrainHolder drain = DrainHolder::kOther);
 // Marks in the target what any of the sources has marked.
 [[nodiscard]] io::Task<Result<void>> merge_bitmaps(Node& node, std::string target,
-                                                   std::vector<BitmapSource> sources);
+                                                   std::vector<BitmapSource> sources,
+                                                   DrainHolder drain = DrainHolder::kOther);
 
 // SHA-256, in hexadecimal, of the bits as 64-bit words in little-endian order.
 [[nodiscard]] Result<std::string> bitmap_sha256(const Node& node, std::string_view name);

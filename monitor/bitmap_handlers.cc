@@ -1,29 +1,18 @@
 // Commands about dirty bitmaps. What they do, and the words of their errors, is in
 // block/dirty_bitmap_ops.h.
-#include <cerrno>
-#include <memory>
 #include <string>
 #include <utility>
-#include <variant>
-#include <vector>
 
 #include "block/dirty_bitmap_ops.h"
+#include "monitor/bitmap_arguments.h"
 #include "monitor/handlers.h"
 
 namespace cairn::monitor {
 
 namespace {
 
-Result<std::shared_ptr<block::Node>> find_node(const Services& services, const std::string& name) {
-  std::shared_ptr<block::Node> node = services.graph.find(name);
-  if (!node) {
-    return fail(ENOENT, "Node '{}' not found", name);
-  }
-  return node;
-}
-
 io::Task<Result<void>> enable(Services& services, schema::BlockDirtyBitmap bitmap, bool on) {
-  const auto node = find_node(services, bitmap.node);
+  const auto node = find_bitmap_node(services, bitmap.node);
   if (!node) {
     co_return std::unexpected(node.error());
   }
@@ -35,21 +24,18 @@ io::Task<Result<void>> enable(Services& services, schema::BlockDirtyBitmap bitma
 HandlerResult<commands::BlockDirtyBitmapAdd> handle(Services& services,
                                                     commands::BlockDirtyBitmapAdd,
                                                     schema::BlockDirtyBitmapAdd arguments) {
-  const std::shared_ptr<block::Node> node = services.graph.find(arguments.node);
+  auto node = find_bitmap_device(services, arguments.node);
   if (!node) {
-    co_return fail(ENODEV, "Cannot find device='{0}' nor node-name='{0}'", arguments.node);
+    co_return pass(node);
   }
-  block::NewBitmap wanted{.name = std::move(arguments.name),
-                          .granularity = arguments.granularity,
-                          .persistent = arguments.persistent.value_or(false),
-                          .disabled = arguments.disabled.value_or(false)};
-  co_return co_await block::add_bitmap(*node, std::move(wanted));
+  block::NewBitmap wanted = new_bitmap(arguments);
+  co_return co_await block::add_bitmap(**node, std::move(wanted));
 }
 
 HandlerResult<commands::BlockDirtyBitmapRemove> handle(Services& services,
                                                        commands::BlockDirtyBitmapRemove,
                                                        schema::BlockDirtyBitmap arguments) {
-  const auto node = find_node(services, arguments.node);
+  const auto node = find_bitmap_node(services, arguments.node);
   if (!node) {
     co_return std::unexpected(node.error());
   }
@@ -59,7 +45,7 @@ HandlerResult<commands::BlockDirtyBitmapRemove> handle(Services& services,
 HandlerResult<commands::BlockDirtyBitmapClear> handle(Services& services,
                                                       commands::BlockDirtyBitmapClear,
                                                       schema::BlockDirtyBitmap arguments) {
-  const auto node = find_node(services, arguments.node);
+  const auto node = find_bitmap_node(services, arguments.node);
   if (!node) {
     co_return std::unexpected(node.error());
   }
@@ -81,33 +67,18 @@ HandlerResult<commands::BlockDirtyBitmapDisable> handle(Services& services,
 HandlerResult<commands::BlockDirtyBitmapMerge> handle(Services& services,
                                                       commands::BlockDirtyBitmapMerge,
                                                       schema::BlockDirtyBitmapMerge arguments) {
-  const auto node = find_node(services, arguments.node);
-  if (!node) {
-    co_return std::unexpected(node.error());
+  auto merge = find_merge(services, arguments);
+  if (!merge) {
+    co_return pass(merge);
   }
-  // Held until the merge is done.
-  std::vector<std::shared_ptr<block::Node>> nodes;
-  std::vector<block::BitmapSource> sources;
-  for (const schema::BlockDirtyBitmapOrStr& source : arguments.bitmaps) {
-    if (const auto* local = std::get_if<std::string>(&source.value)) {
-      sources.push_back({node->get(), *local});
-      continue;
-    }
-    const auto& external = std::get<schema::BlockDirtyBitmap>(source.value);
-    auto other = find_node(services, external.node);
-    if (!other) {
-      co_return pass(other);
-    }
-    sources.push_back({other->get(), external.name});
-    nodes.push_back(std::move(*other));
-  }
-  co_return co_await block::merge_bitmaps(**node, std::move(arguments.target), std::move(sources));
+  co_return co_await block::merge_bitmaps(*merge->node, std::move(merge->target),
+                                          std::move(merge->sources));
 }
 
 HandlerResult<commands::XDebugBlockDirtyBitmapSha256> handle(Services& services,
                                                              commands::XDebugBlockDirtyBitmapSha256,
                                                              schema::BlockDirtyBitmap arguments) {
-  const auto node = find_node(services, arguments.node);
+  const auto node = find_bitmap_node(services, arguments.node);
   if (!node) {
     co_return std::unexpected(node.error());
   }

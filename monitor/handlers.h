@@ -109,6 +109,10 @@ HandlerResult<commands::XDebugBlockDirtyBitmapSha256> handle(Services& services,
                                                              commands::XDebugBlockDirtyBitmapSha256,
                                                              schema::BlockDirtyBitmap arguments);
 
+// transaction.cc
+HandlerResult<commands::Transaction> handle(Services& services, commands::Transaction,
+                                            schema::TransactionArguments arguments);
+
 // image_handlers.cc
 HandlerResult<commands::BlockdevSnapshotInternalSync> handle(
     Services& services, commands::BlockdevSnapshotInternalSync,

@@ -63,6 +63,8 @@ def test_paths_from_the_root_and_from_the_end(monitored):
 
 
 def test_every_type_tells_its_properties(monitored):
+    if PEER:
+        pytest.skip("the peer has types of objects that nobody can make")
     _, monitor = monitored()
     types = monitor("qom-list-types", abstract=True)
     names = {t["name"] for t in types}

@@ -1,0 +1,71 @@
+// The transaction command.
+#include <cerrno>
+#include <memory>
+#include <ranges>
+#include <utility>
+#include <vector>
+
+#include "block/graph.h"
+#include "monitor/handlers.h"
+#include "monitor/transaction_actions.h"
+
+namespace cairn::monitor {
+
+namespace {
+
+using Actions = std::vector<std::unique_ptr<Action>>;
+
+io::Task<Result<void>> apply_all(Actions& actions) {
+  for (size_t done = 0; done < actions.size(); ++done) {
+    Result<void> applied = co_await actions[done]->apply();
+    if (!applied) {
+      while (done > 0) {
+        co_await actions[--done]->undo();
+      }
+      co_return applied;
+    }
+  }
+  // From here on there is no way back; the first failure is told, and the rest is done all the
+  // same.
+  Result<void> result;
+  for (const auto& action : actions) {
+    Result<void> committed = co_await action->commit();
+    if (result && !committed) {
+      result = std::move(committed);
+    }
+  }
+  co_return result;
+}
+
+Result<void> check_grouping(const schema::TransactionArguments& arguments) {
+  const bool grouped = arguments.properties && arguments.properties->completion_mode ==
+                                                   schema::ActionCompletionMode::kGrouped;
+  for (const schema::TransactionAction& action : arguments.actions) {
+    if (grouped && !may_be_grouped(action.type)) {
+      return fail(EINVAL,
+                  "Action '{}' does not support transaction property completion-mode = grouped",
+                  to_string(action.type));
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+HandlerResult<commands::Transaction> handle(Services& services, commands::Transaction,
+                                            schema::TransactionArguments arguments) {
+  auto grouping = check_grouping(arguments);
+  if (!grouping) {
+    co_return grouping;
+  }
+  Actions actions;
+  for (const schema::TransactionAction& wanted : arguments.actions) {
+    actions.push_back(make_action(services, wanted));
+  }
+  co_await services.graph.drain_begin();
+  Result<void> done = co_await apply_all(actions);
+  services.graph.drain_end();
+  co_return done;
+}
+
+}  // namespace cairn::monitor
