@@ -24,6 +24,7 @@ namespace cairn::block {
 class CreateOptions;
 class Edge;
 class Graph;
+class Node;
 class OpenContext;
 struct CreateOptionInfo;
 
@@ -56,6 +57,10 @@ struct DriverInfo {
   // options' size. Removes what it made when it fails.
   io::Task<Result<void>> (*create)(Graph& graph, std::string filename,
                                    const CreateOptions& options) = nullptr;
+  // The same on nodes that there are already: see the format. Null: not possible.
+  io::Task<Result<void>> (*create_on)(Graph& graph, std::shared_ptr<Node> file,
+                                      std::shared_ptr<Node> data,
+                                      const CreateOptions& options) = nullptr;
   // Tells how large an image made with the options would be, as a copy of `source` unless that is
   // null. The disk's size is among the options. Null: the format can not tell. EINVAL for options
   // that do not go together, EFBIG for a size that the format can not hold.

@@ -38,13 +38,4 @@ HandlerResult<commands::Quit> handle(Services& services, commands::Quit, schema:
   co_return Result<void>();
 }
 
-HandlerResult<commands::QueryJobs> handle(Services&, commands::QueryJobs, schema::NoArguments) {
-  co_return std::vector<schema::JobInfo>();
-}
-
-HandlerResult<commands::QueryBlockJobs> handle(Services&, commands::QueryBlockJobs,
-                                               schema::NoArguments) {
-  co_return std::vector<schema::BlockJobInfo>();
-}
-
 }  // namespace cairn::monitor

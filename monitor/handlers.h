@@ -26,10 +26,6 @@ HandlerResult<commands::QueryCommands> handle(Services& services, commands::Quer
 HandlerResult<commands::QueryQmpSchema> handle(Services& services, commands::QueryQmpSchema,
                                                schema::NoArguments);
 HandlerResult<commands::Quit> handle(Services& services, commands::Quit, schema::NoArguments);
-HandlerResult<commands::QueryJobs> handle(Services& services, commands::QueryJobs,
-                                          schema::NoArguments);
-HandlerResult<commands::QueryBlockJobs> handle(Services& services, commands::QueryBlockJobs,
-                                               schema::NoArguments);
 
 // chardev_handlers.cc
 HandlerResult<commands::QueryChardev> handle(Services& services, commands::QueryChardev,
@@ -134,5 +130,25 @@ HandlerResult<commands::BlockExportDel> handle(Services& services, commands::Blo
                                                schema::BlockExportDelArguments arguments);
 HandlerResult<commands::QueryBlockExports> handle(Services& services, commands::QueryBlockExports,
                                                   schema::NoArguments);
+
+// job_handlers.cc
+HandlerResult<commands::QueryJobs> handle(Services& services, commands::QueryJobs,
+                                          schema::NoArguments);
+HandlerResult<commands::QueryBlockJobs> handle(Services& services, commands::QueryBlockJobs,
+                                               schema::NoArguments);
+HandlerResult<commands::JobPause> handle(Services& services, commands::JobPause,
+                                         schema::JobPauseArguments arguments);
+HandlerResult<commands::JobResume> handle(Services& services, commands::JobResume,
+                                          schema::JobResumeArguments arguments);
+HandlerResult<commands::JobCancel> handle(Services& services, commands::JobCancel,
+                                          schema::JobCancelArguments arguments);
+HandlerResult<commands::JobComplete> handle(Services& services, commands::JobComplete,
+                                            schema::JobCompleteArguments arguments);
+HandlerResult<commands::JobDismiss> handle(Services& services, commands::JobDismiss,
+                                           schema::JobDismissArguments arguments);
+HandlerResult<commands::JobFinalize> handle(Services& services, commands::JobFinalize,
+                                            schema::JobFinalizeArguments arguments);
+HandlerResult<commands::BlockdevCreate> handle(Services& services, commands::BlockdevCreate,
+                                               schema::BlockdevCreateArguments arguments);
 
 }  // namespace cairn::monitor

@@ -9,6 +9,7 @@
 #include "exports/export.h"
 #include "exports/nbd/server.h"
 #include "io/event.h"
+#include "jobs/job_list.h"
 #include "monitor/events.h"
 #include "objects/registry.h"
 
@@ -28,6 +29,7 @@ struct Services {
   EventHub& events;
   chardev::Registry& chardevs;
   objects::Registry& objects;
+  jobs::JobList& jobs;
   // Set by quit: the program is to end.
   io::Event& stop;
   TraceSwitches trace;

@@ -53,6 +53,7 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
                 .events = events_,
                 .chardevs = chardevs_,
                 .objects = objects_,
+                .jobs = jobs_,
                 .stop = stop_,
                 .trace = {}} {
   register_all_drivers(drivers_);
@@ -64,6 +65,12 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
     schema::BlockExportDeletedEvent data;
     data.id = id;
     events_.raise<schema::events::BlockExportDeleted>(data);
+  });
+  jobs_.set_on_status([this](const jobs::Job& job) {
+    schema::JobStatusChangeEvent data;
+    data.id = job.id();
+    data.status = job.status();
+    events_.raise<schema::events::JobStatusChange>(data);
   });
   graph_.set_on_warning(
       [](std::string_view message, std::string_view advice) { report_warning(message, advice); });
@@ -270,6 +277,7 @@ io::Task<void> Daemon::watch_signals(io::CancelToken token) {
 }
 
 io::Task<Result<void>> Daemon::tear_down() {
+  co_await jobs_.close();
   co_await chardevs_.stop();
   monitors_.clear();
   co_await exports_.remove_all();

@@ -66,6 +66,7 @@ class Daemon {
   monitor::EventHub events_;
   chardev::Registry chardevs_;
   objects::Registry objects_;
+  jobs::JobList jobs_;
   io::Event stop_;
   monitor::Services services_;
   std::vector<std::unique_ptr<monitor::Monitor>> monitors_;

@@ -9,8 +9,9 @@
 #include <vector>
 
 #include "base/bytes.h"
-#include "block/filename.h"
 #include "block/graph.h"
+#include "block/node.h"
+#include "formats/qcow2/driver.h"
 #include "formats/qcow2/refcounts.h"
 #include "schema/types_block_options.h"
 
@@ -92,61 +93,41 @@ io::Task<Result<void>> write_metadata(block::Edge& file, const CreateParameters&
   co_return co_await file.write(0, header->data(), header->size());
 }
 
-io::Task<Result<void>> write_image(block::Graph& graph, std::string filename,
+io::Task<Result<void>> write_image(block::Graph& graph, std::shared_ptr<block::Node> file,
                                    const CreateParameters& parameters, uint64_t preallocated) {
-  std::string protocol = "file";
-  const block::OpenFlags flags{.discard_unmap = true};
-  auto node = co_await graph.open_filename(std::move(filename), std::move(protocol), flags);
-  if (!node) {
-    co_return pass(node);
-  }
   auto edge =
-      graph.attach(*node, "create",
+      graph.attach(std::move(file), "create",
                    {PermissionSet::kConsistentRead | PermissionSet::kWrite | PermissionSet::kResize,
                     PermissionSet::kConsistentRead});
   if (!edge) {
-    const Result<void> released = co_await graph.release(*node);
     co_return pass(edge);
   }
-  node->reset();
   Result<void> result = co_await write_metadata(**edge, parameters, preallocated);
   const Result<void> detached = co_await graph.detach(std::move(*edge));
   co_return result ? detached : result;
 }
 
-// Creates the external data file, of `size` bytes.
+// Creates the external data file, empty.
 io::Task<Result<void>> create_data_file(block::Graph& graph, const std::string& image,
-                                        std::string filename, uint64_t size) {
+                                        std::string filename) {
   std::error_code not_there;
   if (std::filesystem::equivalent(image, filename, not_there)) {
     co_return fail(EINVAL, "The image '{}' can not be its own data file", filename);
   }
   const block::DriverInfo& file = *graph.drivers().find("file");  // it has just made the image
-  block::CreateOptions options(file.create_options);
-  if (auto set = options.set("size", std::to_string(size)); !set) {
-    co_return set;
-  }
+  const block::CreateOptions options(file.create_options);
   co_return co_await file.create(graph, std::move(filename), options);
 }
 
-// The new image, with its data file as it was named, which is not as its header will be understood:
-// names there are relative to the image.
-Result<schema::BlockdevOptions> describe(std::string_view filename, const std::string& data_file) {
+// The new image on the nodes that it was made on.
+schema::BlockdevOptions describe(const block::Node& file, const block::Node* data) {
   schema::BlockdevOptionsQcow2 branch;
-  Result<schema::BlockdevOptions> file = block::parse_filename(filename);
-  if (!file) {
-    return file;
-  }
-  branch.file.value = schema::Box<schema::BlockdevOptions>(std::move(*file));
+  branch.file.value = file.name();
   branch.backing.emplace();
   branch.backing->value = schema::Null{};
-  if (!data_file.empty()) {
-    Result<schema::BlockdevOptions> data = block::parse_filename(data_file);
-    if (!data) {
-      return data;
-    }
+  if (data != nullptr) {
     branch.data_file.emplace();
-    branch.data_file->value = schema::Box<schema::BlockdevOptions>(std::move(*data));
+    branch.data_file->value = data->name();
   }
   schema::BlockdevOptions image;
   image.driver = schema::BlockdevDriver::kQcow2;
@@ -154,14 +135,11 @@ Result<schema::BlockdevOptions> describe(std::string_view filename, const std::s
   return image;
 }
 
-// Has the driver itself map the disk, by growing it from nothing.
-io::Task<Result<void>> preallocate(block::Graph& graph, std::string filename, std::string data_file,
+// Has the driver itself map the disk, by growing it from nothing. With an external data file there
+// is nothing to be made room for.
+io::Task<Result<void>> preallocate(block::Graph& graph, schema::BlockdevOptions image,
                                    uint64_t size, block::Preallocation mode) {
-  const Result<schema::BlockdevOptions> image = describe(filename, data_file);
-  if (!image) {
-    co_return std::unexpected(image.error());
-  }
-  auto node = co_await graph.open(*image);
+  auto node = co_await graph.open(image);
   if (!node) {
     co_return pass(node);
   }
@@ -170,10 +148,109 @@ io::Task<Result<void>> preallocate(block::Graph& graph, std::string filename, st
     const Result<void> released = co_await graph.release(*node);
     co_return pass(edge);
   }
+  auto& driver = static_cast<Qcow2Driver&>((*node)->driver());
   node->reset();
-  Result<void> result = co_await (*edge)->resize(size, {.preallocation = mode});
+  Result<void> result;
+  if (driver.image().geometry().external_data) {
+    result = co_await driver.preallocate(0, size, mode);
+  } else {
+    result = co_await (*edge)->resize(size, {.preallocation = mode});
+  }
   const Result<void> detached = co_await graph.detach(std::move(*edge));
   co_return result ? detached : result;
+}
+
+// Makes an external data file as long as the disk. What a raw one holds already is the disk.
+io::Task<Result<void>> size_data_file(block::Graph& graph, std::shared_ptr<block::Node> data,
+                                      const CreateParameters& parameters) {
+  auto edge = graph.attach(
+      std::move(data), "create",
+      {PermissionSet::kWrite | PermissionSet::kResize, PermissionSet::kConsistentRead});
+  if (!edge) {
+    co_return pass(edge);
+  }
+  block::ResizeOptions options{.preallocation = parameters.preallocation, .exact = false};
+  if (options.preallocation == block::Preallocation::kMetadata) {
+    options.preallocation = block::Preallocation::kOff;
+  }
+  Result<void> result;
+  const uint64_t length = (*edge)->length();
+  if (length < parameters.size || (length > parameters.size && !parameters.data_file_raw)) {
+    result = co_await (*edge)->resize(parameters.size, options);
+  }
+  const Result<void> detached = co_await graph.detach(std::move(*edge));
+  co_return result ? detached : result;
+}
+
+io::Task<Result<void>> make_steps(block::Graph& graph, std::shared_ptr<block::Node> file,
+                                  std::shared_ptr<block::Node> data, CreateParameters parameters) {
+  if (parameters.data_file_raw && parameters.preallocation == block::Preallocation::kOff) {
+    // Every cluster shows what the data file holds, from the start.
+    parameters.preallocation = block::Preallocation::kMetadata;
+  }
+  const bool map_all = parameters.preallocation != block::Preallocation::kOff;
+  const uint64_t size = parameters.size;
+  Result<void> result;
+  if (data != nullptr) {
+    result = co_await size_data_file(graph, data, parameters);
+  } else if (map_all) {
+    parameters.size = 0;
+  }
+  if (result) {
+    result = co_await write_image(graph, file, parameters, map_all ? size : 0);
+  }
+  if (result && map_all) {
+    schema::BlockdevOptions image = describe(*file, data.get());
+    result = co_await preallocate(graph, std::move(image), size, parameters.preallocation);
+  }
+  co_return result;
+}
+
+// Makes an image on nodes. Between its steps they are kept from being closed; afterwards they are,
+// unless somebody else holds them.
+io::Task<Result<void>> make_image(block::Graph& graph, std::shared_ptr<block::Node> file,
+                                  std::shared_ptr<block::Node> data, CreateParameters parameters) {
+  std::vector<std::unique_ptr<block::Edge>> kept;
+  for (const auto& node : {file, data}) {
+    if (node != nullptr) {
+      auto edge = graph.attach(node, "create", {PermissionSet::none(), PermissionSet::all()});
+      if (!edge) {
+        co_return pass(edge);
+      }
+      kept.push_back(std::move(*edge));
+    }
+  }
+  Result<void> result =
+      co_await make_steps(graph, std::move(file), std::move(data), std::move(parameters));
+  while (!kept.empty()) {
+    Result<void> detached = co_await graph.detach(std::move(kept.back()));
+    kept.pop_back();
+    if (result) {
+      result = std::move(detached);
+    }
+  }
+  co_return result;
+}
+
+// Opens the files that were made, and makes the image on them.
+io::Task<Result<void>> make_image_in_files(block::Graph& graph, std::string filename,
+                                           CreateParameters parameters) {
+  const block::OpenFlags flags{.discard_unmap = true};
+  std::string protocol = "file";
+  auto file = co_await graph.open_filename(std::move(filename), protocol, flags);
+  if (!file) {
+    co_return pass(file);
+  }
+  std::shared_ptr<block::Node> data;
+  if (!parameters.data_file.empty()) {
+    auto opened = co_await graph.open_filename(parameters.data_file, protocol, flags);
+    if (!opened) {
+      const Result<void> released = co_await graph.release(*file);
+      co_return pass(opened);
+    }
+    data = std::move(*opened);
+  }
+  co_return co_await make_image(graph, std::move(*file), std::move(data), std::move(parameters));
 }
 
 // Removes files when their making failed, but for those that were there before.
@@ -289,33 +366,36 @@ io::Task<Result<void>> create_image(block::Graph& graph, std::string filename,
   if (auto checked = check_create_parameters(*parameters); !checked) {
     co_return checked;
   }
-  if (parameters->data_file_raw && parameters->preallocation == block::Preallocation::kOff) {
-    // Every cluster shows what the data file holds, from the start.
-    parameters->preallocation = block::Preallocation::kMetadata;
-  }
-  const bool map_all = parameters->preallocation != block::Preallocation::kOff;
-  const uint64_t size = parameters->size;
-  if (map_all) {
-    parameters->size = 0;
-  }
   NewFiles made;
   made.expect(filename);
   made.expect(parameters->data_file);
   Result<void> result = co_await create_file(graph, filename, options);
   if (result && !parameters->data_file.empty()) {
-    result = co_await create_data_file(graph, filename, parameters->data_file, parameters->size);
+    result = co_await create_data_file(graph, filename, parameters->data_file);
   }
   if (result) {
-    result = co_await write_image(graph, filename, *parameters, map_all ? size : 0);
-  }
-  if (result && map_all) {
-    result = co_await preallocate(graph, filename, parameters->data_file, size,
-                                  parameters->preallocation);
+    result = co_await make_image_in_files(graph, filename, std::move(*parameters));
   }
   if (!result) {
     made.remove();
   }
   co_return result;
+}
+
+io::Task<Result<void>> create_image_on(block::Graph& graph, std::shared_ptr<block::Node> file,
+                                       std::shared_ptr<block::Node> data,
+                                       const block::CreateOptions& options) {
+  Result<CreateParameters> parameters = parse_create_options(options);
+  if (!parameters) {
+    co_return pass(parameters);
+  }
+  if (data != nullptr) {
+    parameters->data_file = data->filename();
+  }
+  if (auto checked = check_create_parameters(*parameters); !checked) {
+    co_return checked;
+  }
+  co_return co_await make_image(graph, std::move(file), std::move(data), std::move(*parameters));
 }
 
 }  // namespace cairn::qcow2

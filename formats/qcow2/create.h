@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -15,6 +16,7 @@
 namespace cairn::block {
 class Edge;
 class Graph;
+class Node;
 }  // namespace cairn::block
 
 namespace cairn::qcow2 {
@@ -83,5 +85,12 @@ struct InitialLayout {
 // removed again when that fails and they were not there before.
 [[nodiscard]] io::Task<Result<void>> create_image(block::Graph& graph, std::string filename,
                                                   const block::CreateOptions& options);
+
+// Creates an image on nodes: `file` takes the image, `data`, if it is not null, the guest's data;
+// its name goes into the header. The nodes are closed afterwards unless somebody else holds them.
+[[nodiscard]] io::Task<Result<void>> create_image_on(block::Graph& graph,
+                                                     std::shared_ptr<block::Node> file,
+                                                     std::shared_ptr<block::Node> data,
+                                                     const block::CreateOptions& options);
 
 }  // namespace cairn::qcow2

@@ -165,6 +165,7 @@ const block::DriverInfo kQcow2Driver{
     .probe = probe,
     .create_options = create_option_table(),
     .create = create_image,
+    .create_on = create_image_on,
     .measure = measure_image,
     .supports_backing = true,
     .amend_options = amend_option_table(),

@@ -96,6 +96,7 @@ class SessionTest : public testing::Test {
   EventHub events_;
   chardev::Registry chardevs_;
   objects::Registry objects_;
+  jobs::JobList jobs_;
   io::Event stop_;
   Services services_{.graph = graph_,
                      .exports = exports_,
@@ -103,6 +104,7 @@ class SessionTest : public testing::Test {
                      .events = events_,
                      .chardevs = chardevs_,
                      .objects = objects_,
+                     .jobs = jobs_,
                      .stop = stop_,
                      .trace = {}};
   io::Stream client_;

@@ -1,0 +1,173 @@
+#include "jobs/create_job.h"
+
+#include <cerrno>
+#include <memory>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "block/create_options.h"
+#include "block/driver_table.h"
+
+namespace cairn::jobs {
+namespace {
+
+constexpr uint64_t kSector = 512;
+
+// Sets options by the names that command lines know them by; the first failure counts.
+class OptionSetter {
+ public:
+  explicit OptionSetter(block::CreateOptions& options) : options_(options) {}
+
+  void set(std::string_view name, std::string_view value) {
+    if (result_) {
+      result_ = options_.set(name, value);
+    }
+  }
+  void set(std::string_view name, const std::optional<std::string>& value) {
+    if (value) {
+      set(name, std::string_view(*value));
+    }
+  }
+  void set(std::string_view name, const std::optional<bool>& value) {
+    if (value) {
+      set(name, *value ? std::string_view("on") : std::string_view("off"));
+    }
+  }
+  template <typename Number>
+    requires std::is_integral_v<Number>
+  void set_number(std::string_view name, const std::optional<Number>& value) {
+    if (value) {
+      set(name, std::string_view(std::to_string(*value)));
+    }
+  }
+  template <typename Enum>
+  void set_name(std::string_view name, const std::optional<Enum>& value) {
+    if (value) {
+      set(name, schema::to_string(*value));
+    }
+  }
+  [[nodiscard]] Result<void> result() const { return result_; }
+
+ private:
+  block::CreateOptions& options_;
+  Result<void> result_;
+};
+
+Result<block::CreateOptions> options_for(const block::DriverInfo& driver,
+                                         const schema::BlockdevCreateOptionsFile& wanted) {
+  if (wanted.preallocation == schema::PreallocMode::kMetadata) {
+    return fail(ENOTSUP, "Unsupported preallocation mode: metadata");
+  }
+  block::CreateOptions options(driver.create_options);
+  OptionSetter setter(options);
+  setter.set("size", std::string_view(std::to_string(wanted.size)));
+  setter.set_name("preallocation", wanted.preallocation);
+  setter.set("nocow", wanted.nocow);
+  setter.set_number("extent_size_hint", wanted.extent_size_hint);
+  if (auto set = setter.result(); !set) {
+    return std::unexpected(set.error());
+  }
+  return options;
+}
+
+Result<block::CreateOptions> options_for(const block::DriverInfo& driver,
+                                         const schema::BlockdevCreateOptionsQcow2& wanted) {
+  if (wanted.size % kSector != 0) {
+    return fail(EINVAL, "Image size must be a multiple of {} bytes", kSector);
+  }
+  block::CreateOptions options(driver.create_options);
+  OptionSetter setter(options);
+  setter.set("size", std::string_view(std::to_string(wanted.size)));
+  setter.set_name("compat", wanted.version);
+  setter.set("backing_file", wanted.backing_file);
+  setter.set_name("backing_fmt", wanted.backing_fmt);
+  setter.set_number("cluster_size", wanted.cluster_size);
+  setter.set_name("preallocation", wanted.preallocation);
+  setter.set("lazy_refcounts", wanted.lazy_refcounts);
+  setter.set_number("refcount_bits", wanted.refcount_bits);
+  setter.set_name("compression_type", wanted.compression_type);
+  setter.set("extended_l2", wanted.extended_l2);
+  setter.set("data_file_raw", wanted.data_file_raw);
+  if (auto set = setter.result(); !set) {
+    return std::unexpected(set.error());
+  }
+  return options;
+}
+
+// A node that is there, or a new one, which whoever uses it closes.
+io::Task<Result<std::shared_ptr<block::Node>>> find_or_open(block::Graph& graph,
+                                                            schema::BlockdevRef reference) {
+  if (const auto* name = std::get_if<std::string>(&reference.value)) {
+    std::shared_ptr<block::Node> node = graph.find(*name);
+    if (node == nullptr) {
+      co_return fail(ENODEV, "Cannot find device='{0}' nor node-name='{0}'", *name);
+    }
+    co_return node;
+  }
+  const auto& options = *std::get<schema::Box<schema::BlockdevOptions>>(reference.value);
+  co_return co_await graph.open(options);
+}
+
+io::Task<Result<void>> create_file(block::Graph& graph, const block::DriverInfo& driver,
+                                   schema::BlockdevCreateOptionsFile wanted) {
+  const Result<block::CreateOptions> options = options_for(driver, wanted);
+  if (!options) {
+    co_return std::unexpected(options.error());
+  }
+  co_return co_await driver.create(graph, std::move(wanted.filename), *options);
+}
+
+io::Task<Result<void>> create_qcow2(block::Graph& graph, const block::DriverInfo& driver,
+                                    schema::BlockdevCreateOptionsQcow2 wanted) {
+  const Result<block::CreateOptions> options = options_for(driver, wanted);
+  if (!options) {
+    co_return std::unexpected(options.error());
+  }
+  Result<std::shared_ptr<block::Node>> file = co_await find_or_open(graph, std::move(wanted.file));
+  if (!file) {
+    co_return pass(file);
+  }
+  std::shared_ptr<block::Node> data;
+  if (wanted.data_file) {
+    auto opened = co_await find_or_open(graph, std::move(*wanted.data_file));
+    if (!opened) {
+      const Result<void> released = co_await graph.release(std::move(*file));
+      co_return pass(opened);
+    }
+    data = std::move(*opened);
+  }
+  co_return co_await driver.create_on(graph, std::move(*file), std::move(data), *options);
+}
+
+}  // namespace
+
+Result<void> CreateJob::check_driver(const block::Graph& graph, schema::BlockdevDriver driver) {
+  const std::string_view name = schema::to_string(driver);
+  const block::DriverInfo* info = graph.drivers().find(name);
+  const bool possible =
+      info != nullptr && (driver == schema::BlockdevDriver::kFile ||
+                          (driver == schema::BlockdevDriver::kQcow2 && info->create_on != nullptr));
+  if (!possible) {
+    return fail(ENOTSUP, "Driver '{}' does not support blockdev-create", name);
+  }
+  return {};
+}
+
+io::Task<Result<void>> CreateJob::run() {
+  set_total(1);
+  Result<void> result = co_await create();
+  add_done(1);
+  co_return result;
+}
+
+io::Task<Result<void>> CreateJob::create() {
+  const block::DriverInfo& driver = *graph_.drivers().find(schema::to_string(options_.driver));
+  if (auto* file = std::get_if<schema::BlockdevCreateOptionsFile>(&options_.branch)) {
+    co_return co_await create_file(graph_, driver, std::move(*file));
+  }
+  auto& qcow2 = std::get<schema::BlockdevCreateOptionsQcow2>(options_.branch);
+  co_return co_await create_qcow2(graph_, driver, std::move(qcow2));
+}
+
+}  // namespace cairn::jobs
