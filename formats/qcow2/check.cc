@@ -180,9 +180,12 @@ io::Task<Result<void>> Checker::count_l1(L1Table table) {
       std::clamp(kTableBytesInFlight >> geometry_.cluster_bits, uint64_t{2}, kTablesInFlight);
   std::vector<std::byte> bytes;
   std::vector<uint64_t> found;
+  // What lies behind the end of the file refers to nothing, however long it claims to be.
+  const uint64_t there = table.offset < file_length_ ? file_length_ - table.offset : 0;
+  const uint64_t all = std::min(table.entries, div_round_up(there, uint64_t{kL1EntryBytes}));
   const uint64_t piece_entries = geometry_.cluster_size() / kL1EntryBytes;
-  for (uint64_t first = 0; first < table.entries; first += piece_entries) {
-    const uint64_t entries = std::min(piece_entries, table.entries - first);
+  for (uint64_t first = 0; first < all; first += piece_entries) {
+    const uint64_t entries = std::min(piece_entries, all - first);
     Result<void> read = co_await read_table(table.offset + first * kL1EntryBytes, entries, bytes);
     if (!read) {
       report("ERROR: I/O error in check_refcounts_l1");
@@ -285,7 +288,8 @@ io::Task<Result<void>> Checker::count_l2(L2Table& table, bool active) {
         i += (run - 1) * geometry_.l2_entry_bytes;
         continue;
       }
-      if (repairable_zero(entry)) {
+      // What a snapshot calls its table may be anything, the guest's data included.
+      if (active && repairable_zero(entry)) {
         report(
             fmt::format("Repairing offset={:x}: Preallocated cluster is not properly aligned; "
                         "L2 entry corrupted.",

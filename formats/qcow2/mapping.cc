@@ -34,12 +34,13 @@ Mapping::~Mapping() = default;
 
 io::Task<Result<void>> Mapping::load() {
   const uint64_t entries = image_.header().l1_size;
-  std::vector<std::byte> raw(entries * kL1EntryBytes);
+  // In place: there may be 32 MiB of them.
+  l1_.resize(entries);
+  const std::span<std::byte> raw = std::as_writable_bytes(std::span(l1_));
   Result<void> read = co_await read_metadata(image_.file(), l1_offset_, raw);
   if (!read) {
     co_return pass(read, "Could not read L1 table: ");
   }
-  l1_.resize(entries);
   for (uint64_t i = 0; i < entries; ++i) {
     l1_[i] = load_be<uint64_t>(raw.data() + i * kL1EntryBytes);
     if (table_offset(i) != 0 && image_.open_for_writing()) {
@@ -299,7 +300,8 @@ io::Task<Result<PagePin>> Mapping::readable_page(uint64_t offset) {
 io::Task<Result<PagePin>> Mapping::writable_page(uint64_t offset) {
   const uint64_t index = l1_index(offset);
   Result<void> ready = co_await check_writable_table(index);
-  if (ready && (l1_[index] & kEntryCopied) == 0) {
+  // A damaged entry may have the flag and no table.
+  if (ready && ((l1_[index] & kEntryCopied) == 0 || table_offset(index) == 0)) {
     ready = co_await ensure_table(index);
   }
   if (!ready) {

@@ -18,6 +18,8 @@ namespace {
 constexpr uint64_t kFixed = 40;
 constexpr uint32_t kKnownExtra = 24;
 constexpr uint32_t kMaxNameLength = UINT16_MAX;
+// Other readers allow four times as much. It is held in memory, several times while it changes.
+constexpr uint64_t kMostTableBytes = kMaxSnapshotTableBytes / 4;
 constexpr uint64_t kNoIcount = UINT64_MAX;
 
 // Reads a table piece by piece from front to back; most entries are far shorter than a piece.
@@ -112,7 +114,7 @@ io::Task<Result<std::vector<SnapshotEntry>>> read_snapshot_table(block::Edge& fi
     }
     entry.length = align_up(kFixed + entry.extra_length + id_length + name_length, 8);
     const uint64_t kept_extra = std::min(entry.extra_length, SnapshotEntry::kMaxExtra);
-    if (at + entry.length - header.snapshots_offset > kMaxSnapshotTableBytes) {
+    if (at + entry.length - header.snapshots_offset > kMostTableBytes) {
       co_return fail(EFBIG, "Snapshot table is too big");
     }
     auto extra = co_await table.read(at + kFixed, kept_extra);
@@ -204,7 +206,7 @@ Result<std::vector<std::byte>> SnapshotTable::serialize() const {
     append(bytes, entry.name);
     bytes.resize(align_up(bytes.size(), 8));
     table.insert(table.end(), bytes.begin(), bytes.end());
-    if (table.size() > kMaxSnapshotTableBytes) {
+    if (table.size() > kMostTableBytes) {
       return fail(EFBIG, "Snapshot table is too big");
     }
   }

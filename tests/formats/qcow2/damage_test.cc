@@ -96,6 +96,17 @@ TEST_F(Qcow2DamageTest, RefusesUnalignedRefcountBlocks) {
   EXPECT_TRUE(marked_corrupt());
 }
 
+TEST_F(Qcow2DamageTest, AnL1EntryWithAFlagAndNoTableIsNone) {
+  set(l1_offset(), kEntryCopied);
+  open_damaged();
+  EXPECT_TRUE(image_.holds(testing::kZeroes, 0, 4 * kCluster));
+  ASSERT_TRUE(image_.write(2, kCluster, 512));
+  EXPECT_TRUE(image_.holds(2, kCluster, 512));
+  ASSERT_TRUE(image_.close());
+  open(false);
+  EXPECT_TRUE(image_.holds(2, kCluster, 512));
+}
+
 TEST_F(Qcow2DamageTest, DiscardsNeverPunchIntoTables) {
   set(l2_offset() + 2 * 8, l1_offset() | kEntryCopied);
   open_damaged();
