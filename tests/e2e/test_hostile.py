@@ -1,6 +1,7 @@
 """Hostile images, clients and monitors: they get an error or are dropped, and harm nobody else."""
 
 import errno
+import os
 import random
 import resource
 import socket
@@ -10,7 +11,7 @@ import time
 import nbd
 import pytest
 
-from support import PEER, Qmp, img, io, qcow2, raw, run, wait_until
+from support import PEER, TOOLS, Qmp, img, io, qcow2, raw, run, wait_until
 
 MIB = 1 << 20
 
@@ -76,6 +77,44 @@ def test_truncated_images_are_survived(image, backend, length):
     with image.open("r+b") as file:
         file.truncate(length)
     try_everything(image, backend)
+
+
+CORPUS = TOOLS.parent / "tests" / "formats" / "qcow2" / "write_qcow2_corpus"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Images damaged by hand, a field at a time: (file, what was done to it). Every 23rd of
+    some thousands; all of them are for tests/formats/qcow2/corpus_test.cc."""
+    if PEER:
+        pytest.skip("the corpus is for our tools")
+    if not CORPUS.exists():
+        pytest.skip("the corpus was not built: ninja tests/formats/qcow2/write_qcow2_corpus")
+    below = tmp_path_factory.mktemp("corpus")
+    run(CORPUS, below, 23)
+    return [(below / file, what) for file, what in
+            (line.split(" ", 1) for line in (below / "names").read_text().splitlines())]
+
+
+def test_refusals_name_the_file_and_the_cause(corpus):
+    refused = 0
+    for path, what in corpus:
+        done = run("cairn-io", "-f", "qcow2", "-r", "-c", "read -q 0 512", path, code=None, timeout=60)
+        if "can't open" not in done.err:
+            continue
+        refused += 1
+        _, _, cause = done.err.partition(f"can't open device {path}: ")
+        assert cause.strip() and cause.strip() not in (os.strerror(e) for e in errno.errorcode), \
+            (what, done)
+    assert refused > len(corpus) // 10
+
+
+def test_checks_of_damaged_images_come_to_a_verdict(corpus):
+    for path, what in corpus:
+        done = img("check", "-f", "qcow2", path, code=None, timeout=60)
+        assert done.code in (0, 1, 2, 3), (what, done)
+        assert done.code == 0 or done.out or done.err, what
+        assert done.code != 1 or str(path) in done.err or "Check failed" in done.err, (what, done)
 
 
 def patch(path, offset, form, value):

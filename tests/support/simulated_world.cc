@@ -78,6 +78,7 @@ SimulatedWorld::Fate SimulatedWorld::begin(const SimulatedFile& file, IoKind kin
     return {EIO, false};
   }
   ++counts_[static_cast<std::size_t>(kind)];
+  bytes_[static_cast<std::size_t>(kind)] += length;
   note(fmt::format("{} {}", file.name, to_string(kind)), offset, length);
   if (++submitted_ == cut_at_) {
     cut_power();

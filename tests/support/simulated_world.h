@@ -107,6 +107,10 @@ class SimulatedWorld {
   [[nodiscard]] uint64_t submitted(IoKind kind) const {
     return counts_[static_cast<std::size_t>(kind)];
   }
+  // Bytes of all requests of a kind.
+  [[nodiscard]] uint64_t transferred(IoKind kind) const {
+    return bytes_[static_cast<std::size_t>(kind)];
+  }
   [[nodiscard]] uint64_t in_flight() const { return in_flight_; }
   // How many requests have failed by a rule.
   [[nodiscard]] uint64_t faults() const { return faults_; }
@@ -150,6 +154,7 @@ class SimulatedWorld {
   std::optional<uint64_t> cut_at_;
   uint64_t submitted_ = 0;
   std::array<uint64_t, kIoKinds> counts_{};
+  std::array<uint64_t, kIoKinds> bytes_{};
   uint64_t in_flight_ = 0;
   uint64_t faults_ = 0;
   std::vector<std::string> violations_;
