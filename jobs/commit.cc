@@ -2,16 +2,21 @@
 
 #include <algorithm>
 
+#include "base/bytes.h"
 #include "jobs/copy.h"
 
 namespace cairn::jobs {
 namespace {
 
-// Where the base ends, the image reads as zeroes, whatever lies further below. A base that has
-// grown shows that for a moment: so the image gets zeroes of its own there first.
+// Where the base ends, the image reads as zeroes, whatever lies further below, or in the rest of
+// the base's last cluster. A base that has grown shows that for a moment: so the image gets zeroes
+// of its own there first.
 io::Task<Result<void>> keep_zeroes_beyond(block::Edge& overlay, block::Edge& base) {
   const block::Edge* below = base.node().backing();
-  const uint64_t end = std::min(overlay.length(), below != nullptr ? below->length() : 0);
+  const uint64_t cluster = std::max<uint64_t>(base.node().driver().cluster_size(), 1);
+  const uint64_t hidden =
+      std::max(below != nullptr ? below->length() : 0, align_up(base.length(), cluster));
+  const uint64_t end = std::min(overlay.length(), hidden);
   bool written = false;
   for (uint64_t offset = base.length(); offset < end;) {
     const Result<block::ChainStatus> own =

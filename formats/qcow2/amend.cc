@@ -1,9 +1,9 @@
 // Qcow2Driver: changing options that the image was created with.
 //
 // Every step leaves a sound image that has some of the new options: the version goes up first, then
-// come the fields of the header, zero clusters that version 2 does not have become something else
-// one by one, the refcounts get another width with one write of the header, and the version goes
-// down last.
+// come the fields of the header, what version 2 does not have goes (bitmaps) or becomes something
+// else one by one (zero clusters), the refcounts get another width with one write of the header,
+// and the version goes down last.
 #include <bit>
 #include <cerrno>
 #include <optional>
@@ -146,6 +146,9 @@ io::Task<Result<void>> Qcow2Driver::amend(block::CreateOptions options) {
   if (result && downgrade) {
     result = co_await check_downgrade();
   }
+  if (result && downgrade) {
+    result = co_await bitmaps_.remove_all();
+  }
   if (result && plan->version > image_.header().version) {
     result = co_await change_version(plan->version);
   }
@@ -162,7 +165,14 @@ io::Task<Result<void>> Qcow2Driver::amend(block::CreateOptions options) {
     result = co_await expand_zero_clusters();
   }
   if (result && plan->refcount_order != image_.header().refcount_order) {
-    result = co_await change_refcount_order(plan->refcount_order);
+    // Nothing can be stored afterwards.
+    result = co_await bitmaps_.store();
+    if (result) {
+      result = co_await settle_counts();
+    }
+    if (result) {
+      result = co_await change_refcount_order(plan->refcount_order);
+    }
   }
   if (result && downgrade) {
     result = co_await change_version(plan->version);
@@ -208,7 +218,8 @@ io::Task<Result<void>> Qcow2Driver::change_version(uint32_t version) {
       header.compression = CompressionType::kDeflate;
       header.unknown_fields.clear();
       std::erase_if(header.extensions, [](const HeaderExtension& extension) {
-        return extension.type == static_cast<uint32_t>(ExtensionType::kFeatureNames);
+        return extension.type == static_cast<uint32_t>(ExtensionType::kFeatureNames) ||
+               extension.type == static_cast<uint32_t>(ExtensionType::kBitmaps);
       });
       return;
     }

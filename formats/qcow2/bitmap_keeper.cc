@@ -231,6 +231,21 @@ io::Task<Result<void>> BitmapKeeper::add(const DirtyBitmap& bitmap) {
   co_return result;
 }
 
+io::Task<Result<void>> BitmapKeeper::remove_all() {
+  while (!entries_.empty()) {
+    const std::string name = entries_.back().name;
+    DirtyBitmap* mine = bitmap(entries_.size() - 1);
+    Result<void> removed = co_await remove(name);
+    if (!removed) {
+      co_return removed;
+    }
+    if (mine != nullptr) {
+      mine->set_persistent(false);
+    }
+  }
+  co_return Result<void>{};
+}
+
 io::Task<Result<void>> BitmapKeeper::remove(std::string name) {
   Result<void> result = co_await image_.prepare_write();
   if (!result) {
@@ -242,8 +257,12 @@ io::Task<Result<void>> BitmapKeeper::remove(std::string name) {
     co_return Result<void>{};
   }
   const BitmapEntry entry = entries_[*index];
-  // A table that can not be believed is left as a leak, with what it refers to.
+  // A table that can not be believed is left as a leak, with what it refers to; one that can not be
+  // read may be sound.
   const Result<Table> table = co_await read_table(entry);
+  if (!table && table.error().code() != EINVAL) {
+    co_return std::unexpected(table.error());
+  }
   std::vector<BitmapEntry> entries = entries_;
   entries.erase(entries.begin() + static_cast<std::ptrdiff_t>(*index));
   result = co_await switch_directory(std::move(entries));

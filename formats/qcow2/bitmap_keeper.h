@@ -54,6 +54,10 @@ class BitmapKeeper final : public block::BitmapStore {
   [[nodiscard]] uint64_t directory_offset() const { return directory_offset_; }
   [[nodiscard]] uint64_t directory_length() const { return directory_.size(); }
 
+  // Takes all bitmaps out of the image, which is about to be of a kind that has none. The node
+  // keeps them, in memory alone.
+  [[nodiscard]] io::Task<Result<void>> remove_all();
+
   // Before the size of the disk changes, while nothing else does: marks all. Fails while a bitmap
   // is busy or inconsistent.
   [[nodiscard]] io::Task<Result<void>> before_resize();

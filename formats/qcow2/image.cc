@@ -47,7 +47,10 @@ io::Task<Result<void>> Image::prepare_write() {
   if (prepared_) {
     co_return Result<void>{};
   }
-  const uint64_t kept = kept_autoclear_;
+  uint64_t kept = kept_autoclear_;
+  if (header_.extension(ExtensionType::kBitmaps) == nullptr) {
+    kept &= ~kAutoclearBitmaps;  // it vouches for nothing
+  }
   if ((header_.autoclear_features & ~kept) != 0) {
     std::function<void(Header&)> clear = [kept](Header& header) {
       header.autoclear_features &= kept;

@@ -18,7 +18,6 @@ Mapping::Mapping(Image& image, Refcounts& refcounts, Reclaim& reclaim, io::Async
       refcounts_(refcounts),
       reclaim_(reclaim),
       writeout_(writeout),
-      codec_(codec_for(image.header().compression)),
       pages_(image.file(), *this, image.cluster_size(), cache_bytes, page_bytes),
       cluster_bits_(image.geometry().cluster_bits),
       cluster_mask_(image.geometry().cluster_mask()),
@@ -168,7 +167,7 @@ bool Mapping::map_compressed(uint64_t offset, uint64_t length, uint64_t entry,
   extent.host_offset = stored.host_offset;
   extent.stored_length = stored.length;
   extent.child = &image_.file();
-  extent.codec = &codec_;
+  extent.codec = &codec_for(image_.header().compression);
   extent.unit_offset = offset & ~cluster_mask_;
   extent.unit_length = image_.cluster_size();
   extent.length = std::min(length, image_.cluster_size() - (offset & cluster_mask_));

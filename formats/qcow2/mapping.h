@@ -16,7 +16,6 @@
 #include <vector>
 
 #include "base/result.h"
-#include "block/codec.h"
 #include "block/extent.h"
 #include "formats/qcow2/image.h"
 #include "formats/qcow2/page_cache.h"
@@ -143,7 +142,6 @@ class Mapping final : private TableLocator {
   Reclaim& reclaim_;
   io::AsyncMutex& writeout_;
   io::AsyncMutex tables_mutex_;  // making and copying L2 tables
-  const block::Codec& codec_;
   PageCache pages_;
   const uint32_t cluster_bits_;
   const uint64_t cluster_mask_;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <utility>
+#include <vector>
 
 #include "base/bytes.h"
 #include "block/node.h"
@@ -156,6 +157,8 @@ io::Task<Result<void>> Qcow2Driver::drop_table(uint64_t l1_index) {
   if (!sane) {
     co_return sane;
   }
+  // All or nothing: a cluster is not free as long as the table that refers to it is there.
+  std::vector<uint64_t> entries;
   const uint64_t end = (l1_index + 1) * geometry.l2_coverage();
   for (uint64_t offset = l1_index * geometry.l2_coverage(); offset < end;) {
     Result<PagePin> page = co_await mapping_.readable_page(offset);
@@ -164,8 +167,13 @@ io::Task<Result<void>> Qcow2Driver::drop_table(uint64_t l1_index) {
     }
     for (const uint64_t page_end = mapping_.page_end(offset); offset < page_end;
          offset += geometry.cluster_size()) {
-      free_entry(mapping_.entry(**page, offset), FreeCause::kRequest);
+      if (const uint64_t entry = mapping_.entry(**page, offset); entry != 0) {
+        entries.push_back(entry);
+      }
     }
+  }
+  for (const uint64_t entry : entries) {
+    free_entry(entry, FreeCause::kRequest);
   }
   mapping_.drop_table(l1_index);
   co_return Result<void>{};

@@ -91,7 +91,8 @@ io::Task<Result<void>> Writeback::write(Mapping::Writeout& tables, Refcounts::Wr
   const bool any_tables = !tables.empty();
   const bool counts_due = std::exchange(counts_wanted_, false) || refcounts_.pressed();
   Result<void> result;
-  if (lazy_refcounts_ && !counts_due) {
+  // An image may have become one of version 2, which can not say that counts are missing.
+  if (lazy_refcounts_ && image_.header().version >= 3 && !counts_due) {
     result = co_await postpone_counts();
   } else {
     result = co_await refcounts_.write_out(counts);

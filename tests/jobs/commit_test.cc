@@ -138,7 +138,8 @@ TEST(CommitTest, AReadOnlyBaseIsRefused) {
 // A base that ends early hides what is below it, also while it grows.
 class CommitIntoAShortBase : public CommitWorld {
  public:
-  explicit CommitIntoAShortBase(uint64_t seed = 1) : CommitWorld(seed, 7 * kCluster, "low") {
+  explicit CommitIntoAShortBase(uint64_t seed = 1, uint64_t base_length = 7 * kCluster)
+      : CommitWorld(seed, base_length, "low") {
     Qcow2Builder low({.cluster_bits = 12, .size = 2 * kLength});
     for (uint64_t offset = 6 * kCluster; offset < 2 * kLength; offset += kCluster) {
       low.data(offset, content(9, offset));
@@ -149,6 +150,18 @@ class CommitIntoAShortBase : public CommitWorld {
   void expect_content() {
     EXPECT_TRUE(holds(9, 6 * kCluster, kCluster));
     EXPECT_TRUE(holds(kZeroes, 7 * kCluster, kLength - 7 * kCluster));
+    EXPECT_TRUE(holds(2, 4 * kCluster, kCluster));
+  }
+};
+
+// One that ends within a cluster whose rest is still full of something.
+class CommitIntoABaseWithATail : public CommitIntoAShortBase {
+ public:
+  explicit CommitIntoABaseWithATail(uint64_t seed = 1)
+      : CommitIntoAShortBase(seed, 5 * kCluster + 512) {}
+  void expect_content() {
+    EXPECT_TRUE(holds(1, 5 * kCluster, 512));
+    EXPECT_TRUE(holds(kZeroes, 5 * kCluster + 512, kLength - 5 * kCluster - 512));
     EXPECT_TRUE(holds(2, 4 * kCluster, kCluster));
   }
 };
@@ -224,12 +237,14 @@ TEST(CommitSeries, AfterAnErrorAtAnyRequestTheImageReadsAsBefore) {
   for (const int error : {EIO, ENOSPC}) {
     fail_everywhere<CommitWorld>(error);
     fail_everywhere<CommitIntoAShortBase>(error);
+    fail_everywhere<CommitIntoABaseWithATail>(error);
   }
 }
 
 TEST(CommitSeries, AfterAPowerCutAtAnyRequestTheImageReadsAsBefore) {
   cut_everywhere<CommitWorld>();
   cut_everywhere<CommitIntoAShortBase>();
+  cut_everywhere<CommitIntoABaseWithATail>();
 }
 
 }  // namespace

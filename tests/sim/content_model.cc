@@ -202,6 +202,28 @@ void ContentModel::end_replace(bool succeeded, bool changed) {
   length_ = changed ? length : length_;
 }
 
+void ContentModel::begin_adopt(const ContentModel& overlay) {
+  resizing_to_ = std::max(length_, overlay.length_);
+  if (overlay.length_ > length_) {
+    // The end may have moved already, while what is behind it is still to come.
+    end_change(begin_change(length_, overlay.length_ - length_,
+                            {.number = kZeroes, .backing = backing_ != nullptr, .advice = true}),
+               true);
+  }
+  resize_change_ = begin_change(0, overlay.length_, {});
+  add_from(overlay, 0, overlay.length_,
+           {.change = resize_change_, .start = resize_change_, .end = kNever});
+}
+
+void ContentModel::end_adopt(bool succeeded) {
+  end_change(resize_change_, succeeded, succeeded);
+  const uint64_t length = *std::exchange(resizing_to_, std::nullopt);
+  if (!succeeded) {
+    lengths_.push_back({length_, kNever});
+  }
+  length_ = length;
+}
+
 void ContentModel::power_cut() {
   ++now_;
   if (resizing_to_) {

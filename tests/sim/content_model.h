@@ -70,6 +70,11 @@ class ContentModel {
   void begin_replace(const ContentModel& state);
   void end_replace(bool succeeded, bool changed);
 
+  // This disk is what `overlay` has as its backing disk, and gets all that the overlay holds; it
+  // grows to the overlay's length when it is shorter. Runs alone, and is durable when it succeeds.
+  void begin_adopt(const ContentModel& overlay);
+  void end_adopt(bool succeeded);
+
   // Everything stops where it is: no handle is good any more, and the values above are what the
   // disk may hold now.
   void power_cut();

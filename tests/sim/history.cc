@@ -27,6 +27,9 @@ History::History(const SimOptions& options)
   drivers_.add(SimulatedWorld::driver());
   drivers_.add(qcow2::kQcow2Driver);
   drivers_.add(raw::kRawDriver);
+  // Of bitmaps that could not be stored, or that version 2 has left behind.
+  graph_.set_on_warning(
+      [this](std::string_view message, std::string_view) { world_.note(message); });
   world_.set_trace(options.trace);
   world_.set_delays(plan_.delay, plan_.straggling);
   result_.plan = plan_.describe();
@@ -85,7 +88,7 @@ schema::BlockdevOptions History::top_options() const {
   options.driver = schema::BlockdevDriver::kQcow2;
   schema::BlockdevOptionsQcow2 branch;
   branch.file.value = schema::Box<schema::BlockdevOptions>(file);
-  branch.discard_no_unref = plan_.discard_no_unref;
+  branch.discard_no_unref = plan_.discard_no_unref && plan_.shape.version >= 3;
   branch.pass_discard_other = plan_.pass_discard_other;
   if (plan_.overlap_check_all) {
     branch.overlap_check = schema::Qcow2OverlapChecks{.value = schema::Qcow2OverlapCheckMode::kAll};
@@ -98,10 +101,11 @@ schema::BlockdevOptions History::top_options() const {
   return options;
 }
 
-io::Task<Result<void>> History::open_top(bool writable) {
+io::Task<Result<void>> History::open_top(bool writable, bool commits) {
   schema::BlockdevOptions options = top_options();
   options.read_only = !writable;
-  Result<std::shared_ptr<block::Node>> node = co_await graph_.open(options);
+  const block::OpenFlags flags{.writable_backing = commits ? 1U : 0};
+  Result<std::shared_ptr<block::Node>> node = co_await graph_.open(options, flags);
   if (!node) {
     co_return pass(node, "open: ");
   }
@@ -154,7 +158,8 @@ io::Task<void> History::play(const Round& round) {
   if (round.cut_while_opening) {
     world_.cut_power_at(random_.between(1, 8));
   }
-  const Result<void> opened = co_await open_top(true);
+  retired_ = false;
+  const Result<void> opened = co_await open_top(true, round.commits);
   if (!opened) {
     if (!troubled()) {
       find(opened.error().message());
@@ -166,7 +171,7 @@ io::Task<void> History::play(const Round& round) {
   }
   limit_ = model_->length();
   io::TaskGroup group;
-  for (unsigned i = 0; i < round.operations && world_.powered() && !found(); ++i) {
+  for (unsigned i = 0; i < round.operations && world_.powered() && !found() && !retired_; ++i) {
     while (group.running() >= round.concurrency && world_.powered()) {
       const io::Duration moment = plan_.delay / 4;
       co_await io::sleep_for(moment);
@@ -177,8 +182,12 @@ io::Task<void> History::play(const Round& round) {
     if (random_.chance(3)) {  // now and then everything comes to rest
       co_await group.join();
     }
-    if (world_.powered()) {
-      start_operation(group);
+    const Operation operation = draw_operation();
+    if (operation == Operation::kAlone) {
+      co_await group.join();
+      co_await change_alone(round.commits);
+    } else if (world_.powered()) {
+      start_operation(operation, group);
     }
   }
   co_await group.join();

@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -46,6 +47,7 @@ class History {
  private:
   // images.cc: the chain at the start.
   void build_images();
+  [[nodiscard]] std::string below_name(std::size_t depth) const;
   std::unique_ptr<ContentModel> build_image(const std::string& name, const Qcow2Shape& shape,
                                             const ContentModel* backing, bool populated);
   std::unique_ptr<ContentModel> build_raw(const std::string& name, uint64_t size, bool populated);
@@ -54,7 +56,7 @@ class History {
 
   // history.cc: rounds.
   io::Task<void> play(const Round& round);
-  io::Task<Result<void>> open_top(bool writable);
+  io::Task<Result<void>> open_top(bool writable, bool commits = false);
   io::Task<void> close_top();
   [[nodiscard]] schema::BlockdevOptions top_options() const;
   void arm(const Round& round);
@@ -68,9 +70,27 @@ class History {
     uint64_t offset = 0;
     uint64_t length = 0;
   };
+  struct Bitmap {
+    struct Attempt {
+      Range range;
+      WriteNumber number;
+    };
+    uint64_t granularity = 0;
+    bool certain = true;            // false: it may be there or not
+    bool usable = true;             // the engine has it, and it was stored in order
+    bool records = true;            // it marks what is written
+    bool busy = false;              // something is being done to it
+    bool changed = false;           // in this round, or the disk was, for sure
+    std::set<uint64_t> marks;       // granules that have to be marked
+    std::set<uint64_t> idle_marks;  // these only when it has changed: zeroes, or discards, of this
+                                    // round, which may have found nothing to do
+    std::vector<Attempt> attempts;  // these, too, should they have left something
+    uint64_t found = 0;             // granules that the image has marked
+  };
   Range draw_range();
   Range draw_clusters();
-  void start_operation(io::TaskGroup& group);
+  Operation draw_operation();
+  void start_operation(Operation operation, io::TaskGroup& group);
   void start_resize(io::TaskGroup& group);
   io::Task<void> do_read(Range range);
   io::Task<void> do_write(Range range, WriteNumber number, bool fua);
@@ -86,6 +106,33 @@ class History {
   io::Task<void> apply_snapshot(std::string name);
   io::Task<void> delete_snapshot(std::string name);
   [[nodiscard]] std::string snapshot_id(const std::string& name) const;
+  // amendments.cc
+  void start_amendment(io::TaskGroup& group);
+  io::Task<void> amend(std::string option, std::string value);
+  io::Task<void> rename_backing();
+  // What needs that nothing else is going on, and leaves an image that may have to be opened again.
+  io::Task<void> change_alone(bool may_commit);
+  io::Task<void> change_refcount_width();
+  io::Task<void> commit(bool empty);
+  void inspect_header(const Qcow2Verifier& verifier);
+  // The image below the top, into which was committed.
+  void inspect_base();
+  // bitmaps.cc
+  [[nodiscard]] bool bitmaps_busy() const;
+  void start_bitmap(io::TaskGroup& group);
+  io::Task<void> add_bitmap(std::string name, uint64_t granularity);
+  io::Task<void> remove_bitmap(std::string name);
+  io::Task<void> clear_bitmap(std::string name);
+  io::Task<void> enable_bitmap(std::string name, bool on);
+  // A change of the disk has ended; `number` when a part of it may be recognised.
+  // With FUA it may have been there for a while, so that a clear since `clears` has come after it.
+  void mark_bitmaps(Range range, WriteNumber number, bool succeeded, uint64_t clears);
+  void resize_bitmaps(uint64_t length);
+  void inspect_bitmaps(const Qcow2Verifier& verifier, std::span<const std::byte> guest, bool clean);
+  [[nodiscard]] static std::optional<uint64_t> missing_mark(const Bitmap& bitmap,
+                                                            const Qcow2Verifier::Bitmap& found,
+                                                            std::span<const std::byte> guest);
+  void compare_bitmaps();
   // Notes the end of an operation and judges its error.
   void ended(std::string_view what, Range range, const Result<void>& result);
 
@@ -93,7 +140,9 @@ class History {
   io::Task<void> inspect(const Round& round);
   void inspect_bytes(bool clean);
   void inspect_snapshots(const Qcow2Verifier& verifier);
-  [[nodiscard]] std::function<void(uint64_t, std::span<std::byte>)> backing_reader() const;
+  // Of the image that has so many below it.
+  [[nodiscard]] std::function<void(uint64_t, std::span<std::byte>)> backing_reader(
+      std::size_t depth) const;
   io::Task<void> inspect_by_engine();
   io::Task<void> repair();
   void inspect_by_qemu();
@@ -120,6 +169,18 @@ class History {
   };
   std::map<std::string, Snapshot> snapshots_;  // by name, of which each is used once
   unsigned next_snapshot_ = 1;
+  std::map<std::string, Bitmap> bitmaps_;  // by name, of which each is used once
+  unsigned next_bitmap_ = 1;
+  bool adding_bitmap_ = false;
+  uint64_t clears_ = 0;       // of bitmaps, so far
+  bool downgrading_ = false;  // to the version that has no bitmaps
+  // What the header may say, with an amendment that did not end well.
+  std::set<uint32_t> versions_;
+  std::set<uint32_t> refcount_orders_;
+  std::set<bool> lazy_;
+  std::set<std::string> backing_names_;
+  bool retired_ = false;       // the image has to be opened again
+  bool base_changed_ = false;  // by a commit
   uint64_t faults_before_ = 0;
   bool failed_ = false;  // some operation of this round has failed
   uint64_t leaks_ = 0;   // known from earlier rounds

@@ -87,6 +87,11 @@ std::unique_ptr<ContentModel> History::build_raw(const std::string& name, uint64
   return model;
 }
 
+// Of the image that has so many below it.
+std::string History::below_name(std::size_t depth) const {
+  return depth == 0 && plan_.raw_base ? "base.raw" : fmt::format("base{}.qcow2", depth);
+}
+
 void History::build_images() {
   std::string below;
   std::string below_format;
@@ -98,7 +103,7 @@ void History::build_images() {
             : std::max<uint64_t>(512, align_down(random_.between(1, 2 * plan_.size), 512));
     const ContentModel* backing = below_.empty() ? nullptr : below_.back().get();
     if (depth == 0 && plan_.raw_base) {
-      below = "base.raw";
+      below = below_name(depth);
       below_format = "raw";
       below_.push_back(build_raw(below, size, true));
       continue;
@@ -109,7 +114,7 @@ void History::build_images() {
     shape.size = size;
     shape.backing_file = below;
     shape.backing_format = below_format;
-    below = fmt::format("base{}.qcow2", depth);
+    below = below_name(depth);
     below_format = "qcow2";
     below_.push_back(build_image(below, shape, backing, true));
   }
@@ -125,6 +130,10 @@ void History::build_images() {
     model_ = build_image(top_, shape, backing, plan_.populated);
   }
   world_.find(top_)->traits = plan_.traits;
+  versions_ = {plan_.shape.version};
+  refcount_orders_ = {plan_.shape.refcount_order};
+  lazy_ = {plan_.shape.lazy_refcounts};
+  backing_names_ = {below};
 }
 
 }  // namespace cairn::testing

@@ -34,6 +34,9 @@ io::Task<void> History::inspect(const Round& round) {
   faults_before_ = world_.faults();
   model_->power_cut();
   world_.note("inspection");
+  if (base_changed_) {
+    inspect_base();
+  }
   inspect_bytes(clean);
   if (!found()) {
     co_await inspect_by_engine();
@@ -60,7 +63,7 @@ void History::inspect_bytes(bool clean) {
       return;
     }
     dirty_ = report.dirty;
-    if (dirty_ && (clean || !plan_.shape.lazy_refcounts)) {
+    if (dirty_ && (clean || !lazy_.contains(true))) {
       find("the image is dirty");
       return;
     }
@@ -71,11 +74,13 @@ void History::inspect_bytes(bool clean) {
     leaks_ = report.leaks;
     leaks_in_file_ = report.leaks_in_file;
     guest.resize(verifier.guest_size());
-    if (const auto read = verifier.read(0, guest, backing_reader()); !read) {
+    if (const auto read = verifier.read(0, guest, backing_reader(below_.size())); !read) {
       find(fmt::format("the image can not be read: {}", read.error().message()));
       return;
     }
     inspect_snapshots(verifier);
+    inspect_header(verifier);
+    inspect_bitmaps(verifier, guest, clean);
   }
   if (!model_->settle_length(guest.size())) {
     find(fmt::format("the length is {}, which it never was", guest.size()));
@@ -86,8 +91,9 @@ void History::inspect_bytes(bool clean) {
   }
 }
 
-std::function<void(uint64_t, std::span<std::byte>)> History::backing_reader() const {
-  const ContentModel* below = below_.empty() ? nullptr : below_.back().get();
+std::function<void(uint64_t, std::span<std::byte>)> History::backing_reader(
+    std::size_t depth) const {
+  const ContentModel* below = depth == 0 ? nullptr : below_[depth - 1].get();
   return [below](uint64_t offset, std::span<std::byte> out) {
     std::ranges::fill(out, std::byte{0});
     if (below != nullptr && offset < below->length()) {
@@ -107,7 +113,7 @@ void History::inspect_snapshots(const Qcow2Verifier& verifier) {
     }
     Snapshot& kept = known.mapped();
     std::vector<std::byte> content(snapshot.size);
-    const auto read = verifier.read(snapshot, 0, content, backing_reader());
+    const auto read = verifier.read(snapshot, 0, content, backing_reader(below_.size()));
     if (!read) {
       find(fmt::format("snapshot '{}': {}", snapshot.name, read.error().message()));
     } else if (!kept.content.settle_length(snapshot.size)) {
@@ -151,6 +157,7 @@ io::Task<void> History::inspect_by_engine() {
                      describe_data(at, std::span(seen).subspan(at)), at,
                      describe_data(at, std::span(expected).subspan(at))));
   }
+  compare_bitmaps();
   block::CheckOptions options;
   Result<block::CheckResult> checked = co_await root_->node().driver().check(options);
   if (!checked && checked.error().code() != ENOTSUP) {
@@ -196,9 +203,9 @@ io::Task<void> History::repair() {
 
 void History::save_images(const std::string& directory) {
   std::filesystem::create_directories(directory);
-  std::vector<std::string> names = {top_, "base.raw"};
+  std::vector<std::string> names = {top_};
   for (unsigned depth = 0; depth < plan_.backing; ++depth) {
-    names.push_back(fmt::format("base{}.qcow2", depth));
+    names.push_back(below_name(depth));
   }
   for (const std::string& name : names) {
     if (const SimulatedFile* file = world_.find(name)) {

@@ -76,48 +76,60 @@ History::Range History::draw_clusters() {
   return {begin, end - begin};
 }
 
-void History::start_operation(io::TaskGroup& group) {
+Operation History::draw_operation() {
   ++result_.operations;
   const Plan::Weights& w = plan_.weights;
-  const unsigned weights[] = {w.read,   w.write,  w.zero,       w.discard, w.flush,
-                              w.status, w.resize, w.compressed, w.snapshot};
-  const std::size_t kind = random_.weighted(weights);
-  if (limit_ == 0 && kind != 6 && kind != 8) {
+  const unsigned weights[] = {w.read,   w.write,      w.zero,     w.discard,   w.flush,  w.status,
+                              w.resize, w.compressed, w.snapshot, w.amendment, w.bitmap, w.alone};
+  return static_cast<Operation>(random_.weighted(weights));
+}
+
+void History::start_operation(Operation operation, io::TaskGroup& group) {
+  if (limit_ == 0 && operation <= Operation::kCompressed && operation != Operation::kResize) {
     return;
   }
-  switch (kind) {
-    case 0:
+  switch (operation) {
+    case Operation::kRead:
       group.spawn(do_read(draw_range()));
       break;
-    case 1: {
+    case Operation::kWrite: {
       const WriteNumber number = random_.chance(6) ? kZeroes : next_number_++;
       group.spawn(do_write(draw_range(), number, random_.chance(15)));
       break;
     }
-    case 2:
+    case Operation::kZero:
       group.spawn(do_zero(draw_range(), {.fua = random_.chance(10),
                                          .may_unmap = random_.chance(60),
                                          .no_fallback = random_.chance(5)}));
       break;
-    case 3:
+    case Operation::kDiscard:
       group.spawn(do_discard(draw_range()));
       break;
-    case 4:
+    case Operation::kFlush:
       group.spawn(do_flush());
       break;
-    case 5:
+    case Operation::kStatus:
       group.spawn(do_status(draw_range()));
       break;
-    case 7:
+    case Operation::kCompressed:
       if (plan_.format == Plan::Format::kQcow2) {
         group.spawn(do_compressed_write(draw_clusters(), next_number_++));
       }
       break;
-    case 8:
+    case Operation::kSnapshot:
       start_snapshot(group);
       break;
-    default:
+    case Operation::kResize:
       start_resize(group);
+      break;
+    case Operation::kAmendment:
+      start_amendment(group);
+      break;
+    case Operation::kBitmap:
+      start_bitmap(group);
+      break;
+    case Operation::kAlone:
+      break;  // not while others run
   }
 }
 
@@ -169,9 +181,11 @@ io::Task<void> History::do_write(Range range, WriteNumber number, bool fua) {
   fill_pattern(number, range.offset, memory.span());
   world_.note("start of write", number, fua ? 1 : 0);
   const auto handle = model_->begin_change(range.offset, range.length, {.number = number});
+  const uint64_t clears = clears_;
   const Result<void> result =
       co_await root_->write(range.offset, memory.vector(), block::WriteFlags{.fua = fua});
   ended("write", range, result);
+  mark_bitmaps(range, number, result.has_value(), fua ? clears : clears_);
   if (world_.powered()) {
     model_->end_change(handle, result.has_value(), fua && result.has_value());
   }
@@ -203,6 +217,7 @@ io::Task<void> History::do_compressed_write(Range range, WriteNumber number) {
   } else {
     ended("compressed write", range, result);
   }
+  mark_bitmaps(range, number, result.has_value(), clears_);
   for (const ContentModel::Handle handle : handles) {
     if (world_.powered()) {
       model_->end_change(handle, result.has_value());
@@ -213,12 +228,14 @@ io::Task<void> History::do_compressed_write(Range range, WriteNumber number) {
 io::Task<void> History::do_zero(Range range, block::ZeroFlags flags) {
   world_.note("start of zero", range.offset, range.length);
   const auto handle = model_->begin_change(range.offset, range.length, {.number = kZeroes});
+  const uint64_t clears = clears_;
   const Result<void> result = co_await root_->write_zeroes(range.offset, range.length, flags);
   if (!result && flags.no_fallback && result.error().code() == ENOTSUP) {
     world_.note("zero refused", range.offset, range.length);
   } else {
     ended("zero", range, result);
   }
+  mark_bitmaps(range, kZeroes, result.has_value(), flags.fua ? clears : clears_);
   if (world_.powered()) {
     model_->end_change(handle, result.has_value(), flags.fua && result.has_value());
   }
@@ -230,6 +247,9 @@ io::Task<void> History::do_discard(Range range) {
       range.offset, range.length, {.number = kZeroes, .backing = !below_.empty(), .advice = true});
   const Result<void> result = co_await root_->discard(range.offset, range.length);
   ended("discard", range, result);
+  if (plan_.discard_unmap) {
+    mark_bitmaps(range, kZeroes, result.has_value(), clears_);
+  }
   if (world_.powered()) {
     model_->end_change(handle, result.has_value());
   }
@@ -292,11 +312,17 @@ io::Task<void> History::do_resize(uint64_t length) {
                        {.number = kZeroes, .backing = !below_.empty() && !options.zero_new_space});
   const Result<void> result = co_await root_->resize(length, options);
   resizing_ = false;
-  if (result || result.error().code() != ENOTSUP) {
+  const bool refused =
+      !result && (result.error().code() == ENOTSUP ||
+                  result.error().message().contains("is inconsistent and cannot be used"));
+  if (!refused) {
     ended("resize", {old_length, length}, result);
   }
   if (world_.powered()) {
     const bool changed = result.has_value() || root_->length() == length;
+    if (changed) {
+      resize_bitmaps(length);
+    }
     model_->end_resize(result.has_value(), changed);
     limit_ = changed ? length : std::min(old_length, length);
   }

@@ -69,6 +69,7 @@ Round draw_round(const SimOptions& options, Random& random, const Plan& plan) {
   round.operations = static_cast<unsigned>(random.between(5, cluster >= 65536 ? 40 : 90));
   round.concurrency = static_cast<unsigned>(random.pick({1, 2, 4, 8, 16}));
   round.pause = plan.delay * static_cast<int>(random.below(3));
+  round.commits = plan.backing > 0 && random.chance(50);
   const uint64_t fate = options.plant == Plant::kLyingFlush ? 50 : random.below(100);
   if (fate < 30) {
     return round;
@@ -96,7 +97,7 @@ Round draw_round(const SimOptions& options, Random& random, const Plan& plan) {
 }
 
 void draw_weights(Plan::Weights& weights, Random& random) {
-  switch (random.below(6)) {
+  switch (random.below(9)) {
     case 0:  // much comes and goes, and what went may be used again after every flush
       weights = {.read = 30,
                  .write = 30,
@@ -106,7 +107,10 @@ void draw_weights(Plan::Weights& weights, Random& random) {
                  .status = 2,
                  .resize = 0,
                  .compressed = 10,
-                 .snapshot = 2};
+                 .snapshot = 2,
+                 .amendment = 0,
+                 .bitmap = 2,
+                 .alone = 0};
       break;
     case 1:  // nothing but writes and flushes
       weights = {.read = 10,
@@ -117,13 +121,26 @@ void draw_weights(Plan::Weights& weights, Random& random) {
                  .status = 0,
                  .resize = 0,
                  .compressed = 0,
-                 .snapshot = 0};
+                 .snapshot = 0,
+                 .amendment = 0,
+                 .bitmap = 0,
+                 .alone = 0};
       break;
     case 2:
       weights.resize = 8;
       break;
     case 3:
       weights.snapshot = 15;
+      break;
+    case 4:
+      weights.amendment = 10;
+      weights.alone = 4;
+      break;
+    case 5:
+      weights.bitmap = 20;
+      break;
+    case 6:
+      weights.alone = 12;
       break;
     default:
       break;

@@ -37,7 +37,24 @@ struct Round {
   // The longest usual pause between two operations; compare with Plan::delay.
   io::Duration pause{};
   bool cut_while_opening = false;
+  bool commits = false;  // the image below is open for writing, too
   std::vector<FaultRule> faults;
+};
+
+// Kinds of operations, in the order of Plan::Weights.
+enum class Operation : uint8_t {
+  kRead,
+  kWrite,
+  kZero,
+  kDiscard,
+  kFlush,
+  kStatus,
+  kResize,
+  kCompressed,
+  kSnapshot,
+  kAmendment,
+  kBitmap,
+  kAlone,
 };
 
 struct Plan {
@@ -69,6 +86,9 @@ struct Plan {
     unsigned resize = 2;
     unsigned compressed = 5;
     unsigned snapshot = 2;
+    unsigned amendment = 2;
+    unsigned bitmap = 5;
+    unsigned alone = 2;  // a commit, or an amendment that the image has to be opened again for
   } weights;
   std::vector<Round> rounds;
 

@@ -64,7 +64,8 @@ io::Task<void> History::apply_snapshot(std::string name) {
   model_->begin_replace(snapshots_.at(name).content);
   const Result<void> result = co_await root_->apply_snapshot(id);
   resizing_ = false;
-  if (!result && result.error().message().contains("can not be shared once more")) {
+  if (!result && (result.error().message().contains("can not be shared once more") ||
+                  result.error().message().contains("active dirty bitmaps"))) {
     world_.note("apply refused");
   } else {
     ended("apply snapshot", {old_length, length}, result);

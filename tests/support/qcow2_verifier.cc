@@ -27,20 +27,6 @@ constexpr uint64_t kSubclusters = 32;
 
 }  // namespace
 
-template <typename T>
-T Qcow2Verifier::field(uint64_t offset) const {
-  std::byte raw[sizeof(T)];
-  image_.read(offset, raw);
-  return load_be<T>(raw);
-}
-
-template <typename... Args>
-void Qcow2Verifier::corrupt(const Args&... parts) {
-  std::string line;
-  ((line += fmt::format("{}", parts)), ...);
-  report_.corruptions.push_back(std::move(line));
-}
-
 const char* Qcow2Verifier::name_of(Use use) {
   switch (use) {
     case Use::kHeader:
@@ -55,6 +41,12 @@ const char* Qcow2Verifier::name_of(Use use) {
       return "refcount block";
     case Use::kSnapshots:
       return "snapshot table";
+    case Use::kBitmapDirectory:
+      return "bitmap directory";
+    case Use::kBitmapTable:
+      return "bitmap table";
+    case Use::kBitmapData:
+      return "bitmap data";
     case Use::kData:
       return "data";
     case Use::kCompressed:
@@ -78,6 +70,9 @@ bool Qcow2Verifier::read_header() {
   snapshots_offset_ = field<uint64_t>(64);
   if (version_ == 3) {
     incompatible_ = field<uint64_t>(72);
+    lazy_refcounts_ = (field<uint64_t>(80) & 1) != 0;
+    autoclear_ = field<uint64_t>(88);
+    header_length_ = field<uint32_t>(100);
     refcount_order_ = field<uint32_t>(96);
     compression_ = field<uint32_t>(100) > 104 ? field<uint8_t>(104) : 0;
   }
@@ -100,6 +95,8 @@ bool Qcow2Verifier::read_header() {
     corrupt("subclusters would be smaller than a sector");
     return false;
   }
+  const std::vector<std::byte> name = image_.read(field<uint64_t>(8), field<uint32_t>(16));
+  backing_file_.assign(reinterpret_cast<const char*>(name.data()), name.size());
   size_ = field<uint64_t>(24);
   report_.dirty = (incompatible_ & kDirty) != 0;
   for (const uint64_t offset : {l1_offset_, refcount_table_offset_, snapshots_offset_}) {
@@ -328,6 +325,7 @@ Qcow2Verifier::Report Qcow2Verifier::verify() {
   references_.clear();
   refcounts_.clear();
   snapshot_list_.clear();
+  bitmap_list_.clear();
   size_ = 0;
   if (!read_header()) {
     return report_;
@@ -336,6 +334,7 @@ Qcow2Verifier::Report Qcow2Verifier::verify() {
   walk_refcounts();
   walk_l1(l1_offset_, l1_entries_, true, "L1");
   walk_snapshots();
+  walk_extensions();
   if (!report_.dirty) {
     compare();
   }

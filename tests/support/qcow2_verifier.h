@@ -3,7 +3,10 @@
 // Reads the raw bytes by the public specification (docs/interop/qcow2.rst) and shares no code with
 // formats/qcow2, so that a mistake there can not hide itself. It knows what the tests make:
 // versions 2 and 3, any cluster size and refcount width, subclusters, snapshots, both compression
-// types, external data files; no bitmaps (they are a finding).
+// types, external data files, bitmaps.
+//
+//   qcow2_verifier.cc          everything but
+//   qcow2_verifier_bitmaps.cc  header extensions and bitmaps
 #pragma once
 
 #include <cstdint>
@@ -11,8 +14,12 @@
 #include <map>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include <fmt/format.h>
+
+#include "base/bytes.h"
 #include "base/result.h"
 #include "tests/support/sparse_bytes.h"
 
@@ -33,6 +40,12 @@ class Qcow2Verifier {
   };
   // Checks structures, references against refcounts, overlaps and the COPIED flags.
   [[nodiscard]] Report verify();
+
+  // The header's, after verify().
+  [[nodiscard]] int version() const { return version_; }
+  [[nodiscard]] unsigned refcount_order() const { return refcount_order_; }
+  [[nodiscard]] bool lazy_refcounts() const { return lazy_refcounts_; }
+  [[nodiscard]] const std::string& backing_file() const { return backing_file_; }
 
   // Guest bytes; 0 before verify() or when the header is unusable.
   [[nodiscard]] uint64_t guest_size() const { return size_; }
@@ -59,6 +72,16 @@ class Qcow2Verifier {
     return read_by(snapshot.l1_offset, snapshot.l1_entries, offset, out, backing);
   }
 
+  struct Bitmap {
+    std::string name;
+    uint64_t granularity = 0;  // bytes
+    bool in_use = false;       // nobody may believe its bits
+    bool records = false;      // is switched on when the image is opened
+    std::vector<bool> bits;    // one a granule; empty when in use
+  };
+  // After verify(): those that the header vouches for.
+  [[nodiscard]] const std::vector<Bitmap>& bitmaps() const { return bitmap_list_; }
+
  private:
   enum class Use : uint8_t {
     kHeader,
@@ -67,6 +90,9 @@ class Qcow2Verifier {
     kRefcountTable,
     kRefcountBlock,
     kSnapshots,
+    kBitmapDirectory,
+    kBitmapTable,
+    kBitmapData,
     kData,
     kCompressed,
   };
@@ -88,6 +114,11 @@ class Qcow2Verifier {
   void check_external_entry(uint64_t guest, uint64_t entry, const std::string& where);
   void check_subclusters(uint64_t entry, uint64_t bitmap, const std::string& where);
   void walk_snapshots();
+  void walk_extensions();
+  void walk_bitmaps(uint64_t extension, uint64_t length);
+  void walk_bitmap(uint64_t entry, const std::string& where);
+  void walk_bitmap_table(uint64_t table, uint64_t entries, Bitmap& bitmap,
+                         const std::string& where);
   void compare();
   void leaked(uint64_t cluster);
   void check_copied(uint64_t offset, bool copied, const std::string& where);
@@ -109,6 +140,7 @@ class Qcow2Verifier {
   const SparseBytes* data_;
   Report report_;
   std::vector<Snapshot> snapshot_list_;
+  std::vector<Bitmap> bitmap_list_;
   int version_ = 0;
   unsigned cluster_bits_ = 0;
   uint64_t cluster_size_ = 0;
@@ -122,10 +154,28 @@ class Qcow2Verifier {
   uint64_t snapshots_ = 0;
   uint64_t snapshots_offset_ = 0;
   uint64_t incompatible_ = 0;
+  uint64_t autoclear_ = 0;
+  uint64_t header_length_ = 72;
+  bool lazy_refcounts_ = false;
+  std::string backing_file_;
   unsigned refcount_order_ = 4;
   uint8_t compression_ = 0;
   std::map<uint64_t, References> references_;  // by cluster index
   std::map<uint64_t, uint64_t> refcounts_;     // those that are not 0
 };
+
+template <typename T>
+T Qcow2Verifier::field(uint64_t offset) const {
+  std::byte raw[sizeof(T)];
+  image_.read(offset, raw);
+  return load_be<T>(raw);
+}
+
+template <typename... Args>
+void Qcow2Verifier::corrupt(const Args&... parts) {
+  std::string line;
+  ((line += fmt::format("{}", parts)), ...);
+  report_.corruptions.push_back(std::move(line));
+}
 
 }  // namespace cairn::testing

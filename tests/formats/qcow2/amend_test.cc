@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 
 #include "block/create_options.h"
+#include "block/dirty_bitmap.h"
+#include "block/dirty_bitmap_ops.h"
 #include "formats/qcow2/create.h"
 #include "tests/formats/qcow2/qcow2_test.h"
 
@@ -161,6 +163,68 @@ TEST_F(AmendTest, CountsThatDoNotFitAreRefused) {
   EXPECT_TRUE(refused.error().message().starts_with(
       "Cannot decrease refcount entry width to 1 bits: Cluster at offset "));
   EXPECT_TRUE(image_.write(1, 0, 1 << 16));
+  close_clean();
+}
+
+// Afterwards the image has to be opened again, so they are stored before.
+TEST_F(AmendTest, AnotherWidthOfCountsKeepsBitmaps) {
+  start({.cluster_bits = 12, .size = 1 << 20});
+  ASSERT_TRUE(image_.run(block::add_bitmap(
+      image_.edge().node(), {.name = "b", .granularity = 4096, .persistent = true})));
+  ASSERT_TRUE(image_.write(1, 8192, 4096));
+  ASSERT_TRUE(amend(image_, {{"refcount_bits", "64"}}));
+  close_clean();
+  open();
+  const auto bitmap = block::get_bitmap(image_.edge().node(), "b");
+  ASSERT_TRUE(bitmap);
+  EXPECT_FALSE((*bitmap)->inconsistent());
+  EXPECT_TRUE((*bitmap)->marked(8192));
+  EXPECT_EQ((*bitmap)->count(), 4096u);
+  close_clean();
+}
+
+TEST_F(AmendTest, Version2TakesBitmapsAwayWithTheirSpace) {
+  start({.cluster_bits = 12, .size = 1 << 20});
+  for (const char* name : {"b", "c"}) {
+    ASSERT_TRUE(image_.run(block::add_bitmap(
+        image_.edge().node(), {.name = name, .granularity = 512, .persistent = true})));
+  }
+  ASSERT_TRUE(image_.write(1, 8192, 512));
+  ASSERT_TRUE(amend(image_, {{"compat", "0.10"}}));
+  ASSERT_TRUE(image_.write(2, 16384, 512)) << "it goes on";
+  close_clean();
+  open();
+  EXPECT_FALSE(block::get_bitmap(image_.edge().node(), "b"));
+  EXPECT_EQ(image_.driver().image().header().extension(ExtensionType::kBitmaps), nullptr);
+  ASSERT_TRUE(amend(image_, {{"compat", "1.1"}}));
+  close_clean();
+}
+
+// Version 2 has no bit that says so.
+TEST_F(AmendTest, AfterTheWayDownNoCountsArePostponed) {
+  start({.cluster_bits = 12, .size = 1 << 20, .lazy_refcounts = true});
+  ASSERT_TRUE(image_.write(1, 0, 1 << 18));
+  ASSERT_TRUE(amend(image_, {{"compat", "0.10"}}));
+  ASSERT_TRUE(image_.write(2, 1 << 18, 1 << 18));
+  ASSERT_TRUE(image_.flush());
+  image_.world().cut_power();
+  static_cast<void>(image_.close());
+  image_.world().restore_power();
+  EXPECT_EQ(image_.verify().corruptions, std::vector<std::string>{});
+}
+
+// It has one compression type, for what is written and what is read back.
+TEST_F(AmendTest, AfterTheWayDownCompressedDataIsReadAsItWasWritten) {
+  start({.cluster_bits = 12, .size = 1 << 20, .zstd = true});
+  ASSERT_TRUE(amend(image_, {{"compat", "0.10"}}));
+  std::vector<std::byte> thin(kAmended);
+  testing::fill_pattern(1, 0, std::span(thin).first(100));
+  ASSERT_TRUE(image_.run(
+      image_.edge().write(0, thin.data(), thin.size(), block::WriteFlags{.compressed = true})));
+  EXPECT_TRUE(image_.holds(1, 0, 100));
+  close_clean();
+  open();
+  EXPECT_TRUE(image_.holds(1, 0, 100));
   close_clean();
 }
 

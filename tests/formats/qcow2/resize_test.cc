@@ -52,6 +52,45 @@ TEST(Qcow2ResizeSeries, AFailureAtAnyRequestLeavesTheOldSizeOrTheNew) {
   }
 }
 
+// A table of several pages, one of which can not be read: what the others refer to is not free.
+TEST(Qcow2ResizeSeries, AnErrorInTheMiddleOfATableFreesNothing) {
+  constexpr uint64_t kUnit = 4096;
+  constexpr uint64_t kReach = 512 * kUnit;  // of one L1 entry
+  for (const bool empty : {false, true}) {
+    for (uint64_t request = 0, hit = 1; hit != 0; ++request) {
+      SCOPED_TRACE(fmt::format("{} {}", empty, request));
+      ImageWorld image;
+      Qcow2Builder builder({.cluster_bits = 12, .size = 2 * kReach});
+      image.world().add("image", builder.finish());
+      image.options().l2_cache_entry_size = 512;
+      image.options().l2_cache_size = 1024;
+      ASSERT_TRUE(image.open());
+      ASSERT_TRUE(image.write(1, 0, 2 * kReach));
+      ASSERT_TRUE(image.close());
+      ASSERT_TRUE(image.open());
+      image.world().add_fault({.kind = testing::IoKind::kRead, .after = request});
+      const Result<void> result =
+          empty ? image.run(image.edge().make_empty()) : image.run(image.edge().resize(kReach));
+      hit = image.world().faults();
+      image.world().clear_faults();
+      EXPECT_TRUE(result || hit != 0);
+      // New data takes the space that is free.
+      ASSERT_TRUE(image.flush());
+      ASSERT_TRUE(image.write(2, 0, 8 * kUnit));
+      ASSERT_TRUE(image.close());
+      EXPECT_EQ(image.verify().corruptions, std::vector<std::string>{});
+      ASSERT_TRUE(image.open(false));
+      EXPECT_TRUE(image.holds(2, 0, 8 * kUnit));
+      for (uint64_t at = 8 * kUnit; at < kReach; at += kUnit) {
+        EXPECT_TRUE(image.holds(1, at, kUnit) ||
+                    (empty && image.holds(testing::kZeroes, at, kUnit)));
+      }
+      ASSERT_TRUE(image.close());
+      ASSERT_FALSE(::testing::Test::HasFailure());
+    }
+  }
+}
+
 TEST(Qcow2ResizeSeries, ShrinkingFreesWhatItCutsOff) {
   for (const uint32_t bits : {9u, 16u}) {
     const uint64_t cluster = uint64_t{1} << bits;

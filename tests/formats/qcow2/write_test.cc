@@ -212,6 +212,20 @@ TEST_F(Qcow2WriteTest, ClearsUnknownAutoclearBitsBeforeTheFirstChange) {
   close_clean();
 }
 
+// Section "Header": it is an error if the bit is set without the extension that it vouches for.
+TEST_F(Qcow2WriteTest, ClearsTheBitOfBitmapsThatAreNotThere) {
+  Qcow2Builder builder({.size = 4 * kCluster});
+  testing::SparseBytes bytes = builder.finish();
+  std::byte bits[8];
+  store_be<uint64_t>(bits, kAutoclearBitmaps);
+  bytes.write(header_offset::kAutoclear, bits);
+  image_.world().add("image", std::move(bytes));
+  open();
+  ASSERT_TRUE(image_.write(2, 0, 4096));
+  EXPECT_EQ(field(header_offset::kAutoclear), 0u);
+  close_clean();
+}
+
 TEST_F(Qcow2WriteTest, GrowsTheRefcountTableAgainAndAgain) {
   // A block counts 64 clusters of 512 bytes, a cluster of the table covers 2 MiB.
   start({.cluster_bits = 9, .refcount_order = 6, .size = 12 << 20});
