@@ -35,14 +35,27 @@ io::Task<Result<void>> Qcow2Driver::resize(uint64_t length, block::ResizeOptions
   if (image_.geometry().external_data) {
     result = co_await grow_data(length, options);
   }
-  if (result) {
-    result = co_await mapping_.grow_l1(image_.geometry().l1_entries_for(length), length);
+  const uint64_t begin = align_down(old_length, image_.cluster_size());
+  const uint64_t entries = image_.geometry().l1_entries_for(length);
+  if (result && image_.data_is_raw()) {
+    // What is not mapped yet must not be a part of the disk: the raw file would show what is
+    // written there before the mapping does.
+    result = co_await mapping_.grow_l1(entries, old_length);
+    if (result) {
+      result = co_await preallocate(begin, length - begin, block::Preallocation::kMetadata);
+    }
+    if (result) {
+      result = co_await writeback_.flush();
+    }
   }
-  const bool map_all = options.preallocation != block::Preallocation::kOff || image_.data_is_raw();
-  if (!result || !map_all) {
+  if (result) {
+    result = co_await mapping_.grow_l1(entries, length);
+  }
+  const bool all_mapped =
+      options.preallocation == block::Preallocation::kOff || image_.data_is_raw();
+  if (!result || all_mapped) {
     co_return result;
   }
-  const uint64_t begin = align_down(old_length, image_.cluster_size());
   result = co_await preallocate(begin, length - begin, options.preallocation);
   if (result) {
     result = co_await writeback_.flush();

@@ -154,7 +154,7 @@ io::Task<void> History::commit(bool empty) {
   const Result<void> result = co_await jobs::commit_image(options);
   ended("commit", {0, model_->length()}, result);
   if (world_.powered()) {
-    below.end_adopt(result.has_value());
+    below.end_adopt(result.has_value(), (*base)->length());
     if (result && empty) {
       model_->end_flush(flush);
     }

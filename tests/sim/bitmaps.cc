@@ -70,6 +70,7 @@ io::Task<void> History::add_bitmap(std::string name, uint64_t granularity) {
     bitmap.certain = bitmap.usable = result.has_value();
     bitmap.records = result.has_value();
     bitmaps_.emplace(std::move(name), std::move(bitmap));
+    ++restarts_;
   }
 }
 
@@ -102,7 +103,7 @@ io::Task<void> History::clear_bitmap(std::string name) {
     bitmap.marks.clear();
     bitmap.idle_marks.clear();
     bitmap.attempts.clear();
-    ++clears_;
+    ++restarts_;
   }
 }
 
@@ -115,10 +116,11 @@ io::Task<void> History::enable_bitmap(std::string name, bool on) {
   bitmap.busy = false;
   ended("switch bitmap", {}, result);
   bitmap.records = result ? on : !on;
+  ++restarts_;
 }
 
-void History::mark_bitmaps(Range range, WriteNumber number, bool succeeded, uint64_t clears) {
-  if (clears != clears_) {
+void History::mark_bitmaps(Range range, WriteNumber number, bool succeeded, uint64_t restarts) {
+  if (restarts != restarts_) {
     return;
   }
   for (auto& [name, bitmap] : bitmaps_) {

@@ -215,11 +215,13 @@ void ContentModel::begin_adopt(const ContentModel& overlay) {
            {.change = resize_change_, .start = resize_change_, .end = kNever});
 }
 
-void ContentModel::end_adopt(bool succeeded) {
+void ContentModel::end_adopt(bool succeeded, uint64_t length) {
   end_change(resize_change_, succeeded, succeeded);
-  const uint64_t length = *std::exchange(resizing_to_, std::nullopt);
+  const uint64_t wanted = *std::exchange(resizing_to_, std::nullopt);
   if (!succeeded) {
+    // The disk may have the one or the other, whatever it shows now.
     lengths_.push_back({length_, kNever});
+    lengths_.push_back({wanted, kNever});
   }
   length_ = length;
 }

@@ -73,7 +73,8 @@ class ContentModel {
   // This disk is what `overlay` has as its backing disk, and gets all that the overlay holds; it
   // grows to the overlay's length when it is shorter. Runs alone, and is durable when it succeeds.
   void begin_adopt(const ContentModel& overlay);
-  void end_adopt(bool succeeded);
+  // `length`: of the disk now, in bytes.
+  void end_adopt(bool succeeded, uint64_t length);
 
   // Everything stops where it is: no handle is good any more, and the values above are what the
   // disk may hold now.

@@ -125,8 +125,9 @@ class History {
   io::Task<void> clear_bitmap(std::string name);
   io::Task<void> enable_bitmap(std::string name, bool on);
   // A change of the disk has ended; `number` when a part of it may be recognised.
-  // With FUA it may have been there for a while, so that a clear since `clears` has come after it.
-  void mark_bitmaps(Range range, WriteNumber number, bool succeeded, uint64_t clears);
+  // With FUA it may have been there for a while, so that a restart since `restarts` has come after
+  // it.
+  void mark_bitmaps(Range range, WriteNumber number, bool succeeded, uint64_t restarts);
   void resize_bitmaps(uint64_t length);
   void inspect_bitmaps(const Qcow2Verifier& verifier, std::span<const std::byte> guest, bool clean);
   [[nodiscard]] static std::optional<uint64_t> missing_mark(const Bitmap& bitmap,
@@ -172,7 +173,7 @@ class History {
   std::map<std::string, Bitmap> bitmaps_;  // by name, of which each is used once
   unsigned next_bitmap_ = 1;
   bool adding_bitmap_ = false;
-  uint64_t clears_ = 0;       // of bitmaps, so far
+  uint64_t restarts_ = 0;     // how often a bitmap was made, cleared or switched on
   bool downgrading_ = false;  // to the version that has no bitmaps
   // What the header may say, with an amendment that did not end well.
   std::set<uint32_t> versions_;

@@ -33,7 +33,7 @@ void History::fill_cluster(Qcow2Builder& builder, ContentModel& model, const Qco
       break;
     case 2:
     case 3:
-      if (shape.version >= 3) {
+      if (shape.version >= 3 && !shape.data_file_raw) {
         builder.zero(offset, random_.chance(50));
         set(model, offset, size, kZeroes);
       }
@@ -60,11 +60,23 @@ std::unique_ptr<ContentModel> History::build_image(const std::string& name, cons
   const uint64_t clusters = div_round_up(shape.size, shape.cluster_size());
   // Of a large disk a part is enough.
   const uint64_t filled = populated ? std::min<uint64_t>(clusters, 200) : 0;
+  if (shape.data_file_raw) {
+    // Every cluster is mapped, as such images are made.
+    const std::vector<std::byte> zeroes(shape.cluster_size());
+    for (uint64_t index = 0; index < clusters; ++index) {
+      builder.data(index * shape.cluster_size(), zeroes);
+    }
+  }
   for (uint64_t index = 0; index < filled; ++index) {
     fill_cluster(builder, *model, shape, index);
   }
   settle(*model);
   world_.add(name, builder.finish());
+  if (shape.external_data()) {
+    FileTraits traits = plan_.traits;
+    traits.limits = {.native_fua = traits.limits.native_fua};  // its end is where the disk's is
+    world_.add(shape.data_file, builder.finish_data(), traits);
+  }
   return model;
 }
 

@@ -55,7 +55,9 @@ void History::inspect_bytes(bool clean) {
   if (plan_.format == Plan::Format::kRaw) {
     guest = file.read(0, file.size());
   } else {
-    Qcow2Verifier verifier(file);
+    const SparseBytes* const data =
+        plan_.shape.external_data() ? &world_.find(plan_.shape.data_file)->disk.visible() : nullptr;
+    Qcow2Verifier verifier(file, data);
     const Qcow2Verifier::Report report = verifier.verify();
     if (!report.corruptions.empty()) {
       find(fmt::format("the image is corrupt ({} findings): {}", report.corruptions.size(),
@@ -76,6 +78,10 @@ void History::inspect_bytes(bool clean) {
     guest.resize(verifier.guest_size());
     if (const auto read = verifier.read(0, guest, backing_reader(below_.size())); !read) {
       find(fmt::format("the image can not be read: {}", read.error().message()));
+      return;
+    }
+    if (plan_.shape.data_file_raw && data->read(0, guest.size()) != guest) {
+      find("the raw data file is not what the disk is");
       return;
     }
     inspect_snapshots(verifier);
@@ -204,6 +210,9 @@ io::Task<void> History::repair() {
 void History::save_images(const std::string& directory) {
   std::filesystem::create_directories(directory);
   std::vector<std::string> names = {top_};
+  if (plan_.shape.external_data()) {
+    names.push_back(plan_.shape.data_file);
+  }
   for (unsigned depth = 0; depth < plan_.backing; ++depth) {
     names.push_back(below_name(depth));
   }

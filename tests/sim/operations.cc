@@ -181,11 +181,11 @@ io::Task<void> History::do_write(Range range, WriteNumber number, bool fua) {
   fill_pattern(number, range.offset, memory.span());
   world_.note("start of write", number, fua ? 1 : 0);
   const auto handle = model_->begin_change(range.offset, range.length, {.number = number});
-  const uint64_t clears = clears_;
+  const uint64_t restarts = restarts_;
   const Result<void> result =
       co_await root_->write(range.offset, memory.vector(), block::WriteFlags{.fua = fua});
   ended("write", range, result);
-  mark_bitmaps(range, number, result.has_value(), fua ? clears : clears_);
+  mark_bitmaps(range, number, result.has_value(), fua ? restarts : restarts_);
   if (world_.powered()) {
     model_->end_change(handle, result.has_value(), fua && result.has_value());
   }
@@ -217,7 +217,7 @@ io::Task<void> History::do_compressed_write(Range range, WriteNumber number) {
   } else {
     ended("compressed write", range, result);
   }
-  mark_bitmaps(range, number, result.has_value(), clears_);
+  mark_bitmaps(range, number, result.has_value(), restarts_);
   for (const ContentModel::Handle handle : handles) {
     if (world_.powered()) {
       model_->end_change(handle, result.has_value());
@@ -228,14 +228,14 @@ io::Task<void> History::do_compressed_write(Range range, WriteNumber number) {
 io::Task<void> History::do_zero(Range range, block::ZeroFlags flags) {
   world_.note("start of zero", range.offset, range.length);
   const auto handle = model_->begin_change(range.offset, range.length, {.number = kZeroes});
-  const uint64_t clears = clears_;
+  const uint64_t restarts = restarts_;
   const Result<void> result = co_await root_->write_zeroes(range.offset, range.length, flags);
   if (!result && flags.no_fallback && result.error().code() == ENOTSUP) {
     world_.note("zero refused", range.offset, range.length);
   } else {
     ended("zero", range, result);
   }
-  mark_bitmaps(range, kZeroes, result.has_value(), flags.fua ? clears : clears_);
+  mark_bitmaps(range, kZeroes, result.has_value(), flags.fua ? restarts : restarts_);
   if (world_.powered()) {
     model_->end_change(handle, result.has_value(), flags.fua && result.has_value());
   }
@@ -248,7 +248,7 @@ io::Task<void> History::do_discard(Range range) {
   const Result<void> result = co_await root_->discard(range.offset, range.length);
   ended("discard", range, result);
   if (plan_.discard_unmap) {
-    mark_bitmaps(range, kZeroes, result.has_value(), clears_);
+    mark_bitmaps(range, kZeroes, result.has_value(), restarts_);
   }
   if (world_.powered()) {
     model_->end_change(handle, result.has_value());

@@ -183,6 +183,13 @@ Plan draw_plan(const SimOptions& options, Random& random) {
   }
   plan.shape.lazy_refcounts = random.chance(20) && plan.shape.version == 3;
   plan.overlap_check_all = random.chance(20);
+  if (plan.format == Plan::Format::kQcow2 && plan.shape.version == 3 && random.chance(15)) {
+    plan.shape.data_file = "top.data";
+    plan.shape.data_file_raw = plan.backing == 0 && random.chance(50);
+    // What such images do not have.
+    plan.weights.snapshot = 0;
+    plan.weights.compressed = 0;
+  }
   return plan;
 }
 
@@ -191,11 +198,12 @@ std::string Plan::describe() const {
       format == Format::kRaw
           ? fmt::format("raw, {} bytes", size)
           : fmt::format(
-                "qcow2 v{}, {} bytes in clusters of {}, {}-bit {}refcounts, {} below{}{}{}{}",
+                "qcow2 v{}, {} bytes in clusters of {}, {}-bit {}refcounts, {} below{}{}{}{}{}{}",
                 shape.version, size, shape.cluster_size(), 1U << shape.refcount_order,
                 shape.lazy_refcounts ? "lazy " : "", backing,
                 backing > 0 && raw_base ? " (the lowest raw)" : "", populated ? ", populated" : "",
-                shape.zstd ? ", zstd" : "", shape.extended_l2 ? ", subclusters" : "");
+                shape.zstd ? ", zstd" : "", shape.extended_l2 ? ", subclusters" : "",
+                shape.external_data() ? ", data file" : "", shape.data_file_raw ? " (raw)" : "");
   text += fmt::format("; align {}{}{}{}", traits.limits.request_alignment,
                       traits.limits.native_fua ? ", fua" : "", traits.can_zero ? ", zero" : "",
                       traits.can_discard ? ", discard" : "");
