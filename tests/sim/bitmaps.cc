@@ -147,6 +147,12 @@ void History::resize_bitmaps(uint64_t length) {
     for (std::set<uint64_t>* marks : {&bitmap.marks, &bitmap.idle_marks}) {
       marks->erase(marks->lower_bound(granules), marks->end());
     }
+    // What was committed may show again from below, and is no change then.
+    for (Bitmap::Attempt& attempt : bitmap.attempts) {
+      const uint64_t begin = std::min(attempt.range.offset, length);
+      attempt.range.length = std::min(attempt.range.offset + attempt.range.length, length) - begin;
+      attempt.range.offset = begin;
+    }
   }
 }
 
