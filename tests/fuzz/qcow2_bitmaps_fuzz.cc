@@ -1,26 +1,21 @@
 // Any bytes as the bitmap directory, a bitmap table and bits of an otherwise sound qcow2 image,
 // open for writing: it opens or is refused; writing, changing, removing and storing bitmaps ends,
 // and fails with an errno or not at all.
-#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
 #include <vector>
 
-#include "base/bytes.h"
 #include "block/dirty_bitmap.h"
 #include "block/dirty_bitmap_ops.h"
 #include "block/node.h"
 #include "formats/qcow2/driver.h"
 #include "tests/fuzz/memory_image.h"
+#include "tests/fuzz/small_qcow2.h"
 
 namespace {
 
 using namespace cairn;  // NOLINT(google-build-using-namespace): a program of one page
-
-constexpr uint64_t kCluster = 512;
-constexpr uint64_t kClusters = 16;
-constexpr uint64_t kDirectory = 4 * kCluster;  // what follows is the input's
 
 void require(bool condition) {
   if (!condition) {
@@ -30,39 +25,20 @@ void require(bool condition) {
 
 void expect(const Result<void>& result) { require(result || result.error().code() > 0); }
 
-template <typename T>
-void put(std::vector<std::byte>& image, uint64_t at, T value) {
-  store_be(image.data() + at, value);
-}
-
-// Version 3 with clusters of 512 bytes: header, refcount table and block, L1 table, and the rest.
 std::vector<std::byte> make_image(std::span<const std::byte> input) {
-  std::vector<std::byte> image(kClusters * kCluster);
-  put<uint32_t>(image, 0, qcow2::kMagic);
-  put<uint32_t>(image, 4, 3);
-  put<uint32_t>(image, 20, 9);
-  put<uint64_t>(image, 24, 1 << 20);
-  put<uint32_t>(image, 36, 32);
-  put<uint64_t>(image, 40, 3 * kCluster);
-  put<uint64_t>(image, 48, kCluster);
-  put<uint32_t>(image, 56, 1);
-  put<uint64_t>(image, 88, qcow2::kAutoclearBitmaps);
-  put<uint32_t>(image, 96, 4);
-  put<uint32_t>(image, 100, 104);
-  put<uint32_t>(image, 104, static_cast<uint32_t>(qcow2::ExtensionType::kBitmaps));
-  put<uint32_t>(image, 108, 24);
-  put<uint64_t>(image, kCluster, 2 * kCluster);
-  for (uint64_t i = 0; i < kClusters; ++i) {
-    put<uint16_t>(image, 2 * kCluster + 2 * i, 1);
-  }
+  using testing::SmallQcow2;
+  SmallQcow2 image({.autoclear = qcow2::kAutoclearBitmaps});
+  const uint64_t directory = image.at(SmallQcow2::kFirstFree);
+  uint64_t at = SmallQcow2::kExtensions;
+  image.put<uint32_t>(at, static_cast<uint32_t>(qcow2::ExtensionType::kBitmaps));
+  image.put<uint32_t>(at + 4, 24);
   // The input starts with the number of bitmaps and the directory's length.
-  put<uint32_t>(image, 112, static_cast<uint32_t>(input[0]));
-  put<uint64_t>(image, 120, static_cast<uint64_t>(input[1]) * 8);
-  put<uint64_t>(image, 128, kDirectory);
-  const auto rest = input.subspan(2);
-  std::copy_n(rest.begin(), std::min<uint64_t>(rest.size(), image.size() - kDirectory),
-              image.begin() + static_cast<std::ptrdiff_t>(kDirectory));
-  return image;
+  at += 8;
+  image.put<uint32_t>(at, static_cast<uint32_t>(input[0]));
+  image.put<uint64_t>(at + 8, static_cast<uint64_t>(input[1]) * 8);
+  image.put<uint64_t>(at + 16, directory);
+  image.fill(directory, image.bytes().size(), input.subspan(2));
+  return image.bytes();
 }
 
 }  // namespace
