@@ -58,28 +58,11 @@ io::Task<Result<void>> SnapshotEditor::create_in(TableSwitch& change, block::Sna
   if (result) {
     result = co_await change.write_table(*active_l1, l1_raw);
   }
-  if (result) {
-    result = co_await change.write_table(stored.offset, stored.bytes);
-  }
   if (!result) {
     co_return result;
   }
   const uint64_t l1_offset = l1_bytes != 0 ? *active_l1 : mapping_.l1_offset();
-  change.obsolete(mapping_.l1_offset(), l1_bytes);
-  change.obsolete(image_.header().snapshots_offset, table_.length_on_disk());
-  std::function<void(Header&)> fields = [&](Header& header) {
-    header.l1_table_offset = l1_offset;
-    header.snapshots_offset = stored.offset;
-    header.snapshot_count = static_cast<uint32_t>(table.entries().size());
-  };
-  unprotect();
-  result = co_await change.commit(std::move(fields));
-  if (!result) {
-    protect();
-    co_return result;
-  }
-  adopt(std::move(table), stored, std::move(l1), l1_offset);
-  co_return result;
+  co_return co_await switch_tables(change, std::move(table), stored, std::move(l1), l1_offset);
 }
 
 // Raises the counts of all that the L2 tables of `l1` refer to, and of the tables. Entries that

@@ -61,30 +61,13 @@ io::Task<Result<void>> SnapshotEditor::remove_in(TableSwitch& change, std::size_
   if (result) {
     result = co_await change.write_table(*l1_place, serialize_l1(l1));
   }
-  if (result) {
-    result = co_await change.write_table(stored.offset, stored.bytes);
-  }
   if (!result) {
     co_return result;
   }
   const uint64_t l1_offset = l1_bytes != 0 ? *l1_place : mapping_.l1_offset();
-  change.obsolete(mapping_.l1_offset(), l1_bytes);
-  change.obsolete(image_.header().snapshots_offset, table_.length_on_disk());
   change.obsolete(entry.l1_offset, entry.l1_entries * kL1EntryBytes);
   change.obsolete(lowered.freed, FreeCause::kSnapshot);
-  std::function<void(Header&)> fields = [&](Header& header) {
-    header.l1_table_offset = l1_offset;
-    header.snapshots_offset = stored.offset;
-    header.snapshot_count = static_cast<uint32_t>(table.entries().size());
-  };
-  unprotect();
-  result = co_await change.commit(std::move(fields));
-  if (!result) {
-    protect();
-    co_return result;
-  }
-  adopt(std::move(table), stored, std::move(l1), l1_offset);
-  co_return result;
+  co_return co_await switch_tables(change, std::move(table), stored, std::move(l1), l1_offset);
 }
 
 io::Task<Result<void>> SnapshotEditor::drop_references(std::vector<uint64_t> l1,

@@ -169,12 +169,31 @@ io::Task<Result<bool>> SnapshotEditor::any_entry(bool (*wanted)(uint64_t entry))
 }
 
 // The header on disk names all this now.
-void SnapshotEditor::adopt(SnapshotTable table, const StoredTable& stored, std::vector<uint64_t> l1,
-                           uint64_t l1_offset) {
-  mapping_.adopt_l1(std::move(l1), l1_offset);
-  table_ = std::move(table);
-  table_.set_length_on_disk(stored.bytes.size());
+io::Task<Result<void>> SnapshotEditor::switch_tables(TableSwitch& change, SnapshotTable table,
+                                                     const StoredTable& stored,
+                                                     std::vector<uint64_t> l1, uint64_t l1_offset) {
+  Result<void> result = co_await change.write_table(stored.offset, stored.bytes);
+  if (!result) {
+    co_return result;
+  }
+  change.obsolete(mapping_.l1_offset(), mapping_.l1().size() * kL1EntryBytes);
+  change.obsolete(image_.header().snapshots_offset, table_.length_on_disk());
+  const auto count = static_cast<uint32_t>(table.entries().size());
+  const uint64_t table_offset = stored.offset;
+  std::function<void(Header&)> fields = [=](Header& header) {
+    header.l1_table_offset = l1_offset;
+    header.snapshots_offset = table_offset;
+    header.snapshot_count = count;
+  };
+  unprotect();
+  result = co_await change.commit(std::move(fields));
+  if (result) {
+    mapping_.adopt_l1(std::move(l1), l1_offset);
+    table_ = std::move(table);
+    table_.set_length_on_disk(stored.bytes.size());
+  }
   protect();
+  co_return result;
 }
 
 }  // namespace cairn::qcow2

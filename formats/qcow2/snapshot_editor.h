@@ -101,8 +101,11 @@ class SnapshotEditor {
     uint64_t offset = 0;
     TableBytes bytes;
   };
-  void adopt(SnapshotTable table, const StoredTable& stored, std::vector<uint64_t> l1,
-             uint64_t l1_offset);
+  // The last step of a change: writes the snapshot table, and has the header name it and the L1
+  // table that was written to `l1_offset`.
+  [[nodiscard]] io::Task<Result<void>> switch_tables(TableSwitch& change, SnapshotTable table,
+                                                     const StoredTable& stored,
+                                                     std::vector<uint64_t> l1, uint64_t l1_offset);
 
   Image& image_;
   Refcounts& refcounts_;
