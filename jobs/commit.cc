@@ -17,7 +17,6 @@ io::Task<Result<void>> keep_zeroes_beyond(block::Edge& overlay, block::Edge& bas
   const uint64_t hidden =
       std::max(below != nullptr ? below->length() : 0, align_up(base.length(), cluster));
   const uint64_t end = std::min(overlay.length(), hidden);
-  bool written = false;
   for (uint64_t offset = base.length(); offset < end;) {
     const Result<block::ChainStatus> own =
         co_await overlay.chain_status(offset, end - offset, &base.node());
@@ -30,14 +29,11 @@ io::Task<Result<void>> keep_zeroes_beyond(block::Edge& overlay, block::Edge& bas
       if (!zeroed) {
         co_return zeroed;
       }
-      written = true;
     }
     offset += length;
   }
-  if (written) {
-    co_return co_await overlay.flush();
-  }
-  co_return Result<void>();
+  // What hides it must be durable before the base is longer, whoever has written it.
+  co_return co_await overlay.flush();
 }
 
 io::Task<Result<void>> grow_base(block::Edge& overlay, block::Edge& base) {

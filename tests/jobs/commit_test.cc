@@ -166,6 +166,31 @@ class CommitIntoABaseWithATail : public CommitIntoAShortBase {
   }
 };
 
+// What hides what is below the base may itself be lost with the power.
+TEST(CommitSeries, WritesThatWereNotFlushedBeforeItAreThereOrNotAfterAPowerCut) {
+  bool done = false;
+  for (uint64_t request = 1; !done; ++request) {
+    CommitIntoAShortBase image(request);
+    ASSERT_TRUE(image.open());
+    ASSERT_TRUE(image.write(7, 7 * kCluster, kLength - 7 * kCluster));
+    image.world().cut_power_at(request);
+    static_cast<void>(image.commit());
+    done = image.world().powered();
+    if (done) {
+      image.world().cut_power();
+    }
+    static_cast<void>(image.close());
+    image.world().restore_power();
+    ASSERT_TRUE(image.open(false));
+    for (uint64_t offset = 7 * kCluster; offset < kLength; offset += kCluster) {
+      EXPECT_TRUE(image.holds(kZeroes, offset, kCluster) || image.holds(7, offset, kCluster))
+          << "at " << offset << ", power cut at request " << request;
+    }
+    ASSERT_TRUE(image.close());
+    ASSERT_FALSE(::testing::Test::HasFailure());
+  }
+}
+
 TEST(CommitTest, AShortBaseGrowsAndShowsNothingOfWhatIsBelow) {
   CommitIntoAShortBase image;
   ASSERT_TRUE(image.open());
