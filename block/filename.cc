@@ -4,6 +4,7 @@
 
 #include <cerrno>
 
+#include "block/nbd_filename.h"
 #include "schema/json_stream.h"
 #include "schema/visit_block_options.h"
 
@@ -48,6 +49,16 @@ std::string_view protocol_prefix(std::string_view filename) {
 Result<schema::BlockdevOptions> parse_filename(std::string_view filename) {
   if (is_json_filename(filename)) {
     return parse_description(filename.substr(kJson.size()));
+  }
+  if (is_nbd_filename(filename)) {
+    Result<schema::BlockdevOptionsNbd> nbd = parse_nbd_filename(filename);
+    if (!nbd) {
+      return pass(nbd);
+    }
+    schema::BlockdevOptions options;
+    options.driver = schema::BlockdevDriver::kNbd;
+    options.branch = std::move(*nbd);
+    return options;
   }
   const std::string_view protocol = protocol_prefix(filename);
   std::string path(filename);

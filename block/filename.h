@@ -18,8 +18,9 @@ namespace cairn::block {
 // belongs to the path.
 [[nodiscard]] std::string_view protocol_prefix(std::string_view filename);
 
-// The node that `filename` describes: for a path the file or host device behind it; for "json:{…}"
-// whatever it says. ENOENT ("Unknown protocol") for a prefix without driver; EINVAL for bad JSON.
+// The node that `filename` describes: for a path the file or host device behind it; for "nbd:…" and
+// its like the export of that name (block/nbd_filename.h); for "json:{…}" whatever it says. ENOENT
+// ("Unknown protocol") for a prefix without driver; EINVAL for bad JSON.
 [[nodiscard]] Result<schema::BlockdevOptions> parse_filename(std::string_view filename);
 
 // `filename` as seen from the directory of `base`: absolute paths, names with a protocol and

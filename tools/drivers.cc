@@ -3,6 +3,7 @@
 #include "formats/qcow2/driver.h"
 #include "formats/raw/raw.h"
 #include "protocols/file/file.h"
+#include "protocols/nbd/nbd.h"
 #include "protocols/null/null.h"
 
 namespace cairn::tools {
@@ -10,6 +11,7 @@ namespace cairn::tools {
 void register_all_drivers(block::DriverTable& table) {
   table.add(file::kFileDriver);
   table.add(file::kHostDeviceDriver);
+  table.add(nbd::client::kNbdDriver);
   table.add(null::kNullAioDriver);
   table.add(null::kNullCoDriver);
   table.add(qcow2::kQcow2Driver);

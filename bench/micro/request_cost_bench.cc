@@ -27,8 +27,8 @@
 #include <fmt/format.h>
 
 #include "base/bytes.h"
+#include "base/nbd_protocol.h"
 #include "exports/export.h"
-#include "exports/nbd/protocol.h"
 #include "exports/nbd/server.h"
 #include "io/frame_pool.h"
 #include "io/reactor.h"

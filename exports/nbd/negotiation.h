@@ -14,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-#include "exports/nbd/protocol.h"
+#include "base/nbd_protocol.h"
 
 namespace cairn::nbd {
 

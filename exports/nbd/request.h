@@ -8,7 +8,7 @@
 #include <span>
 #include <string_view>
 
-#include "exports/nbd/protocol.h"
+#include "base/nbd_protocol.h"
 
 namespace cairn::nbd {
 

@@ -23,7 +23,7 @@ MAY_INCLUDE = {
     "chardev": ["io", "schema"],
     "block": ["io", "schema"],
     "formats": ["block", "crypto"],
-    "protocols": ["block"],
+    "protocols": ["block", "chardev"],
     "filters": ["block"],
     "jobs": ["block"],
     "exports": ["block"],

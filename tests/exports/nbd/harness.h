@@ -13,9 +13,9 @@
 #include <string_view>
 #include <vector>
 
+#include "base/nbd_protocol.h"
 #include "block/graph.h"
 #include "exports/export.h"
-#include "exports/nbd/protocol.h"
 #include "exports/nbd/server.h"
 #include "io/fd.h"
 #include "io/reactor.h"

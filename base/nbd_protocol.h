@@ -1,4 +1,5 @@
-// Numbers of the NBD protocol (NetworkBlockDevice/nbd, doc/proto.md; "Values" there names them).
+// Numbers of the NBD protocol (NetworkBlockDevice/nbd, doc/proto.md; "Values" there names them),
+// for the server (exports/nbd) and the client (protocols/nbd).
 #pragma once
 
 #include <cstddef>
@@ -9,6 +10,8 @@ namespace cairn::nbd {
 // "Newstyle negotiation"
 inline constexpr uint64_t kInitMagic = 0x4e42444d41474943;    // "NBDMAGIC"
 inline constexpr uint64_t kOptionMagic = 0x49484156454f5054;  // "IHAVEOPT"
+inline constexpr uint64_t kOldstyleMagic =
+    0x00420281861253;  // in its place, of "Oldstyle negotiation"
 inline constexpr uint64_t kOptionReplyMagic = 0x0003e889045565a9;
 
 // "Handshake flags" and "Client flags" use the same bits.
@@ -36,9 +39,17 @@ enum class OptionReply : uint32_t {
   kErrUnsupported = 0x80000001,
   kErrPolicy = 0x80000002,
   kErrInvalid = 0x80000003,
+  kErrPlatform = 0x80000004,
+  kErrTlsRequired = 0x80000005,
   kErrUnknown = 0x80000006,
+  kErrShutdown = 0x80000007,
+  kErrBlockSizeRequired = 0x80000008,
   kErrTooBig = 0x80000009,
 };
+
+[[nodiscard]] constexpr bool is_error(OptionReply type) {
+  return (static_cast<uint32_t>(type) & 0x80000000U) != 0;
+}
 
 enum class Info : uint16_t { kExport = 0, kName = 1, kDescription = 2, kBlockSize = 3 };
 
@@ -53,6 +64,7 @@ inline constexpr uint16_t kSendDf = 1 << 7;
 inline constexpr uint16_t kCanMultiConn = 1 << 8;
 inline constexpr uint16_t kSendCache = 1 << 10;
 inline constexpr uint16_t kSendFastZero = 1 << 11;
+inline constexpr uint16_t kBlockStatusPayload = 1 << 12;
 
 // "Request message"; the extended one has a 64-bit length.
 inline constexpr uint32_t kRequestMagic = 0x25609513;
@@ -83,7 +95,11 @@ inline constexpr uint16_t kFlagPayloadLength = 1 << 5;
 inline constexpr uint32_t kSimpleReplyMagic = 0x67446698;
 inline constexpr uint32_t kStructuredReplyMagic = 0x668e33ef;
 inline constexpr uint32_t kExtendedReplyMagic = 0x6e8a278c;
+inline constexpr std::size_t kSimpleReplySize = 16;
+inline constexpr std::size_t kStructuredReplySize = 20;
+inline constexpr std::size_t kExtendedReplySize = 32;
 inline constexpr uint16_t kReplyDone = 1 << 0;
+inline constexpr uint16_t kReplyIsError = 1 << 15;  // in the type of a chunk
 
 enum class Chunk : uint16_t {
   kNone = 0,
@@ -92,6 +108,7 @@ enum class Chunk : uint16_t {
   kBlockStatus = 5,
   kBlockStatusExtended = 6,
   kError = 0x8001,
+  kErrorOffset = 0x8002,
 };
 
 // "base:allocation"
@@ -111,7 +128,7 @@ enum class WireError : uint32_t {
   kShutdown = 108,
 };
 
-// Limits of this server.
+// Limits of this server, and of what this client takes from a server.
 inline constexpr uint32_t kMaxString = 4096;               // names, descriptions, messages
 inline constexpr uint32_t kMaxPayload = 32 * 1024 * 1024;  // of READ and WRITE, in bytes
 inline constexpr uint32_t kPreferredBlockSize = 4096;

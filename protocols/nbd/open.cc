@@ -1,0 +1,99 @@
+// The NBD client's entry in the driver table.
+#include <cerrno>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "block/graph.h"
+#include "block/nbd_filename.h"
+#include "chardev/address.h"
+#include "protocols/nbd/nbd.h"
+#include "protocols/nbd/nbd_driver.h"
+#include "schema/types_block_options.h"
+
+namespace cairn::nbd::client {
+
+namespace {
+
+using Opened = Result<std::unique_ptr<block::Driver>>;
+
+Result<void> check_options(const schema::BlockdevOptionsNbd& nbd) {
+  if (nbd.tls_creds || nbd.tls_hostname) {
+    return fail(ENOTSUP, "TLS is not part of this version's NBD client");
+  }
+  if (nbd.export_ && nbd.export_->size() > kMaxString) {
+    return fail(EINVAL, "export name too long to send to server");
+  }
+  if (nbd.x_dirty_bitmap && nbd.x_dirty_bitmap->size() > kMaxString) {
+    return fail(EINVAL, "x-dirty-bitmap query too long to send to server");
+  }
+  return {};
+}
+
+Result<SessionOptions> session_options(const schema::BlockdevOptionsNbd& nbd) {
+  Result<io::SocketAddress> address = chardev::to_io(nbd.server);
+  if (!address) {
+    return pass(address);
+  }
+  return SessionOptions{
+      .target = {.address = std::move(*address),
+                 .export_name = nbd.export_.value_or(""),
+                 .context = nbd.x_dirty_bitmap.value_or("base:allocation")},
+      .reconnect_delay = std::chrono::seconds(nbd.reconnect_delay.value_or(0)),
+      .open_timeout = std::chrono::seconds(nbd.open_timeout.value_or(0)),
+  };
+}
+
+// Whether what the server offers is what was asked for.
+Result<void> check_offer(block::OpenContext& context, const ExportInfo& info,
+                         const schema::BlockdevOptionsNbd& nbd) {
+  // The words are the field's.
+  if (nbd.x_dirty_bitmap && !info.context) {
+    return fail_errno(EINVAL, "Could not open image");
+  }
+  if ((info.flags & kReadOnly) != 0 && context.writable()) {
+    if (!context.node().options().auto_read_only) {
+      return fail_errno(EACCES, "Could not open image");
+    }
+    context.set_read_only();
+  }
+  return {};
+}
+
+// `options` lives until the graph has opened the node.
+io::Task<Opened> open(block::OpenContext& context, const schema::BlockdevOptions& options) {
+  const auto& nbd = std::get<schema::BlockdevOptionsNbd>(options.branch);
+  context.node().set_filename(block::nbd_filename(nbd));
+  Result<void> checked = check_options(nbd);
+  if (!checked) {
+    co_return pass(checked);
+  }
+  Result<SessionOptions> wanted = session_options(nbd);
+  if (!wanted) {
+    co_return pass(wanted);
+  }
+  auto session = std::make_unique<Session>(std::move(*wanted));
+  auto connecting = session->open();
+  Result<void> connected = co_await std::move(connecting);
+  if (connected) {
+    connected = check_offer(context, session->info(), nbd);
+  }
+  if (!connected) {
+    auto closing = session->close();
+    co_await std::move(closing);
+    co_return pass(connected);
+  }
+  co_return std::make_unique<NbdDriver>(std::move(session));
+}
+
+}  // namespace
+
+const block::DriverInfo kNbdDriver = {
+    .name = "nbd",
+    .kind = block::DriverInfo::Kind::kProtocol,
+    .open = open,
+};
+
+}  // namespace cairn::nbd::client
