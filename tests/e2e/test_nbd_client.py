@@ -1,11 +1,11 @@
-"""The NBD client with real servers: nbdkit and the peer's."""
+"""The NBD client with real servers: nbdkit, the peer's, and our own."""
 
 import json
 import subprocess
 
 import pytest
 
-from support import accepts, img, io, run, wait_until
+from support import accepts, environment, img, io, raw, run, wait_until
 
 MIB = 1 << 20
 
@@ -40,8 +40,8 @@ def serve(folder):
         server.wait()
 
 
-def uri(folder):
-    return f"nbd+unix:///?socket={folder}/s"
+def uri(folder, name=""):
+    return f"nbd+unix:///{name}?socket={folder}/s"
 
 
 def make_disk(folder, size=8 * MIB):
@@ -98,3 +98,67 @@ def test_errors_of_the_server_are_errors_of_the_request(folder, backend, serve):
     failed = io("-f", "raw", "-c", "write 0 64k", "-c", "read -q -P 0 0 64k", uri(folder), code=1,
                 backend=backend)
     assert "No space left on device" in failed.out + failed.err
+
+
+def test_a_server_that_dies_fails_what_is_asked(folder, backend, serve, daemons):
+    make_disk(folder)
+    server = serve(SERVERS["nbdkit"])
+    daemon = daemons.serving({"driver": "nbd", "server": {"type": "unix", "path": f"{folder}/s"}})
+    check = ["nbdsh", "-u", daemon.uri(), "-c", "h.pread(512, 0)"]
+    run(*check)
+    server.kill()
+    server.wait()
+    assert "Input/output error" in run(*check, code=1).err
+
+
+def test_requests_wait_for_a_server_that_comes_back(folder, backend, serve, daemons):
+    make_disk(folder)
+    server = serve(SERVERS["nbdkit"])
+    daemon = daemons.serving({"driver": "nbd", "reconnect-delay": 100,
+                              "server": {"type": "unix", "path": f"{folder}/s"}})
+    server.kill()
+    server.wait()
+    (folder / "s").unlink()
+    client = subprocess.Popen(["nbdsh", "-u", daemon.uri(), "-c", "h.pwrite(b'x' * 512, 512)"],
+                                  env=environment(None))
+    serve(SERVERS["nbdkit"])
+    assert client.wait(60) == 0
+    assert (folder / "disk.raw").read_bytes()[512:1024] == b"x" * 512
+
+
+def test_a_server_with_another_disk_is_not_the_one_that_was_lost(folder, backend, serve, daemons):
+    make_disk(folder)
+    server = serve(SERVERS["nbdkit"])
+    daemon = daemons.serving({"driver": "nbd", "reconnect-delay": 100,
+                              "server": {"type": "unix", "path": f"{folder}/s"}})
+    server.kill()
+    server.wait()
+    (folder / "s").unlink()
+    make_disk(folder, 4 * MIB)
+    serve(SERVERS["nbdkit"])
+    failed = run("nbdsh", "-u", daemon.uri(), "-c", "h.pread(512, 0)", code=1)
+    assert "Input/output error" in failed.err
+
+
+def test_our_own_server(folder, backend, daemons):
+    make_disk(folder)
+    daemon = daemons.serving(raw(folder / "disk.raw"))
+    io("-f", "raw", "-c", "write -q -P 1 0 3M", "-c", "write -q -z 1M 1M", "-c", "read -q -P 0 1M 1M",
+       "-c", "read -q -P 1 2M 1M", daemon.uri(), backend=backend)
+    shown = img("info", daemon.uri(), backend=backend)
+    assert f"image: {daemon.uri()}\nfile format: raw\n" in shown.out
+
+
+def test_names_and_exports_that_are_not_there(folder, backend, daemons):
+    make_disk(folder)
+    daemon = daemons.serving(raw(folder / "disk.raw"), writable=False)
+    for name, says in {
+            daemon.uri("other"): "Requested export not available\nserver reported: ",
+            f"nbd+unix:///disk?socket={folder}/none":
+                f"Failed to connect to '{folder}/none': No such file or directory",
+            "nbd+unix:///disk": "No valid URL specified",
+            "nbd:localhost": "error parsing address 'localhost'"}.items():
+        failed = img("info", name, code=1, backend=backend)
+        assert f"Could not open '{name}': {says}" in failed.err
+    failed = io("-f", "raw", "-c", "length", daemon.uri(), code=1, backend=backend)
+    assert "Could not open image: Permission denied" in failed.err
