@@ -22,7 +22,7 @@ namespace {
 
 using Policy = schema::QAuthZListPolicy;
 
-constexpr size_t kMostBytes = size_t{1} << 20;
+constexpr size_t kMostListBytes = size_t{1} << 20;
 
 Result<void> verdict(bool allowed, std::string_view identity) {
   if (!allowed) {
@@ -41,8 +41,8 @@ Result<std::string> read_all(int fd, const std::string& path) {
       return fail_errno(errno, "Unable to read '{}'", path);
     }
     content.append(buffer.data(), count > 0 ? static_cast<size_t>(count) : 0);
-    if (content.size() > kMostBytes) {
-      return fail(EFBIG, "Unable to read '{}': it has over {} bytes", path, kMostBytes);
+    if (content.size() > kMostListBytes) {
+      return fail(EFBIG, "Unable to read '{}': it has over {} bytes", path, kMostListBytes);
     }
   }
   return content;

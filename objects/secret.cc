@@ -25,7 +25,7 @@ namespace {
 using Format = schema::QCryptoSecretFormat;
 
 constexpr size_t kKeyBytes = 32;
-constexpr size_t kMostBytes = size_t{1} << 20;
+constexpr size_t kMostSecretBytes = size_t{1} << 20;
 
 Result<std::string> read_file(const std::string& path) {
   const io::Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -43,8 +43,9 @@ Result<std::string> read_file(const std::string& path) {
       return content;
     }
     content.append(buffer.data(), count > 0 ? static_cast<size_t>(count) : 0);
-    if (content.size() > kMostBytes) {
-      return fail(EFBIG, "Unable to read {}: a secret has at most {} bytes", path, kMostBytes);
+    if (content.size() > kMostSecretBytes) {
+      return fail(EFBIG, "Unable to read {}: a secret has at most {} bytes", path,
+                  kMostSecretBytes);
     }
   }
 }
@@ -58,9 +59,9 @@ Result<std::string> read_key(int32_t serial) {
       return fail_errno(errno, "Unable to read serial key {:08x}", static_cast<uint32_t>(serial));
     }
     const auto size = static_cast<size_t>(length);
-    if (size > kMostBytes) {
+    if (size > kMostSecretBytes) {
       return fail(EFBIG, "Serial key {:08x} has over {} bytes", static_cast<uint32_t>(serial),
-                  kMostBytes);
+                  kMostSecretBytes);
     }
     const bool complete = size <= content.size();
     content.resize(size);
