@@ -55,6 +55,40 @@ std::vector<std::byte> bridge_sector(Header header, uint64_t name_offset) {
   return std::move(*bytes);
 }
 
+// The header's cluster as it is step by step: each step changes the first sector or what is behind
+// it, and each is a sound header, also when the step to it, or back, is done in part. Without a
+// bridge that can not be had when both change.
+std::vector<std::vector<std::byte>> steps_between(std::vector<std::byte> old_bytes,
+                                                  std::vector<std::byte> new_bytes,
+                                                  const std::vector<std::byte>& bridge) {
+  const auto sector = static_cast<std::ptrdiff_t>(Image::kHeaderSector);
+  std::vector<std::vector<std::byte>> steps;
+  // The new name, where it is in nobody's way.
+  std::vector<std::byte> named = old_bytes;
+  const auto name_offset = load_be<uint64_t>(new_bytes.data() + 8);
+  const auto name_end =
+      static_cast<std::ptrdiff_t>(name_offset + load_be<uint32_t>(new_bytes.data() + 16));
+  const auto name_begin = std::max(static_cast<std::ptrdiff_t>(name_offset), sector);
+  if (name_begin < name_end) {  // the part of it that is not in the first sector
+    std::copy(new_bytes.begin() + name_begin, new_bytes.begin() + name_end,
+              named.begin() + name_begin);
+  }
+  steps.push_back(std::move(old_bytes));
+  if (named != steps.back()) {
+    steps.push_back(named);
+  }
+  if (!std::equal(named.begin() + sector, named.end(), new_bytes.begin() + sector)) {
+    if (!bridge.empty()) {
+      std::copy(bridge.begin(), bridge.end(), named.begin());
+      steps.push_back(named);
+    }
+    std::copy(new_bytes.begin() + sector, new_bytes.end(), named.begin() + sector);
+    steps.push_back(std::move(named));
+  }
+  steps.push_back(std::move(new_bytes));
+  return steps;
+}
+
 }  // namespace
 
 io::Task<Result<void>> Image::replace_header(std::function<void(Header&)> change) {
@@ -75,56 +109,57 @@ io::Task<Result<void>> Image::replace_header(std::function<void(Header&)> change
     co_return result;
   }
   const bool safe = place != 0 || changed.backing_file.empty();
-  std::vector<std::byte> bridge = safe ? bridge_sector(changed, place) : std::vector<std::byte>();
-  result = co_await switch_header(old_bytes, std::move(*bytes), std::move(bridge));
+  const std::vector<std::byte> bridge =
+      safe ? bridge_sector(changed, place) : std::vector<std::byte>();
+  auto steps = steps_between(std::move(old_bytes), std::move(*bytes), bridge);
+  result = co_await switch_header(std::move(steps));
   if (result) {
     header_ = std::move(changed);
     co_return result;
   }
-  Result<void> restored = co_await write_header_bytes(old_bytes, 0, cluster_size_);
-  if (!restored) {
-    broken_ = true;
-    header_unknown_ = true;
-  }
   co_return pass(result, "Could not update the qcow2 header: ");
 }
 
-io::Task<Result<void>> Image::switch_header(std::vector<std::byte> old_bytes,
-                                            std::vector<std::byte> new_bytes,
-                                            std::vector<std::byte> bridge) {
-  // The name alone.
-  const auto name_offset = load_be<uint64_t>(new_bytes.data() + 8);
-  const auto name_length = load_be<uint32_t>(new_bytes.data() + 16);
-  std::vector<std::byte> named = old_bytes;
-  std::copy_n(new_bytes.begin() + static_cast<std::ptrdiff_t>(name_offset),
-              name_offset == 0 ? 0 : name_length,
-              named.begin() + static_cast<std::ptrdiff_t>(name_offset));
+// When a step fails, the way back is the same: at each point of it, too, the header is a sound one.
+io::Task<Result<void>> Image::switch_header(std::vector<std::vector<std::byte>> steps) {
   Result<void> result;
-  const uint64_t rest = std::min<uint64_t>(kHeaderSector, cluster_size_);
-  if (!std::equal(named.begin() + kHeaderSector, named.end(), old_bytes.begin() + kHeaderSector)) {
-    result = co_await write_header_bytes(named, rest, cluster_size_);
-  }
-  const bool same_rest =
-      std::equal(named.begin() + kHeaderSector, named.end(), new_bytes.begin() + kHeaderSector);
-  if (result && !same_rest && !bridge.empty()) {
-    result = co_await write_header_bytes(bridge, 0, rest);
-  }
-  if (result && !same_rest) {
-    result = co_await write_header_bytes(new_bytes, rest, cluster_size_);
+  std::size_t reached = 0;
+  while (result && reached + 1 < steps.size()) {
+    result = co_await write_header_step(steps[reached], steps[reached + 1]);
+    reached += result ? 1 : 0;
   }
   if (result) {
-    result = co_await write_header_bytes(new_bytes, 0, rest);
+    co_return result;
+  }
+  for (std::size_t back = reached + 1; back-- > 0;) {
+    Result<void> restored = co_await write_header_step(steps[back + 1], steps[back]);
+    if (!restored) {
+      broken_ = true;
+      header_unknown_ = true;
+      break;
+    }
+  }
+  co_return result;
+}
+
+io::Task<Result<void>> Image::write_header_step(const std::vector<std::byte>& from,
+                                                const std::vector<std::byte>& to) {
+  const auto sector = static_cast<std::ptrdiff_t>(kHeaderSector);
+  Result<void> result;
+  if (!std::equal(from.begin() + sector, from.end(), to.begin() + sector)) {
+    result = co_await write_header_bytes(to, kHeaderSector, to.size());
+  }
+  if (result && !std::equal(from.begin(), from.begin() + sector, to.begin())) {
+    result = co_await write_header_bytes(to, 0, kHeaderSector);
   }
   co_return result;
 }
 
 io::Task<Result<void>> Image::write_header_bytes(const std::vector<std::byte>& bytes,
                                                  uint64_t begin, uint64_t end) {
-  if (begin < end) {
-    Result<void> written = co_await file_.write(begin, bytes.data() + begin, end - begin);
-    if (!written) {
-      co_return written;
-    }
+  Result<void> written = co_await file_.write(begin, bytes.data() + begin, end - begin);
+  if (!written) {
+    co_return written;
   }
   co_return co_await file_.flush();
 }

@@ -145,9 +145,9 @@ class Image {
   [[nodiscard]] io::Task<Result<void>> rewrite_small_header(const Header& changed);
   [[nodiscard]] io::Task<void> restore_header(const Header& old,
                                               const std::vector<std::byte>& before);
-  [[nodiscard]] io::Task<Result<void>> switch_header(std::vector<std::byte> old_bytes,
-                                                     std::vector<std::byte> new_bytes,
-                                                     std::vector<std::byte> bridge);
+  [[nodiscard]] io::Task<Result<void>> switch_header(std::vector<std::vector<std::byte>> steps);
+  [[nodiscard]] io::Task<Result<void>> write_header_step(const std::vector<std::byte>& from,
+                                                         const std::vector<std::byte>& to);
   [[nodiscard]] io::Task<Result<void>> write_header_bytes(const std::vector<std::byte>& bytes,
                                                           uint64_t begin, uint64_t end);
   [[nodiscard]] io::Task<Error> mark_corrupt(std::string message, std::optional<Access> access);

@@ -89,6 +89,9 @@ const std::vector<WholeChange>& whole_changes() {
       {"another backing file", 3, "base",
        [other](ImageWorld& i) { return change_backing(i, other); },
        [other](const Header& h) { return h.backing_file == other; }},
+      {"another long name", 3, std::string(700, 'l'),
+       [other](ImageWorld& i) { return change_backing(i, other); },
+       [other](const Header& h) { return h.backing_file == other; }},
       {"no backing file", 3, "base", [](ImageWorld& i) { return change_backing(i, ""); },
        [](const Header& h) { return h.backing_file.empty() && h.backing_format().empty(); }},
       {"a backing file", 2, "", [other](ImageWorld& i) { return change_backing(i, other); },
@@ -124,6 +127,36 @@ TEST(AmendSeries, AFailureAtAnyRequestLeavesASoundImage) {
       expect_old_or_new(image, change, result.has_value());
       if (::testing::Test::HasFailure()) {
         FAIL() << change.name << ", failure at request " << request;
+      }
+    }
+  }
+}
+
+// From some request on nothing can be written any more, or in part, so what was begun can not be
+// undone. The seed decides which sectors are.
+TEST(AmendSeries, FailuresFromAnyRequestOnLeaveASoundImage) {
+  constexpr uint64_t kSeeds = 12;
+  for (const WholeChange& change : whole_changes()) {
+    uint64_t failing = kSeeds;
+    for (uint64_t request = 0; failing != 0; ++request) {
+      failing = 0;
+      for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+        ImageWorld image(request * kSeeds + seed);
+        prepare_amended(image, change.version, change.backing);
+        image.world().add_fault({.kind = testing::IoKind::kWrite,
+                                 .after = request,
+                                 .times = 1000,
+                                 .error = ENOSPC,
+                                 .torn = true});
+        const Result<void> result = change.run(image);
+        failing += image.world().faults() != 0 ? 1 : 0;
+        image.world().clear_faults();
+        const Result<void> closed = image.close();
+        EXPECT_TRUE(closed || !result);
+        expect_old_or_new(image, change, result.has_value());
+        if (::testing::Test::HasFailure()) {
+          FAIL() << change.name << ", failures from request " << request << " on, seed " << seed;
+        }
       }
     }
   }
