@@ -95,7 +95,7 @@ int give_password(char* buffer, int size, int, void* data) {
     return -1;
   }
   const size_t length = std::min((*password)->size(), static_cast<size_t>(size));
-  std::memcpy(buffer, (*password)->data(), length);
+  std::copy_n((*password)->data(), length, buffer);
   return static_cast<int>(length);
 }
 

@@ -18,14 +18,14 @@ io::Task<void> wait_for(io::Event& event) { co_await event.wait(); }
 
 }  // namespace
 
-template <auto kMember>
+template <auto Field>
 Result<void> EventLoop::set_number(Object& object, std::string_view name,
                                    const schema::JsonValue& value) {
   auto number = decode_property<int64_t>(name, value);
   if (!number) {
     return pass(number);
   }
-  return static_cast<EventLoop&>(object).change(kMember, name, *number);
+  return static_cast<EventLoop&>(object).change(Field, name, *number);
 }
 
 Result<void> EventLoop::change(int64_t EventLoop::* number, std::string_view name, int64_t value) {

@@ -25,7 +25,7 @@ class EventLoop : public Object {
   [[nodiscard]] Result<void> configure(const schema::EventLoopBaseProperties& options);
 
   // Sets one of the numbers below, when that and what it leads to are allowed.
-  template <auto kMember>
+  template <auto Field>
   [[nodiscard]] static Result<void> set_number(Object& object, std::string_view name,
                                                const schema::JsonValue& value);
   [[nodiscard]] Result<void> change(int64_t EventLoop::* number, std::string_view name,

@@ -35,34 +35,34 @@ struct MemberOf<T C::*> {
   using Value = T;
 };
 
-template <auto kMember>
+template <auto Field>
 schema::JsonValue get_member(const Object& object) {
   using schema::to_json;
-  using Class = typename MemberOf<decltype(kMember)>::Class;
-  return to_json(static_cast<const Class&>(object).*kMember);
+  using Class = typename MemberOf<decltype(Field)>::Class;
+  return to_json(static_cast<const Class&>(object).*Field);
 }
 
-template <auto kMember>
+template <auto Field>
 Result<void> set_member(Object& object, std::string_view name, const schema::JsonValue& value) {
-  using Member = MemberOf<decltype(kMember)>;
+  using Member = MemberOf<decltype(Field)>;
   auto decoded = decode_property<typename Member::Value>(name, value);
   if (!decoded) {
     return pass(decoded);
   }
-  static_cast<typename Member::Class&>(object).*kMember = std::move(*decoded);
+  static_cast<typename Member::Class&>(object).*Field = std::move(*decoded);
   return {};
 }
 
 }  // namespace detail
 
-template <auto kMember>
+template <auto Field>
 [[nodiscard]] constexpr Property field(std::string_view name, std::string_view type) {
-  return {name, type, &detail::get_member<kMember>, &detail::set_member<kMember>};
+  return {name, type, &detail::get_member<Field>, &detail::set_member<Field>};
 }
 
-template <auto kMember>
+template <auto Field>
 [[nodiscard]] constexpr Property constant_field(std::string_view name, std::string_view type) {
-  return {name, type, &detail::get_member<kMember>, nullptr};
+  return {name, type, &detail::get_member<Field>, nullptr};
 }
 
 }  // namespace cairn::objects

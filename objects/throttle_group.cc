@@ -141,14 +141,14 @@ void merge(Limits& limits, const Limits& changes) {
   }
 }
 
-template <auto kMember>
+template <auto Field>
 constexpr Property unstable(std::string_view name) {
   return {.name = name,
           .type = "int",
           .get =
               [](const Object& object) {
                 const auto& group = static_cast<const ThrottleGroup&>(object);
-                return schema::JsonValue(*(group.limits().*kMember));
+                return schema::JsonValue(*(group.limits().*Field));
               },
           .set = [](Object&, std::string_view, const schema::JsonValue&) -> Result<void> {
             return fail(EINVAL, "Property cannot be set after initialization");

@@ -65,8 +65,11 @@ class DeviceTest : public testing::Test {
     std::string name = (std::filesystem::temp_directory_path() / "cairn-chardev-XXXXXX").string();
     folder_ = mkdtemp(name.data());
   }
+
+ public:
   ~DeviceTest() override { std::filesystem::remove_all(folder_); }
 
+ protected:
   [[nodiscard]] std::string path(std::string_view name) const { return (folder_ / name).string(); }
   [[nodiscard]] std::string content(std::string_view name) const {
     std::ostringstream text;

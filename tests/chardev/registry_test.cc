@@ -47,11 +47,14 @@ class RegistryTest : public testing::Test {
     std::string name = (std::filesystem::temp_directory_path() / "cairn-chardev-XXXXXX").string();
     folder_ = mkdtemp(name.data());
   }
+
+ public:
   ~RegistryTest() override {
     reactor_->block_on(registry_.stop());
     std::filesystem::remove_all(folder_);
   }
 
+ protected:
   [[nodiscard]] std::string path(std::string_view name) const { return (folder_ / name).string(); }
 
   [[nodiscard]] schema::ChardevBackend unix_socket(std::string_view name) const {

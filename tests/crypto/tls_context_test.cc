@@ -21,7 +21,7 @@ class TlsContextTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     std::string name = (fs::temp_directory_path() / "cairn-tls-XXXXXX").string();
-    made_ = mkdtemp(name.data());
+    made = mkdtemp(name.data());
     const std::string key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     for (const char* ca : {"ca", "ca2"}) {
       shell(
@@ -41,15 +41,15 @@ class TlsContextTest : public testing::Test {
     shell("openssl ec -in server-key.pem -aes128 -passout pass:pw -out encrypted.pem");
     shell("openssl genpkey -genparam -algorithm DH -pkeyopt group:ffdhe2048 -out dh.pem");
   }
-  static void TearDownTestSuite() { fs::remove_all(made_); }
+  static void TearDownTestSuite() { fs::remove_all(made); }
 
   static void shell(const std::string& command) {
-    const std::string quiet = "cd " + made_.string() + " && " + command + " >/dev/null 2>&1";
+    const std::string quiet = "cd " + made.string() + " && " + command + " >/dev/null 2>&1";
     ASSERT_EQ(std::system(quiet.c_str()), 0) << command;  // NOLINT(concurrency-mt-unsafe)
   }
   static void sign(const std::string& name, const std::string& who, int days,
                    const std::string& extension) {
-    std::ofstream(made_ / "ext") << extension << '\n';
+    std::ofstream(made / "ext") << extension << '\n';
     shell(
         fmt::format("openssl x509 -req -in {}.csr -CA ca-cert.pem -CAkey ca-key.pem "
                     "-CAcreateserial -out {}.pem -days {} -extfile ext",
@@ -58,15 +58,15 @@ class TlsContextTest : public testing::Test {
 
   // A folder with sound credentials for both ends.
   TlsContextTest() {
-    std::string name = (made_ / "pki-XXXXXX").string();
+    std::string name = (made / "pki-XXXXXX").string();
     dir_ = mkdtemp(name.data());
     for (const char* file : {"ca-cert.pem", "server-cert.pem", "server-key.pem", "client-cert.pem",
                              "client-key.pem"}) {
-      fs::copy(made_ / file, dir_ / file);
+      fs::copy(made / file, dir_ / file);
     }
   }
   void put(const std::string& from, const std::string& to) const {
-    fs::copy(made_ / from, dir_ / to, fs::copy_options::overwrite_existing);
+    fs::copy(made / from, dir_ / to, fs::copy_options::overwrite_existing);
   }
   void write(const std::string& name, const std::string& text) const {
     std::ofstream(dir_ / name) << text;
@@ -87,7 +87,7 @@ class TlsContextTest : public testing::Test {
     return context ? "accepted" : context.error().message();
   }
 
-  inline static fs::path made_;
+  inline static fs::path made;
   fs::path dir_;
 };
 

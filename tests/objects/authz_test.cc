@@ -51,8 +51,10 @@ TEST(Authz, TheFirstRuleThatFitsCounts) {
 }
 
 class AuthzListFileTest : public testing::Test {
- protected:
+ public:
   ~AuthzListFileTest() override { std::filesystem::remove(path_); }
+
+ protected:
   void write(std::string_view text) const {
     // As editors do it: a new file in the place of the old one.
     std::ofstream(path_ + ".new") << text;

@@ -113,7 +113,11 @@ class PskTest : public testing::Test {
     std::string name = (std::filesystem::temp_directory_path() / "cairn-objects-XXXXXX").string();
     dir_ = mkdtemp(name.data());
   }
+
+ public:
   ~PskTest() override { std::filesystem::remove_all(dir_); }
+
+ protected:
   std::string make(const std::string& more) {
     return add(registry_,
                "{'qom-type':'tls-creds-psk','id':'p','dir':'" + dir_.string() + "'" + more + "}");
