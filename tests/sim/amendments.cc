@@ -105,7 +105,7 @@ io::Task<void> History::change_alone(bool may_commit) {
   if (may_commit && snapshots_.empty() && random_.chance(70)) {
     const bool empty = random_.chance(70);
     co_await commit(empty);
-  } else {
+  } else if (options_.width_amendments) {
     co_await change_refcount_width();
   }
 }
