@@ -22,7 +22,7 @@ Result<void> Mapping::take(Writeout& out) {
   }
   out.pages = std::move(*pages);
   for (const auto& [index, old_entry] : l1_pending_) {
-    out.l1.push_back(index);
+    out.l1.emplace(index, l1_[index]);
   }
   return {};
 }
@@ -34,29 +34,28 @@ io::Task<Result<void>> Mapping::write_tables(Writeout& out) {
   co_return co_await pages_.write(out.pages);
 }
 
-// Writes the sectors of the table that hold these entries (sorted). Other entries in them that are
-// not to be seen yet are written as they are on disk now.
+// Writes the sectors of the table that hold these entries, as they were when they were taken: one
+// that has changed since may lead to a table that the flush before did not cover. Other entries in
+// the sectors that are not to be seen yet are written as they are on disk now.
 io::Task<Result<void>> Mapping::write_l1(const Writeout& out) {
   constexpr uint64_t kEntries = PageCache::kSector / kL1EntryBytes;
   std::array<std::byte, PageCache::kSector> sector{};
-  for (std::size_t i = 0; i < out.l1.size();) {
-    const uint64_t begin = align_down(out.l1[i], kEntries);
+  for (auto next = out.l1.begin(); next != out.l1.end();) {
+    const uint64_t begin = align_down(next->first, kEntries);
     // The table may end within its last sector; the rest of its cluster is unused.
     sector.fill(std::byte{0});
     const uint64_t end = std::min<uint64_t>(begin + kEntries, l1_.size());
     for (uint64_t index = begin; index < end; ++index) {
-      const bool due = std::binary_search(out.l1.begin(), out.l1.end(), index);
+      const auto due = out.l1.find(index);
       store_be<uint64_t>(sector.data() + (index - begin) * kL1EntryBytes,
-                         due ? l1_[index] : l1_on_disk(index));
+                         due != out.l1.end() ? due->second : l1_on_disk(index));
     }
     Result<void> written = co_await image_.file().write(l1_offset_ + begin * kL1EntryBytes,
                                                         sector.data(), sector.size());
     if (!written) {
       co_return written;
     }
-    while (i < out.l1.size() && out.l1[i] < begin + kEntries) {
-      ++i;
-    }
+    next = out.l1.lower_bound(begin + kEntries);
   }
   co_return Result<void>{};
 }
@@ -64,8 +63,12 @@ io::Task<Result<void>> Mapping::write_l1(const Writeout& out) {
 void Mapping::finish(Writeout& out, bool success) {
   pages_.settle(out.pages, success);
   if (success) {
-    for (const uint64_t index : out.l1) {
-      l1_pending_.erase(index);
+    for (const auto& [index, written] : out.l1) {
+      if (l1_[index] == written) {
+        l1_pending_.erase(index);
+      } else {
+        l1_pending_[index] = written;  // it has changed again, and is the next run's
+      }
     }
   }
   out.l1.clear();

@@ -72,7 +72,7 @@ class Mapping final : private TableLocator {
   // is not empty and write_l1(), flush, finish().
   struct Writeout {
     DirtyPages pages;
-    std::vector<uint64_t> l1;  // indices
+    std::map<uint64_t, uint64_t> l1;  // copies of the changed entries, by index
     [[nodiscard]] bool empty() const { return pages.empty() && l1.empty(); }
   };
   [[nodiscard]] Result<void> take(Writeout& out);
