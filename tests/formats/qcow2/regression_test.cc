@@ -1,5 +1,6 @@
 // What has cost users of other engines their data: tables that move and fail, offsets that are cut
 // to 32 bits, snapshot tables that nobody expected.
+#include <chrono>
 #include <optional>
 #include <string>
 #include <vector>
@@ -7,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "base/bytes.h"
+#include "io/task_group.h"
 #include "tests/formats/qcow2/qcow2_test.h"
 
 namespace cairn::qcow2 {
@@ -405,6 +407,49 @@ TEST(Qcow2MisdirectedWrites, AreKeptFromTheHeader) {
     EXPECT_TRUE(image.holds(2, 10 * kCluster, kCluster));
     ASSERT_TRUE(image.close());
     EXPECT_EQ(image.verify().corruptions, std::vector<std::string>{});
+  }
+}
+
+// ---- An L1 entry that changes while it is written out is written once more.
+
+io::Task<void> flush_alone(block::Edge& edge) { static_cast<void>(co_await edge.flush()); }
+
+// A durable write that makes the table anew, while an earlier change of its entry is on its way.
+io::Task<Result<void>> write_during_a_flush(block::Edge& edge, const std::vector<std::byte>& data) {
+  io::TaskGroup flushes;
+  flushes.spawn(flush_alone(edge));
+  const block::WriteFlags durable{.fua = true};
+  Result<void> written = co_await edge.write(0, data.data(), data.size(), durable);
+  co_await flushes.join();
+  co_return written;
+}
+
+TEST(Qcow2L1Series, ATableMadeWhileItsEntryIsWrittenOutIsNotForgotten) {
+  constexpr uint64_t kUnit = 4096;
+  const std::vector<std::byte> data = content(2, 0, kUnit);
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    bool failed = true;
+    for (uint64_t flush = 0; failed; ++flush) {
+      ImageWorld image(seed);
+      Qcow2Builder builder({.cluster_bits = 12, .size = 64 * kUnit});
+      image.world().add("image", builder.finish());
+      ASSERT_TRUE(image.open());
+      ASSERT_TRUE(image.write(1, 0, 4 * kUnit));
+      ASSERT_TRUE(image.flush());
+      // The entry is cleared in memory, and its way to the disk ends with an error.
+      image.world().add_fault({.kind = IoKind::kFlush, .after = flush});
+      failed = !image.run(image.edge().make_empty());
+      image.world().clear_faults();
+      image.world().set_delays(std::chrono::microseconds(10));
+      ASSERT_TRUE(image.run(write_during_a_flush(image.edge(), data)));
+      image.world().cut_power();
+      static_cast<void>(image.close());
+      image.world().restore_power();
+      ASSERT_TRUE(image.open(false));
+      EXPECT_TRUE(image.holds(2, 0, kUnit)) << "seed " << seed << ", flush " << flush;
+      ASSERT_TRUE(image.close());
+      ASSERT_FALSE(::testing::Test::HasFailure());
+    }
   }
 }
 
