@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cctype>
 #include <cerrno>
 #include <cstdio>
 
+#include "base/identifier.h"
 #include "block/engine.h"
 #include "io/wait_in.h"
 
@@ -14,14 +14,6 @@ namespace cairn::block {
 namespace {
 
 constexpr std::size_t kLongestName = 31;
-
-bool well_formed(std::string_view name) {
-  const auto is_letter = [](char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; };
-  const auto fits = [&](char c) {
-    return is_letter(c) || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
-  };
-  return !name.empty() && is_letter(name.front()) && std::ranges::all_of(name, fits);
-}
 
 }  // namespace
 
@@ -33,7 +25,7 @@ Graph::~Graph() {
 std::string Graph::generate_name() { return fmt::format("#block{:03}", generated_names_++); }
 
 Result<void> Graph::check_name(std::string_view name) const {
-  if (!well_formed(name)) {
+  if (!is_identifier(name)) {
     return fail(EINVAL, "Invalid node-name: '{}'", name);
   }
   if (name.size() > kLongestName) {

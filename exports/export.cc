@@ -5,21 +5,10 @@
 #include <cerrno>
 #include <utility>
 
+#include "base/identifier.h"
 #include "schema/types_block_export.h"
 
 namespace cairn::exports {
-namespace {
-
-// A letter, then letters, digits and "-._".
-bool well_formed_id(std::string_view id) {
-  const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
-  const auto later = [&letter](char c) {
-    return letter(c) || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
-  };
-  return !id.empty() && letter(id.front()) && std::ranges::all_of(id.substr(1), later);
-}
-
-}  // namespace
 
 Export::Export(std::string_view type, ExportSettings settings, std::unique_ptr<block::Edge> root)
     : type_(type), settings_(std::move(settings)), root_(std::move(root)) {}
@@ -42,7 +31,7 @@ bool ExportRegistry::id_in_use(std::string_view id) const {
 
 io::Task<Result<void>> ExportRegistry::add(const schema::BlockExportOptions& options) {
   const std::string id = options.id;
-  if (!well_formed_id(id)) {
+  if (!is_identifier(id)) {
     co_return fail(EINVAL, "Invalid block export id");
   }
   if (id_in_use(id)) {

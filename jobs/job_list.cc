@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cctype>
 #include <cerrno>
 #include <utility>
+
+#include "base/identifier.h"
 
 namespace cairn::jobs {
 namespace {
@@ -39,21 +40,12 @@ const VerbRule& rule_of(Verb verb) {
   return *std::ranges::find(kRules, verb, &VerbRule::verb);
 }
 
-// As node names: a letter, then letters, digits, '-', '.' and '_'.
-bool well_formed(std::string_view id) {
-  const auto is_letter = [](char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; };
-  const auto fits = [&](char c) {
-    return is_letter(c) || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
-  };
-  return !id.empty() && is_letter(id.front()) && std::ranges::all_of(id, fits);
-}
-
 }  // namespace
 
 JobList::~JobList() { assert(running_.running() == 0 && "close() first"); }
 
 Result<void> JobList::check_id(std::string_view id) const {
-  if (!well_formed(id)) {
+  if (!is_identifier(id)) {
     return fail(EINVAL, "Invalid job ID '{}'", id);
   }
   if (std::ranges::any_of(jobs_, [id](const auto& job) { return job->id() == id; })) {
