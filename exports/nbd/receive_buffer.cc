@@ -56,7 +56,7 @@ bool ReceiveBuffer::start_chunk() {
 void ReceiveBuffer::received(std::size_t count) {
   end_ += count;
   if (count == offered_) {
-    window_ = std::min(window_ * 2, kCapacity);
+    window_ = std::min(window_ * 2, kMaxWindow);
   }
 }
 

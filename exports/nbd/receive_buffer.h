@@ -23,6 +23,7 @@ class ReceiveBuffer {
  public:
   static constexpr std::size_t kCapacity = std::size_t{256} * 1024;
   static constexpr std::size_t kMinWindow = std::size_t{4} * 1024;
+  static constexpr std::size_t kMaxWindow = std::size_t{64} * 1024;
   // Payloads above this go to a buffer of their own.
   static constexpr std::size_t kMaxInPlace = std::size_t{64} * 1024;
 
