@@ -264,14 +264,17 @@ std::optional<std::string> ContentModel::match(uint64_t offset, std::span<const 
     const uint64_t stop = next == segments_.end() ? end_ : next->first;
     const auto rest = data.subspan(position - offset, stop - position);
     uint64_t longest = 0;
+    Tick superseded = 0;
     WriteNumber number = 0;
     for (const Entry& entry : it->second.entries) {
       if (crashed ? entry.durably_gone : entry.superseded < since) {
         continue;
       }
       const uint64_t length = matching_prefix(entry.number, position, rest);
-      if (length > longest) {
+      // Short runs may be those of several writes: what later readers may see goes first.
+      if (length > longest || (length == longest && entry.superseded > superseded)) {
         longest = length;
+        superseded = entry.superseded;
         number = entry.number;
       }
     }

@@ -57,6 +57,22 @@ TEST_F(ContentModelTest, DataOfAnotherRangeIsRefused) {
   EXPECT_NE(wrong->find("found write 1 at offset 0"), std::string::npos) << *wrong;
 }
 
+TEST_F(ContentModelTest, AByteThatTwoWritesShareDoesNotBringTheRefutedOneBack) {
+  WriteNumber other = 2;
+  while (pattern(1, 0, 1) != pattern(other, 0, 1)) {
+    ++other;
+  }
+  const auto first = model_.begin_change(0, 512, {.number = 1});
+  const auto second = model_.begin_change(0, 512, {.number = other});
+  model_.end_change(first, true);
+  model_.end_change(second, true);
+  const auto whole = model_.begin_read();
+  const auto one_byte = model_.begin_read();
+  EXPECT_FALSE(model_.end_read(whole, 0, pattern(other)));
+  EXPECT_FALSE(model_.end_read(one_byte, 0, pattern(1, 0, 1)));
+  EXPECT_TRUE(reads(other));
+}
+
 TEST_F(ContentModelTest, ConcurrentWritesMayEndEitherWayUntilAReadSettlesIt) {
   const auto first = model_.begin_change(0, 512, {.number = 1});
   const auto second = model_.begin_change(0, 512, {.number = 2});
