@@ -105,7 +105,7 @@ io::Task<void> History::change_alone(bool may_commit) {
   if (may_commit && snapshots_.empty() && random_.chance(70)) {
     const bool empty = random_.chance(70);
     co_await commit(empty);
-  } else if (options_.width_amendments) {
+  } else {
     co_await change_refcount_width();
   }
 }
@@ -121,6 +121,8 @@ io::Task<void> History::change_refcount_width() {
   refcount_orders_.insert(order);
   world_.note("start of amend refcount_bits", order);
   const Result<void> result = co_await root_->amend(std::move(options));
+  // Nothing marks while the counts are read, so what there was to store is stored.
+  bitmaps_stored();
   if (!result && result.error().code() == EINVAL) {
     // There are larger counts, or version 2 has one width.
     world_.note("amend refused");

@@ -140,6 +140,17 @@ void History::mark_bitmaps(Range range, WriteNumber number, bool succeeded, uint
   }
 }
 
+// From now on only what changes the disk has to be marked where the image keeps the bitmaps.
+void History::bitmaps_stored() {
+  for (auto& [name, bitmap] : bitmaps_) {
+    if (bitmap.changed) {
+      bitmap.marks.merge(bitmap.idle_marks);
+    }
+    bitmap.idle_marks.clear();
+    bitmap.changed = false;
+  }
+}
+
 // What a shrink drops is dropped from the bitmaps, too.
 void History::resize_bitmaps(uint64_t length) {
   for (auto& [name, bitmap] : bitmaps_) {

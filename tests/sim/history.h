@@ -128,6 +128,7 @@ class History {
   // With FUA it may have been there for a while, so that a restart since `restarts` has come after
   // it.
   void mark_bitmaps(Range range, WriteNumber number, bool succeeded, uint64_t restarts);
+  void bitmaps_stored();
   void resize_bitmaps(uint64_t length);
   void inspect_bitmaps(const Qcow2Verifier& verifier, std::span<const std::byte> guest, bool clean);
   [[nodiscard]] static std::optional<uint64_t> missing_mark(const Bitmap& bitmap,

@@ -78,10 +78,6 @@ bool parse(int argc, char** argv, Arguments& arguments) {
       arguments.options.trace = true;
       continue;
     }
-    if (name == "--width-amendments") {
-      arguments.options.width_amendments = true;
-      continue;
-    }
     if (name == "--expect-finding") {
       arguments.expect_finding = true;
       continue;
@@ -223,8 +219,7 @@ int main(int argc, char** argv) {
     fmt::print(
         stderr,
         "usage: {} [--histories N] [--seed N] [--jobs N] [--findings N] [--qemu-every N]\n"
-        "       [--plant lying-flush|early-reuse] [--expect-finding] [--trace] [--save DIR]\n"
-        "       [--width-amendments]\n",
+        "       [--plant lying-flush|early-reuse] [--expect-finding] [--trace] [--save DIR]\n",
         argv[0]);
     return 2;
   }

@@ -23,8 +23,6 @@ struct SimOptions {
   uint64_t seed = 1;
   Plant plant = Plant::kNone;
   bool trace = false;
-  // Has refcounts change their width, too: there are findings that are not settled.
-  bool width_amendments = false;
   // Lets qemu-img judge the image after every round, too.
   bool ask_qemu = false;
   // A directory for the images as they were when something was found; empty: none.
