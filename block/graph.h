@@ -4,6 +4,7 @@
 // or dropped as a whole, while requests from outside are drained. All on the graph's home reactor.
 #pragma once
 
+#include <cerrno>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -21,6 +22,10 @@
 #include "io/mutex.h"
 #include "io/task.h"
 #include "io/waiter.h"
+
+namespace cairn::io {
+class TlsCredentials;
+}
 
 namespace cairn::schema {
 struct BlockdevOptions;
@@ -131,6 +136,15 @@ class Graph {
   void set_on_warning(WarningCallback callback) { on_warning_ = std::move(callback); }
   void report_warning(std::string_view message, std::string_view advice) const;
 
+  // Who knows the credentials that options name, for clients of TLS; nobody by default.
+  using Credentials = std::shared_ptr<const io::TlsCredentials>;
+  using CredentialsLookup = std::function<Result<Credentials>(const std::string& name)>;
+  void set_credentials_lookup(CredentialsLookup lookup) { credentials_ = std::move(lookup); }
+  [[nodiscard]] Result<Credentials> find_credentials(const std::string& name) const {
+    return credentials_ ? credentials_(name)
+                        : fail(ENOENT, "No TLS credentials with id '{}'", name);
+  }
+
   // Held while a root edge's node is resized or its snapshots change: one at a time.
   [[nodiscard]] io::AsyncMutex& resizes() { return resizes_; }
 
@@ -170,6 +184,7 @@ class Graph {
   io::AsyncMutex resizes_;
   std::function<void(const Corruption&)> on_corruption_;
   WarningCallback on_warning_;
+  CredentialsLookup credentials_;
 };
 
 // What a driver's open() works with: attaching children and asking how the node is opened.

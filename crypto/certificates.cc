@@ -1,5 +1,6 @@
 #include "crypto/certificates.h"
 
+#include <array>
 #include <cerrno>
 #include <string_view>
 #include <utility>
@@ -119,6 +120,40 @@ Result<std::vector<Certificate>> read_certificates(const std::string& path, Cert
                                                : fail(EINVAL, "{}: {}", context(), reason);
   }
   return certificates;
+}
+
+std::string distinguished_name(X509* certificate) {
+  // Letters beyond ASCII stay as they are, in UTF-8.
+  constexpr unsigned long kFlags = ASN1_STRFLGS_RFC2253 & ~ASN1_STRFLGS_ESC_MSB;
+  const X509_NAME* name = X509_get_subject_name(certificate);
+  std::string text;
+  int set = -1;
+  for (int i = 0; i < X509_NAME_entry_count(name); ++i) {
+    const X509_NAME_ENTRY* entry = X509_NAME_get_entry(name, i);
+    const ASN1_OBJECT* type = X509_NAME_ENTRY_get_object(entry);
+    const int nid = OBJ_obj2nid(type);
+    std::array<char, 80> number;
+    const char* key = OBJ_nid2sn(nid);
+    if (nid == NID_undef) {
+      OBJ_obj2txt(number.data(), number.size(), type, 1);
+      key = number.data();
+    }
+    const std::unique_ptr<BIO, decltype(&BIO_free)> out(BIO_new(BIO_s_mem()), &BIO_free);
+    if (out == nullptr ||
+        ASN1_STRING_print_ex(out.get(), X509_NAME_ENTRY_get_data(entry), kFlags) < 0) {
+      return {};  // no name is the name of nobody
+    }
+    char* value = nullptr;
+    const long length = BIO_get_mem_data(out.get(), &value);
+    if (i != 0) {
+      text += X509_NAME_ENTRY_set(entry) == set ? '+' : ',';
+    }
+    set = X509_NAME_ENTRY_set(entry);
+    text += nid == NID_pkcs9_emailAddress ? "EMAIL" : key;
+    text += '=';
+    text.append(value, static_cast<std::size_t>(length));
+  }
+  return text;
 }
 
 Result<void> check_certificate(X509* certificate, const std::string& path, CertificateRole role) {

@@ -35,6 +35,10 @@ enum class CertificateRole { kAuthority, kServer, kClient };
                                               const std::vector<Certificate>& authorities,
                                               const std::string& authorities_path);
 
+// The name of its subject as text, the parts in the certificate's order: "C=GB,O=Org,CN=alice". As
+// the field spells it, which is what authorizations compare with.
+[[nodiscard]] std::string distinguished_name(X509* certificate);
+
 // What OpenSSL complained about last, and forgets about it.
 [[nodiscard]] std::string take_openssl_error();
 

@@ -188,13 +188,28 @@ Result<std::pair<Stream, Stream>> Stream::pair() {
 }
 
 Stream::ReadAwaiter Stream::read_some(std::span<std::byte> bytes, CancelToken token) const {
+  if (tls_) {
+    return ReadAwaiter(tls_->read_some(bytes, token));
+  }
   const OperationRequest request{
       .kind = Kind::kReceive, .fd = fd_.get(), .length = bytes.size(), .buffer = bytes.data()};
   return ReadAwaiter(request, token);
 }
 
+bool Stream::ReadAwaiter::await_suspend(std::coroutine_handle<> handle) {
+  if (task_.valid()) {
+    running_.emplace(std::move(task_).operator co_await());
+    return running_->await_suspend(handle);
+  }
+  plain_.await_suspend(handle);
+  return true;
+}
+
 Result<std::size_t> Stream::ReadAwaiter::await_resume() {
-  const int64_t result = OperationAwaiter::await_resume();
+  if (running_) {
+    return running_->await_resume();
+  }
+  const int64_t result = plain_.await_resume();
   if (result < 0) {
     return std::unexpected(Error::from_errno(static_cast<int>(-result)));
   }
@@ -202,6 +217,17 @@ Result<std::size_t> Stream::ReadAwaiter::await_resume() {
 }
 
 Task<Result<void>> Stream::read_exact(std::span<std::byte> bytes, CancelToken token) const {
+  while (tls_ && !bytes.empty()) {
+    auto reading = tls_->read_some(bytes, token);
+    const Result<std::size_t> got = co_await std::move(reading);
+    if (!got) {
+      co_return std::unexpected(got.error());
+    }
+    if (*got == 0) {
+      co_return fail(ECONNRESET, "The peer closed the connection");
+    }
+    bytes = bytes.subspan(*got);
+  }
   while (!bytes.empty()) {
     // With MSG_WAITALL io_uring comes back once instead of for every piece.
     const OperationRequest request{.kind = Kind::kReceive,
@@ -223,6 +249,10 @@ Task<Result<void>> Stream::read_exact(std::span<std::byte> bytes, CancelToken to
 }
 
 Task<Result<void>> Stream::write_all(std::span<const iovec> segments, CancelToken token) const {
+  if (tls_) {
+    auto writing = tls_->write_all(segments, token);
+    co_return co_await std::move(writing);
+  }
   IoVector rest;  // used after a short write
   msghdr message{};
   OperationRequest request{.kind = Kind::kSend, .fd = fd_.get(), .flags = MSG_WAITALL};
@@ -253,6 +283,37 @@ Task<Result<void>> Stream::write_all(std::span<const iovec> segments, CancelToke
 Task<Result<void>> Stream::write_all(IoVector vector, CancelToken token) const {
   auto writing = write_all(vector.segments(), token);
   co_return co_await std::move(writing);
+}
+
+int64_t Stream::try_send(const msghdr& message) const {
+  if (tls_) {
+    return tls_->try_send(std::span<const iovec>(message.msg_iov, message.msg_iovlen));
+  }
+  OperationRequest request{.kind = Kind::kSend, .fd = fd_.get()};
+  request.message = &message;
+  return try_socket_operation(request);
+}
+
+Task<Result<void>> Stream::secure(std::unique_ptr<TlsSession> session, CancelToken token) {
+  tls_ = std::make_unique<TlsStream>(fd_.get(), std::move(session));
+  auto agreeing = tls_->handshake(token);
+  Result<void> agreed = co_await std::move(agreeing);
+  if (!agreed && agreed.error().code() != EACCES) {
+    co_return pass(agreed, "TLS handshake failed: ");
+  }
+  co_return agreed;
+}
+
+void Stream::say_goodbye() const {
+  if (tls_) {
+    tls_->finish();
+  }
+}
+
+void Stream::release_buffers() const {
+  if (tls_) {
+    tls_->release_buffers();
+  }
 }
 
 void Stream::shutdown(int how) const { ::shutdown(fd_.get(), how); }

@@ -3,11 +3,17 @@
 // Every wait tries the system call first, so that a ready socket costs one call and no suspension.
 // A stream's descriptor is in blocking mode (io_uring refuses to wait on others); the calls say
 // MSG_DONTWAIT.
+//
+// A stream is plain at first. After secure() everything passes through TLS; what talks to the
+// descriptor itself must not be used any more then.
 #pragma once
 
 #include <sys/socket.h>
 
 #include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -20,6 +26,7 @@
 #include "io/operation.h"
 #include "io/socket_address.h"
 #include "io/task.h"
+#include "io/tls_stream.h"
 
 namespace cairn::io {
 
@@ -57,6 +64,25 @@ class Stream {
                                              CancelToken token = {}) const;
   [[nodiscard]] Task<Result<void>> write_all(IoVector vector, CancelToken token = {}) const;
 
+  // Sends what goes without waiting: how many bytes, or a negative errno, -EAGAIN when none goes.
+  // Bytes that TLS has taken may still be here (has_unsent()); further calls, with an empty message
+  // at last, send them.
+  [[nodiscard]] int64_t try_send(const msghdr& message) const;
+  [[nodiscard]] bool has_unsent() const { return tls_ != nullptr && tls_->has_unsent(); }
+
+  // Makes the stream one of TLS: does the handshake, with nobody else reading or writing. When it
+  // fails, with EACCES when the peer is not who it has to be or takes us for such, there is nothing
+  // to do but to close the stream. The stream
+  // must not be moved meanwhile.
+  [[nodiscard]] Task<Result<void>> secure(std::unique_ptr<TlsSession> session,
+                                          CancelToken token = {});
+  // Null for a plain stream.
+  [[nodiscard]] const TlsSession* tls() const { return tls_ ? &tls_->session() : nullptr; }
+  // Tells the peer of a TLS stream that the end is meant to be one, if that needs no waiting.
+  void say_goodbye() const;
+  // Gives back memory that is not needed while the peer says nothing; no read may be waiting.
+  void release_buffers() const;
+
   // shutdown(2); `how` is SHUT_RD, SHUT_WR or SHUT_RDWR. Ends the reads (and writes) that wait.
   // Failure means that the connection is gone already and is not reported.
   void shutdown(int how) const;
@@ -70,12 +96,23 @@ class Stream {
 
  private:
   Fd fd_;
+  std::unique_ptr<TlsStream> tls_;  // null while the stream is plain
 };
 
-class Stream::ReadAwaiter final : public OperationAwaiter {
+class Stream::ReadAwaiter final {
  public:
-  using OperationAwaiter::OperationAwaiter;
+  ReadAwaiter(const OperationRequest& request, CancelToken token) : plain_(request, token) {}
+  explicit ReadAwaiter(Task<Result<std::size_t>> task)
+      : plain_(OperationRequest{}), task_(std::move(task)) {}
+
+  [[nodiscard]] bool await_ready() { return !task_.valid() && plain_.await_ready(); }
+  bool await_suspend(std::coroutine_handle<> handle);
   [[nodiscard]] Result<std::size_t> await_resume();
+
+ private:
+  OperationAwaiter plain_;
+  Task<Result<std::size_t>> task_;  // in place of it, for TLS
+  std::optional<Task<Result<std::size_t>>::Awaiter> running_;
 };
 
 class Listener {

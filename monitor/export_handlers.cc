@@ -29,6 +29,19 @@ HandlerResult<commands::BlockExportDel> handle(Services& services, commands::Blo
                                     hard ? exports::RemoveMode::kHard : exports::RemoveMode::kSafe);
 }
 
+HandlerResult<commands::NbdServerAdd> handle(Services& services, commands::NbdServerAdd,
+                                             schema::NbdServerAddOptions options) {
+  Result<void> added = co_await add_nbd_export(services, options);
+  co_return added;
+}
+
+HandlerResult<commands::NbdServerRemove> handle(Services& services, commands::NbdServerRemove,
+                                                schema::NbdServerRemoveArguments arguments) {
+  const bool hard = arguments.mode == schema::BlockExportRemoveMode::kHard;
+  co_return services.exports.remove(arguments.name,
+                                    hard ? exports::RemoveMode::kHard : exports::RemoveMode::kSafe);
+}
+
 HandlerResult<commands::QueryBlockExports> handle(Services& services, commands::QueryBlockExports,
                                                   schema::NoArguments) {
   std::vector<schema::BlockExportInfo> result;

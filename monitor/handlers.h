@@ -128,6 +128,10 @@ HandlerResult<commands::BlockExportAdd> handle(Services& services, commands::Blo
                                                schema::BlockExportOptions options);
 HandlerResult<commands::BlockExportDel> handle(Services& services, commands::BlockExportDel,
                                                schema::BlockExportDelArguments arguments);
+HandlerResult<commands::NbdServerAdd> handle(Services& services, commands::NbdServerAdd,
+                                             schema::NbdServerAddOptions options);
+HandlerResult<commands::NbdServerRemove> handle(Services& services, commands::NbdServerRemove,
+                                                schema::NbdServerRemoveArguments arguments);
 HandlerResult<commands::QueryBlockExports> handle(Services& services, commands::QueryBlockExports,
                                                   schema::NoArguments);
 

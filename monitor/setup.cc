@@ -2,18 +2,56 @@
 #include "monitor/setup.h"
 
 #include <cerrno>
+#include <cstdio>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
-#include <variant>
 
-#include "block/dirty_bitmap.h"
-#include "block/dirty_bitmap_ops.h"
 #include "chardev/address.h"
+#include "objects/authz.h"
 #include "objects/event_loop.h"
+#include "objects/tls_creds.h"
 
 namespace cairn::monitor {
 
 namespace {
+
+// The object is looked up anew for each client: it may come and go while the server runs.
+Result<void> authorize(const objects::Registry& registry, const std::string& id,
+                       const std::string& identity) {
+  const auto authorizer = std::dynamic_pointer_cast<objects::Authorizer>(registry.find(id));
+  if (!authorizer) {
+    return fail(ENOENT, "Cannot find QAuthZ object ID {}", id);
+  }
+  if (!authorizer->check(identity)) {
+    return fail(EACCES, "TLS x509 authz check for {} is denied", identity);
+  }
+  return {};
+}
+
+Result<void> set_up_tls(const Services& services, const schema::NbdServerOptionsBase& options,
+                        nbd::ServerOptions& server) {
+  if (!options.tls_creds) {
+    return {};
+  }
+  auto credentials = objects::find_credentials(services.objects, *options.tls_creds, true);
+  if (!credentials) {
+    return pass(credentials);
+  }
+  server.tls = std::move(*credentials);
+  if (options.tls_authz) {
+    server.authorize = [&registry = services.objects,
+                        id = *options.tls_authz](const std::string& identity) {
+      return authorize(registry, id, identity);
+    };
+  }
+  server.on_refused = [](std::string_view reason) {
+    fmt::print(stderr, "{}: option negotiation failed: {}\n", program_invocation_short_name,
+               reason);
+  };
+  return {};
+}
 
 template <typename Options>
 io::Task<Result<void>> start_server(Services& services, const Options& options) {
@@ -22,6 +60,9 @@ io::Task<Result<void>> start_server(Services& services, const Options& options) 
     co_return pass(address);
   }
   nbd::ServerOptions server;
+  if (auto secured = set_up_tls(services, options, server); !secured) {
+    co_return secured;
+  }
   server.address = std::move(*address);
   server.max_connections = options.max_connections.value_or(server.max_connections);
   server.handshake_max_seconds =
@@ -49,26 +90,31 @@ io::Task<Result<void>> add_export(Services& services, const schema::BlockExportO
     }
     co_return fail(ENOTSUP, "This version can not run exports on iothread '{}'", *options.iothread);
   }
-  const auto* nbd = std::get_if<schema::BlockExportOptionsNbd>(&options.branch);
-  if (nbd && nbd->bitmaps && !nbd->bitmaps->empty()) {
-    const auto& first = nbd->bitmaps->front().value;
-    const auto* local = std::get_if<std::string>(&first);
-    const std::string name = local ? *local : std::get<schema::BlockDirtyBitmap>(first).name;
-    const auto node = services.graph.find(local ? options.node_name
-                                                : std::get<schema::BlockDirtyBitmap>(first).node);
-    Result<block::DirtyBitmap*> bitmap = nullptr;
-    if (node) {
-      bitmap = block::get_bitmap(*node, name);
-    }
-    if (!bitmap || *bitmap == nullptr) {
-      co_return fail(ENOENT, "Bitmap '{}' is not found", name);
-    }
-    if (auto usable = (*bitmap)->check({.read_only = true}); !usable) {
-      co_return usable;
-    }
-    co_return fail(ENOTSUP, "This version can not export bitmap '{}'", name);
-  }
   Result<void> added = co_await services.exports.add(options);
+  co_return added;
+}
+
+io::Task<Result<void>> add_nbd_export(Services& services,
+                                      const schema::NbdServerAddOptions& options) {
+  const auto node = services.graph.find(options.device);
+  if (!node) {
+    co_return fail(ENOENT, "Cannot find device='{0}' nor node-name='{0}'", options.device);
+  }
+  schema::BlockExportOptionsNbd nbd;
+  nbd.name = options.name.value_or(options.device);
+  nbd.description = options.description;
+  if (options.bitmap) {
+    schema::BlockDirtyBitmapOrStr bitmap;
+    bitmap.value = *options.bitmap;
+    nbd.bitmaps.emplace().push_back(std::move(bitmap));
+  }
+  schema::BlockExportOptions full;
+  full.type = schema::BlockExportType::kNbd;
+  full.id = *nbd.name;
+  full.node_name = options.device;
+  full.writable = options.writable.value_or(false) && !node->read_only();
+  full.branch = std::move(nbd);
+  Result<void> added = co_await services.exports.add(full);
   co_return added;
 }
 

@@ -16,6 +16,10 @@ namespace cairn::monitor {
 [[nodiscard]] io::Task<Result<void>> add_export(Services& services,
                                                 const schema::BlockExportOptions& options);
 
+// nbd-server-add; asking for more than the node allows gets what it allows.
+[[nodiscard]] io::Task<Result<void>> add_nbd_export(Services& services,
+                                                    const schema::NbdServerAddOptions& options);
+
 [[nodiscard]] io::Task<Result<void>> start_nbd_server(Services& services,
                                                       const schema::NbdServerOptions& options);
 [[nodiscard]] io::Task<Result<void>> start_nbd_server(

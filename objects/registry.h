@@ -23,6 +23,8 @@ class Registry {
   // Makes an object. One that can not be made leaves nothing behind.
   [[nodiscard]] Result<void> add(const schema::ObjectOptions& options);
   [[nodiscard]] Result<void> remove(std::string_view id);
+  // Makes one that is not kept here, and whose id nobody checks.
+  [[nodiscard]] Result<std::shared_ptr<Object>> make(const schema::ObjectOptions& options) const;
 
   // Null when there is none. Who keeps what is returned may go on using the object when it has been
   // removed here.
@@ -44,8 +46,6 @@ class Registry {
   [[nodiscard]] const std::vector<std::shared_ptr<Object>>& all() const { return objects_; }
 
  private:
-  [[nodiscard]] Result<std::shared_ptr<Object>> make(const schema::ObjectOptions& options) const;
-
   io::BackendKind io_;
   std::vector<std::shared_ptr<Object>> objects_;
 };

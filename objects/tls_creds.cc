@@ -10,6 +10,7 @@
 #include "objects/registry.h"
 #include "objects/secret.h"
 #include "objects/types.h"
+#include "schema/json_stream.h"
 #include "schema/visit_qom.h"
 
 namespace cairn::objects {
@@ -41,6 +42,31 @@ Result<std::string> decode_key(std::string_view digits, const std::string& path)
     return fail(EINVAL, "A key in PSK file {} is not in hexadecimal", path);
   }
   return key;
+}
+
+// The key of `user`.
+Result<std::string> key_of(const std::string& path, const std::string& user) {
+  std::ifstream file(path);
+  std::string line;
+  while (std::getline(file, line)) {
+    if (line.starts_with(user + ":")) {
+      if (line.ends_with('\r')) {
+        line.pop_back();
+      }
+      auto key = decode_key(std::string_view(line).substr(user.size() + 1), path);
+      crypto::wipe(line);
+      return key;
+    }
+  }
+  return fail(ENOENT, "Username {} not found in PSK file {}", user, path);
+}
+
+// A server may bring its own; those that can not be used are an error.
+Result<std::optional<std::string>> find_dh_parameters(const schema::TlsCredsProperties& options) {
+  if (!options.dir || options.endpoint.value_or(Endpoint::kClient) != Endpoint::kServer) {
+    return std::optional<std::string>();
+  }
+  return crypto::find_credential(*options.dir, "dh-params.pem", false);
 }
 
 }  // namespace
@@ -78,16 +104,16 @@ TlsCredsAnon::TlsCredsAnon(std::string id, const schema::TlsCredsAnonProperties&
 Result<std::shared_ptr<Object>> TlsCredsAnon::make(std::string id,
                                                    const schema::TlsCredsAnonProperties& options) {
   auto creds = std::make_shared<TlsCredsAnon>(std::move(id), options);
-  if (creds->for_server() && options.dir) {
-    auto parameters = crypto::find_credential(*options.dir, "dh-params.pem", false);
-    if (!parameters) {
-      return pass(parameters);
-    }
-    auto checked = *parameters ? crypto::check_dh_parameters(**parameters) : Result<void>();
-    if (!checked) {
-      return pass(checked);
-    }
+  auto parameters = find_dh_parameters(options);
+  if (!parameters) {
+    return pass(parameters);
   }
+  auto context = crypto::TlsContext::load(crypto::AnonymousCredentials{
+      .server = creds->for_server(), .dh_parameters = std::move(*parameters)});
+  if (!context) {
+    return pass(context);
+  }
+  creds->context_ = std::move(*context);
   return creds;
 }
 
@@ -113,33 +139,38 @@ Result<std::shared_ptr<Object>> TlsCredsPsk::make(std::string id,
   if (!file) {
     return pass(file);
   }
-  if (creds->for_server()) {
+  crypto::PskCredentials psk{.server = creds->for_server(),
+                             .user = options.username.value_or(std::string(kDefaultUser)),
+                             .find_key = {},
+                             .dh_parameters = {}};
+  // The file as it is when a client comes.
+  psk.find_key = [path = **file](const std::string& user) { return key_of(path, user); };
+  if (psk.server) {
     if (options.username) {
       return fail(EINVAL, "username should not be set when endpoint=server");
     }
-    return creds;
+    auto parameters = find_dh_parameters(options);
+    if (!parameters) {
+      return pass(parameters);
+    }
+    psk.dh_parameters = std::move(*parameters);
+  } else {
+    auto key = psk.find_key(psk.user);
+    if (!key) {
+      return pass(key);
+    }
+    crypto::wipe(*key);
   }
-  auto key = creds->find_key(options.username.value_or(std::string(kDefaultUser)));
-  if (!key) {
-    return pass(key);
+  auto context = crypto::TlsContext::load(std::move(psk));
+  if (!context) {
+    return pass(context);
   }
-  crypto::wipe(*key);
+  creds->context_ = std::move(*context);
   return creds;
 }
 
 Result<std::string> TlsCredsPsk::find_key(const std::string& user) const {
-  const std::string path = dir() + "/" + kKeyFile;
-  std::ifstream file(path);
-  std::string line;
-  while (std::getline(file, line)) {
-    if (line.starts_with(user + ":")) {
-      if (line.ends_with('\r')) {
-        line.pop_back();
-      }
-      return decode_key(std::string_view(line).substr(user.size() + 1), path);
-    }
-  }
-  return fail(ENOENT, "Username {} not found in PSK file {}", user, path);
+  return key_of(dir() + "/" + kKeyFile, user);
 }
 
 const Property TlsCredsX509::kProperties[] = {
@@ -152,12 +183,10 @@ const Type TlsCredsX509::kType = {.name = "tls-creds-x509",
                                   .properties = kProperties,
                                   .option = "tls-creds-x509"};
 
-TlsCredsX509::TlsCredsX509(std::string id, const schema::TlsCredsX509Properties& options,
-                           crypto::TlsContext context)
+TlsCredsX509::TlsCredsX509(std::string id, const schema::TlsCredsX509Properties& options)
     : TlsCreds(kType, std::move(id), options),
       sanity_check_(options.sanity_check.value_or(true)),
-      passwordid_(options.passwordid.value_or("")),
-      context_(std::move(context)) {}
+      passwordid_(options.passwordid.value_or("")) {}
 
 Result<std::shared_ptr<Object>> TlsCredsX509::make(std::string id,
                                                    const schema::TlsCredsX509Properties& options,
@@ -185,7 +214,63 @@ Result<std::shared_ptr<Object>> TlsCredsX509::make(std::string id,
   if (!context) {
     return pass(context);
   }
-  return std::make_shared<TlsCredsX509>(std::move(id), options, std::move(*context));
+  auto creds = std::make_shared<TlsCredsX509>(std::move(id), options);
+  creds->context_ = std::move(*context);
+  return creds;
+}
+
+namespace {
+
+// Credentials without an id.
+Result<std::shared_ptr<Object>> make_described(const Registry& registry, const std::string& json) {
+  auto document = schema::parse_json(json);
+  if (!document) {
+    return pass(document, "TLS credentials: ");
+  }
+  schema::JsonObject* members = document->as_object();
+  if (members == nullptr) {
+    return fail(EINVAL, "TLS credentials: a JSON object is expected");
+  }
+  static_cast<void>(members->take("id"));
+  members->add("id", std::string());
+  const auto options = schema::decode<schema::ObjectOptions>(*document);
+  if (!options) {
+    return std::unexpected(options.error());
+  }
+  const bool suitable =
+      std::holds_alternative<schema::TlsCredsAnonProperties>(options->branch) ||
+      std::holds_alternative<schema::TlsCredsPskProperties>(options->branch) ||
+      std::holds_alternative<schema::TlsCredsX509Properties>(options->branch);
+  return suitable ? registry.make(*options)
+                  : fail(EINVAL, "What describes TLS credentials is of another type");
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const io::TlsCredentials>> find_credentials(const Registry& registry,
+                                                                   const std::string& name,
+                                                                   bool server) {
+  std::shared_ptr<Object> object;
+  if (name.starts_with("json:")) {
+    auto described = make_described(registry, name.substr(5));
+    if (!described) {
+      return pass(described);
+    }
+    object = std::move(*described);
+  } else {
+    object = registry.find(name);
+  }
+  if (!object) {
+    return fail(ENOENT, "No TLS credentials with id '{}'", name);
+  }
+  const auto creds = std::dynamic_pointer_cast<TlsCreds>(object);
+  if (!creds) {
+    return fail(EINVAL, "Object with id '{}' is not TLS credentials", name);
+  }
+  if (creds->for_server() != server) {
+    return fail(EINVAL, "Expected TLS credentials for a {} endpoint", server ? "server" : "client");
+  }
+  return creds->context();
 }
 
 }  // namespace cairn::objects

@@ -23,12 +23,16 @@ class TlsCreds : public Object {
   }
   [[nodiscard]] bool verify_peer() const { return verify_peer_; }
 
+  // What connections are made with; goes on working when the object is gone.
+  [[nodiscard]] const std::shared_ptr<crypto::TlsContext>& context() const { return context_; }
+
  protected:
   TlsCreds(const Type& type, std::string id, const schema::TlsCredsProperties& options);
 
   [[nodiscard]] const std::string& dir() const { return dir_; }
 
   bool loaded_ = true;
+  std::shared_ptr<crypto::TlsContext> context_;
 
  private:
   static const Property kProperties[];
@@ -70,16 +74,17 @@ class TlsCredsX509 final : public TlsCreds {
   static const Type kType;
   [[nodiscard]] static Result<std::shared_ptr<Object>> make(
       std::string id, const schema::TlsCredsX509Properties& options, const Registry& registry);
-  TlsCredsX509(std::string id, const schema::TlsCredsX509Properties& options,
-               crypto::TlsContext context);
-
-  [[nodiscard]] const crypto::TlsContext& context() const { return context_; }
+  TlsCredsX509(std::string id, const schema::TlsCredsX509Properties& options);
 
  private:
   static const Property kProperties[];
   bool sanity_check_;
   std::string passwordid_;
-  crypto::TlsContext context_;
 };
+
+// The credentials of an object, or those that "json:{…}" describes, which need no id and belong to
+// nobody else. Fails for an object that is none, or for the other end.
+[[nodiscard]] Result<std::shared_ptr<const io::TlsCredentials>> find_credentials(
+    const Registry& registry, const std::string& name, bool server);
 
 }  // namespace cairn::objects

@@ -14,6 +14,7 @@
 #include "io/cancel.h"
 #include "io/task_group.h"
 #include "monitor/setup.h"
+#include "objects/tls_creds.h"
 #include "schema/commands.h"
 #include "schema/visit_monitor_options.h"
 #include "schema/visit_qom.h"
@@ -74,6 +75,9 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
   });
   graph_.set_on_warning(
       [](std::string_view message, std::string_view advice) { report_warning(message, advice); });
+  graph_.set_credentials_lookup([this](const std::string& name) {
+    return objects::find_credentials(objects_, name, false);
+  });
   graph_.set_on_corruption([this](const block::Corruption& found) {
     schema::BlockImageCorruptedEvent data;
     data.node_name = found.node_name;

@@ -40,7 +40,12 @@ std::string list_properties(const objects::Type& type) {
 
 }  // namespace
 
-Result<void> ObjectStore::add(std::string_view definition) {
+objects::Registry& program_objects() {
+  static objects::Registry registry;
+  return registry;
+}
+
+Result<void> add_object(std::string_view definition) {
   const bool json = definition.starts_with('{');
   auto value = json ? schema::parse_json(definition) : schema::parse_keyval(definition, "qom-type");
   if (!value) {
@@ -51,7 +56,7 @@ Result<void> ObjectStore::add(std::string_view definition) {
   if (!options) {
     return pass(options);
   }
-  return registry_.add(*options);
+  return program_objects().add(*options);
 }
 
 std::optional<std::string> object_help(std::string_view definition) {

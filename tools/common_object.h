@@ -10,16 +10,11 @@
 
 namespace cairn::tools {
 
-class ObjectStore {
- public:
-  // Takes one definition: "secret,id=s0,data=abc" or a JSON object.
-  [[nodiscard]] Result<void> add(std::string_view definition);
+// The objects of the program, of which there is one set. They are there until it ends.
+[[nodiscard]] objects::Registry& program_objects();
 
-  [[nodiscard]] const objects::Registry& registry() const { return registry_; }
-
- private:
-  objects::Registry registry_;
-};
+// Makes one of them: "secret,id=s0,data=abc" or a JSON object.
+[[nodiscard]] Result<void> add_object(std::string_view definition);
 
 // The answer to "help", "TYPE,help" and the like in the place of a definition: the types, or the
 // properties of one. Nothing when that is not what `definition` asks for.

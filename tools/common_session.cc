@@ -4,6 +4,8 @@
 #include <cstdlib>
 
 #include "base/size_text.h"
+#include "objects/tls_creds.h"
+#include "tools/common_object.h"
 #include "tools/common_report.h"
 #include "tools/drivers.h"
 
@@ -12,6 +14,9 @@ Session::Session(std::unique_ptr<io::Reactor> reactor)
     : reactor_(std::move(reactor)), drivers_(all_drivers()), graph_(drivers_) {
   graph_.set_on_warning(
       [](std::string_view message, std::string_view advice) { report_warning(message, advice); });
+  graph_.set_credentials_lookup([](const std::string& name) {
+    return objects::find_credentials(program_objects(), name, false);
+  });
 }
 
 Result<std::unique_ptr<Session>> Session::create() {

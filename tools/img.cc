@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "tools/common_object.h"
 #include "tools/common_report.h"
 
 namespace cairn::tools {
@@ -34,7 +35,7 @@ std::optional<ParsedOption> ImgCommandLine::next() {
         return std::nullopt;
       }
       case kOptObject:
-        if (const Result<void> added = objects_.add(option->value); !added) {
+        if (const Result<void> added = add_object(option->value); !added) {
           exit_code_ = fail_command(added.error());
           return std::nullopt;
         }

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tools/common_object.h"
+#include "base/result.h"
 #include "tools/common_options.h"
 
 namespace cairn::tools {
@@ -80,7 +80,6 @@ class ImgCommandLine {
  private:
   std::string command_;
   OptionReader reader_;
-  ObjectStore objects_;
   std::optional<int> exit_code_;
 };
 

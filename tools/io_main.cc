@@ -39,7 +39,6 @@ struct IoProgram {
   IoOpenRequest request;
   bool open = false;
   std::vector<std::string> commands;
-  ObjectStore objects;
 };
 
 void print_usage() {
@@ -93,7 +92,7 @@ std::optional<int> take_checked(const ParsedOption& option, IoProgram& program) 
       }
       break;
     case kOptObject:
-      if (const auto added = program.objects.add(option.value); !added) {
+      if (const auto added = add_object(option.value); !added) {
         wrong = added.error().message();
       }
       break;

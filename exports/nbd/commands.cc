@@ -4,7 +4,6 @@
 #include <cerrno>
 #include <cstring>
 #include <utility>
-#include <vector>
 
 #include "exports/nbd/connection.h"
 #include "io/iovector.h"
@@ -17,46 +16,6 @@ namespace {
 constexpr uint64_t kSmallestHole = 16384;
 // CACHE reads in pieces of this many bytes.
 constexpr uint64_t kCachePiece = uint64_t{256} * 1024;
-// A block status reply has at most so many extents a context, and takes at most so many look-ups;
-// the client asks again for the rest.
-constexpr std::size_t kMaxExtents = 1024;
-constexpr int kMaxLookups = 4096;
-
-// Collects the extents of one metadata context; neighbours with the same flags become one.
-class ExtentCollector {
- public:
-  explicit ExtentCollector(std::size_t limit) : limit_(limit) {}
-
-  void add(uint64_t length, uint32_t flags) {
-    if (full_) {
-      return;
-    }
-    if (!extents_.empty() && extents_.back().flags == flags) {
-      extents_.back().length += length;
-    } else if (extents_.size() == limit_) {
-      full_ = true;
-    } else {
-      extents_.push_back({length, flags});
-    }
-  }
-
-  [[nodiscard]] bool full() const { return full_; }
-  [[nodiscard]] const std::vector<StatusExtent>& extents() const { return extents_; }
-
- private:
-  std::size_t limit_;
-  std::vector<StatusExtent> extents_;
-  bool full_ = false;
-};
-
-uint32_t allocation_flags(const block::BlockStatus& status) {
-  return (status.data ? 0 : kStateHole) | (status.zero ? kStateZero : 0);
-}
-
-// 0: nowhere; 1: in the node itself; more: so far down the chain of backing nodes.
-uint32_t depth_of(const block::ChainStatus& found) {
-  return found.status.allocated ? static_cast<uint32_t>(found.depth) + 1 : 0;
-}
 
 }  // namespace
 
@@ -146,43 +105,6 @@ io::Task<void> Connection::do_cache(Request request) {
     result = co_await export_->root().read(offset, std::move(vector));
   }
   finish(request, result);
-}
-
-io::Task<void> Connection::do_block_status(Request request) {
-  const std::size_t limit = request.has(kFlagReqOne) ? 1 : kMaxExtents;
-  ExtentCollector allocation(limit);
-  ExtentCollector depth(limit);
-  const uint64_t end = request.offset + request.length;
-  uint64_t offset = request.offset;
-  for (int i = 0; i < kMaxLookups && offset < end; ++i) {
-    const auto found = co_await export_->root().chain_status(offset, end - offset);
-    if (!found) {
-      finish(request, fail(found.error().code(), "Block status failed"));
-      co_return;
-    }
-    const uint64_t length = std::min(found->status.length, end - offset);
-    allocation.add(length, allocation_flags(found->status));
-    depth.add(length, depth_of(*found));
-    const bool enough = (!agreement_.allocation || allocation.full()) &&
-                        (!agreement_.allocation_depth || depth.full());
-    if (enough) {
-      break;
-    }
-    offset += length;
-  }
-  bool queued = true;
-  if (agreement_.allocation) {
-    queued = output_.block_status(request, kContextAllocation, allocation.extents(),
-                                  !agreement_.allocation_depth);
-  }
-  if (queued && agreement_.allocation_depth) {
-    queued = output_.block_status(request, kContextDepth, depth.extents(), true);
-  }
-  if (!queued) {
-    finish(request, fail_errno(ENOMEM, "No memory for a reply"));
-    co_return;
-  }
-  replied();
 }
 
 }  // namespace cairn::nbd

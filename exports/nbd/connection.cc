@@ -31,13 +31,13 @@ uint64_t data_bytes(const Request& request) {
 }  // namespace
 
 Connection::Connection(io::Stream stream, const ExportList& exports, BufferPool& pool,
-                       io::Duration handshake_limit)
+                       const Gate& gate)
     : stream_(std::move(stream)),
       exports_(exports),
       pool_(pool),
-      handshake_limit_(handshake_limit),
+      gate_(gate),
       input_(pool),
-      output_(stream_.fd(), pool) {
+      output_(stream_, pool) {
   receive_cancel_.emplace();
 }
 
@@ -51,6 +51,7 @@ io::Task<void> Connection::run() {
   if (export_ != nullptr) {
     std::exchange(export_, nullptr)->leave(*this);
   }
+  stream_.say_goodbye();
 }
 
 void Connection::stop() {
@@ -157,6 +158,7 @@ Connection::Need Connection::take_request(const Request& request, std::size_t he
     return payload == 0 ? Need::kNothing : Need::kSkip;
   }
   if (payload > ReceiveBuffer::kMaxInPlace) {
+    // Of a write: check_request() bounds all others.
     input_.consume(header);
     pending_ = request;
     return Need::kPayload;
@@ -198,7 +200,7 @@ void Connection::start(const Request& request, Payload payload) {
     case Command::kWriteZeroes:
       return requests_.spawn(do_write_zeroes(request));
     case Command::kBlockStatus:
-      return requests_.spawn(do_block_status(request));
+      return start_block_status(request, payload);
     case Command::kDisconnect:
       break;
   }
@@ -226,6 +228,7 @@ io::Task<bool> Connection::receive() {
     }
     // relax(): wait on without memory.
     input_.release();
+    stream_.release_buffers();
     receive_cancel_.emplace();
     const io::OperationRequest poll{
         .kind = io::OperationRequest::Kind::kPoll, .fd = stream_.fd(), .flags = POLLIN};
@@ -240,6 +243,11 @@ io::Task<bool> Connection::receive() {
 }
 
 io::Task<int64_t> Connection::receive_into(std::span<std::byte> memory, uint32_t flags) {
+  if (stream_.tls() != nullptr) {
+    auto reading = stream_.read_some(memory, receive_cancel_->token());
+    const Result<std::size_t> got = co_await reading;
+    co_return got ? static_cast<int64_t>(*got) : -int64_t{got.error().code()};
+  }
   const io::OperationRequest request{.kind = io::OperationRequest::Kind::kReceive,
                                      .fd = stream_.fd(),
                                      .flags = flags,

@@ -15,10 +15,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "exports/nbd/buffer_pool.h"
@@ -33,8 +36,19 @@
 #include "io/socket.h"
 #include "io/task.h"
 #include "io/task_group.h"
+#include "io/tls.h"
 
 namespace cairn::nbd {
+
+// Who gets in, and how soon they have to be.
+struct Gate {
+  io::Duration handshake_limit{};                      // zero: none
+  std::shared_ptr<const io::TlsCredentials> tls = {};  // null: no TLS; else nothing without it
+  // Judges the name in a client's certificate; empty: everybody's.
+  std::function<Result<void>(const std::string& identity)> authorize = {};
+  // Hears why a client was turned away that did not keep to TLS; may be empty.
+  std::function<void(std::string_view reason)> on_refused = {};
+};
 
 class Connection {
  public:
@@ -43,9 +57,8 @@ class Connection {
   // How long a client may take to fetch its last replies when the server ends the connection.
   static constexpr io::Duration kLinger = std::chrono::seconds(1);
 
-  // `exports` and `pool` outlive the connection. `handshake_limit` of zero: none.
-  Connection(io::Stream stream, const ExportList& exports, BufferPool& pool,
-             io::Duration handshake_limit);
+  // `exports`, `pool` and `gate` outlive the connection.
+  Connection(io::Stream stream, const ExportList& exports, BufferPool& pool, const Gate& gate);
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
   ~Connection();
@@ -80,6 +93,7 @@ class Connection {
 
   // handshake.cc
   io::Task<bool> handshake();
+  io::Task<bool> start_tls();
   io::Task<bool> read_option(Negotiation& negotiation, bool& done);
   io::Task<bool> skip_option_data(uint64_t length);
   io::Task<bool> send_text(const std::string& text);
@@ -103,6 +117,12 @@ class Connection {
   io::Task<void> send_rest();
   void release(const ReplyQueue::Flushed& flushed);
 
+  // block_status.cc
+  std::optional<Refusal> narrow(Request& request, std::span<const std::byte> payload,
+                                std::vector<uint32_t>& contexts) const;
+  void start_block_status(Request request, const Payload& payload);
+  io::Task<void> do_block_status(Request request, std::vector<uint32_t> contexts);
+
   // commands.cc
   io::Task<void> do_read(Request request);
   io::Task<void> do_write(Request request, Payload payload);
@@ -110,14 +130,13 @@ class Connection {
   io::Task<void> do_trim(Request request);
   io::Task<void> do_write_zeroes(Request request);
   io::Task<void> do_cache(Request request);
-  io::Task<void> do_block_status(Request request);
   void finish(const Request& request, const Result<void>& result);
   [[nodiscard]] bool wants_durable(const Request& request) const;
 
   io::Stream stream_;
   const ExportList& exports_;
   BufferPool& pool_;
-  const io::Duration handshake_limit_;
+  const Gate& gate_;
   Agreement agreement_;
   NbdExport* export_ = nullptr;
   RequestRules rules_;

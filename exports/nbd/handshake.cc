@@ -2,6 +2,8 @@
 // no more than this coroutine and the option that is being read.
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.h"
@@ -19,8 +21,8 @@ constexpr uint64_t kMaxSkippedOption = uint64_t{1} << 20;
 
 io::Task<bool> Connection::handshake() {
   std::optional<io::Deadline> deadline;
-  if (handshake_limit_ > io::Duration::zero()) {
-    deadline.emplace(*receive_cancel_, handshake_limit_);
+  if (gate_.handshake_limit > io::Duration::zero()) {
+    deadline.emplace(*receive_cancel_, gate_.handshake_limit);
   }
   const auto greeting = Negotiation::greeting();
   const iovec segment{const_cast<std::byte*>(greeting.data()), greeting.size()};
@@ -31,7 +33,7 @@ io::Task<bool> Connection::handshake() {
   }
   std::array<std::byte, sizeof(uint32_t)> flags;
   const Result<void> answered = co_await stream_.read_exact(flags, receive_cancel_->token());
-  Negotiation negotiation(exports_);
+  Negotiation negotiation(exports_, gate_.tls ? TlsRule::kRequired : TlsRule::kNone);
   if (!answered || !negotiation.accept_client_flags(load_be<uint32_t>(flags.data()))) {
     co_return false;
   }
@@ -76,7 +78,36 @@ io::Task<bool> Connection::read_option(Negotiation& negotiation, bool& done) {
     co_return false;
   }
   const bool sent = co_await send_text(replies);
+  if (sent && verdict == Negotiation::Verdict::kStartTls) {
+    const bool secure = co_await start_tls();
+    if (secure) {
+      negotiation.secured();
+    }
+    co_return secure;
+  }
   co_return sent&& verdict != Negotiation::Verdict::kClose;
+}
+
+// Nothing of what follows the client's option has been read yet, so nothing that was sent in plain
+// text can pass for something that came through TLS.
+io::Task<bool> Connection::start_tls() {
+  auto session = gate_.tls->start({});
+  Result<void> done;
+  if (session) {
+    auto securing = stream_.secure(std::move(*session), receive_cancel_->token());
+    done = co_await std::move(securing);
+  } else {
+    done = pass(session);
+  }
+  if (done && gate_.authorize && gate_.tls->uses_certificates()) {
+    const auto identity = stream_.tls()->peer_identity();
+    done = identity ? gate_.authorize(*identity)
+                    : fail(EACCES, "TLS x509 authz check of a client without a certificate");
+  }
+  if (!done && gate_.on_refused && !stopping_) {
+    gate_.on_refused(done.error().message());
+  }
+  co_return done.has_value();
 }
 
 io::Task<bool> Connection::skip_option_data(uint64_t length) {
@@ -114,7 +145,7 @@ bool Connection::enter_export(const Agreement& agreement) {
       .writable = chosen->writable(),
       .structured = agreement.structured,
       .extended = agreement.extended,
-      .contexts = agreement.allocation || agreement.allocation_depth,
+      .contexts = !agreement.contexts.empty(),
   };
   output_.set_format(agreement.extended     ? ReplyQueue::Format::kExtended
                      : agreement.structured ? ReplyQueue::Format::kStructured

@@ -33,11 +33,8 @@ std::vector<ExportOffer> ExportList::list() const {
 }
 
 NbdExport::NbdExport(ExportList& list, exports::ExportSettings settings,
-                     std::unique_ptr<block::Edge> root, std::string name, std::string description)
-    : Export("nbd", std::move(settings), std::move(root)),
-      list_(list),
-      name_(std::move(name)),
-      description_(std::move(description)) {
+                     std::unique_ptr<block::Edge> root, NbdView view)
+    : Export("nbd", std::move(settings), std::move(root)), list_(list), view_(std::move(view)) {
   list_.add(*this);
 }
 
@@ -49,14 +46,18 @@ NbdExport::~NbdExport() {
 
 ExportOffer NbdExport::offer() const {
   ExportOffer offer;
-  offer.name = name_;
-  offer.description = description_;
+  offer.name = view_.name;
+  offer.description = view_.description;
   offer.size = root().length();
   offer.flags = kHasFlags | kSendFlush | kSendFua | kSendCache;
   offer.flags |= writable() ? kSendTrim | kSendWriteZeroes | kSendFastZero : kReadOnly;
   // All connections go through the same node, so that a flush on one covers the others.
   offer.flags |= list_.multi_conn() ? kCanMultiConn : 0;
   offer.alignment = node().driver().limits().request_alignment;
+  offer.allocation_depth = view_.allocation_depth;
+  for (const ExportedBitmap& entry : view_.bitmaps) {
+    offer.bitmaps.push_back(entry.bitmap->name());
+  }
   return offer;
 }
 
@@ -83,6 +84,16 @@ io::Task<void> NbdExport::close() {
   }
   while (!users_.empty()) {
     co_await unused_.wait();
+  }
+  std::vector<ExportedBitmap> bitmaps = std::move(view_.bitmaps);
+  view_.bitmaps.clear();
+  while (!bitmaps.empty()) {
+    std::unique_ptr<block::Edge> holder = std::move(bitmaps.back().holder);
+    bitmaps.pop_back();
+    if (holder != nullptr) {
+      // Nothing was written through it.
+      static_cast<void>(co_await node().graph().detach(std::move(holder)));
+    }
   }
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "block/dirty_bitmap.h"
 #include "exports/export.h"
 #include "exports/nbd/negotiation.h"
 #include "io/event.h"
@@ -36,15 +37,35 @@ class ExportList final : public ExportDirectory {
   bool multi_conn_ = true;
 };
 
+// A dirty bitmap that clients may look at. While it exists nobody can change the bitmap, nor take
+// its node away.
+struct ExportedBitmap {
+  std::unique_ptr<block::Edge> holder;  // null when the export's own root holds the node
+  const block::DirtyBitmap* bitmap;
+  block::DirtyBitmap::Use use;  // gone before the holder
+};
+
+// What a client sees of an export, apart from the node.
+struct NbdView {
+  std::string name;
+  std::string description;
+  bool allocation_depth = false;
+  std::vector<ExportedBitmap> bitmaps;
+};
+
 class NbdExport final : public exports::Export {
  public:
   // Adds itself to `list` until it is closed.
   NbdExport(ExportList& list, exports::ExportSettings settings, std::unique_ptr<block::Edge> root,
-            std::string name, std::string description);
+            NbdView view);
   ~NbdExport() override;
 
-  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] const std::string& name() const { return view_.name; }
   [[nodiscard]] ExportOffer offer() const;
+  // By its place in the offer.
+  [[nodiscard]] const block::DirtyBitmap& bitmap(std::size_t index) const {
+    return *view_.bitmaps[index].bitmap;
+  }
 
   // A connection that uses the export, from the end of its handshake on. Nothing when the export is
   // being closed. The connection stays known until it calls leave().
@@ -58,8 +79,7 @@ class NbdExport final : public exports::Export {
   io::Task<void> close() override;
 
   ExportList& list_;
-  std::string name_;
-  std::string description_;
+  NbdView view_;
   std::vector<Connection*> users_;
   io::Event unused_;  // set when it is closed and the last user has left
   bool listed_ = true;

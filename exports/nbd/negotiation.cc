@@ -5,12 +5,14 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "base/result.h"
 
 namespace cairn::nbd {
 namespace {
 
 constexpr std::string_view kAllocationName = "base:allocation";
 constexpr std::string_view kDepthName = "qemu:allocation-depth";
+constexpr std::string_view kBitmapPrefix = "qemu:dirty-bitmap:";
 // One option may ask for this many contexts or pieces of information; the spec sets no limit, and
 // what a client asks for twice is answered once.
 constexpr uint32_t kMaxQueries = 1024;
@@ -36,6 +38,16 @@ void append_ack(std::string& out, Option option) {
 void append_info_header(std::string& out, Option option, Info type, std::size_t length) {
   append_reply_header(out, option, OptionReply::kInfo, sizeof(uint16_t) + length);
   append<uint16_t>(out, std::to_underlying(type));
+}
+
+// Whether a query asks for the context of that name. With NBD_OPT_LIST_META_CONTEXT a namespace, or
+// the beginning of the bitmaps' names, stands for all in it.
+bool asks_for(std::string_view query, std::string_view name, bool listing) {
+  if (query == name) {
+    return true;
+  }
+  return listing && (query == "base:" || query == "qemu:" || query == kBitmapPrefix) &&
+         name.starts_with(query);
 }
 
 void append_context(std::string& out, Option option, uint32_t id, std::string_view name) {
@@ -98,6 +110,12 @@ Negotiation::Verdict Negotiation::handle(uint32_t option, std::span<const std::b
   if (!fixed_ && known != Option::kExportName) {
     return Verdict::kClose;  // such a client understands no reply
   }
+  if (refused_without_tls(known)) {
+    return known == Option::kExportName
+               ? Verdict::kClose
+               : refuse(known, OptionReply::kErrTlsRequired,
+                        fmt::format("Option 0x{:x} not permitted before TLS", option), out);
+  }
   switch (known) {
     case Option::kExportName:
       return export_name(data, out);
@@ -106,8 +124,7 @@ Negotiation::Verdict Negotiation::handle(uint32_t option, std::span<const std::b
     case Option::kList:
       return list(data, out);
     case Option::kStartTls:
-      return data.empty() ? refuse(known, OptionReply::kErrPolicy, "TLS is not configured", out)
-                          : refuse(known, OptionReply::kErrInvalid, "unexpected data", out);
+      return start_tls(data, out);
     case Option::kInfo:
     case Option::kGo:
       return info_or_go(known, data, out);
@@ -127,6 +144,9 @@ Negotiation::Verdict Negotiation::refuse_long(uint32_t option, std::string& out)
   if (!fixed_ || known == Option::kExportName) {
     return Verdict::kClose;
   }
+  if (refused_without_tls(known)) {
+    return refuse(known, OptionReply::kErrTlsRequired, "not permitted before TLS", out);
+  }
   const bool unknown =
       option == 0 || option == 4 || option > std::to_underlying(Option::kExtendedHeaders);
   return refuse(known, unknown ? OptionReply::kErrUnsupported : OptionReply::kErrTooBig,
@@ -140,17 +160,38 @@ Negotiation::Verdict Negotiation::refuse(Option option, OptionReply error, std::
   return Verdict::kContinue;
 }
 
+bool Negotiation::refused_without_tls(Option option) const {
+  return tls_ == TlsRule::kRequired && !secure_ && option != Option::kStartTls &&
+         option != Option::kAbort;
+}
+
+// "NBD_OPT_STARTTLS"
+Negotiation::Verdict Negotiation::start_tls(std::span<const std::byte> data, std::string& out) {
+  if (!data.empty()) {
+    return refuse(Option::kStartTls, OptionReply::kErrInvalid, "unexpected data", out);
+  }
+  if (tls_ == TlsRule::kNone) {
+    return refuse(Option::kStartTls, OptionReply::kErrPolicy, "TLS not configured", out);
+  }
+  if (secure_) {
+    return refuse(Option::kStartTls, OptionReply::kErrInvalid, "TLS has begun already", out);
+  }
+  append_ack(out, Option::kStartTls);
+  return Verdict::kStartTls;
+}
+
 uint16_t Negotiation::transmission_flags(const ExportOffer& offer) const {
-  const bool df = agreement_.structured || agreement_.extended;
-  return df ? static_cast<uint16_t>(offer.flags | kSendDf) : offer.flags;
+  uint16_t flags = offer.flags;
+  flags |= agreement_.structured || agreement_.extended ? kSendDf : 0;
+  flags |= agreement_.extended ? kBlockStatusPayload : 0;
+  return flags;
 }
 
 // Settles what was agreed on for the export that the client has chosen.
 void Negotiation::enter(const ExportOffer& offer) {
   if (context_export_ != offer.name) {
     // The contexts were selected for another export, which may not have the same ones.
-    agreement_.allocation = false;
-    agreement_.allocation_depth = false;
+    agreement_.contexts.clear();
   }
   agreement_.export_name = offer.name;
 }
@@ -276,8 +317,7 @@ Negotiation::Verdict Negotiation::meta_context(Option option, std::span<const st
   const bool listing = option == Option::kListMetaContext;
   if (!listing) {
     // The selection replaces the one before, also when it fails.
-    agreement_.allocation = false;
-    agreement_.allocation_depth = false;
+    agreement_.contexts.clear();
   }
   DataReader reader(data);
   const auto name = reader.string();
@@ -285,15 +325,13 @@ Negotiation::Verdict Negotiation::meta_context(Option option, std::span<const st
   if (!count || *count > kMaxQueries) {
     return refuse(option, OptionReply::kErrInvalid, "malformed data", out);
   }
-  bool allocation = listing && *count == 0;
-  bool depth = allocation;
+  std::vector<std::string_view> queries;
   for (uint32_t i = 0; i < *count; ++i) {
     const auto query = reader.string();
     if (!query) {
       return refuse(option, OptionReply::kErrInvalid, "malformed data", out);
     }
-    allocation |= *query == kAllocationName || (listing && *query == "base:");
-    depth |= *query == kDepthName || (listing && *query == "qemu:");
+    queries.push_back(*query);
   }
   if (reader.left() != 0) {
     return refuse(option, OptionReply::kErrInvalid, "malformed data", out);
@@ -302,16 +340,27 @@ Negotiation::Verdict Negotiation::meta_context(Option option, std::span<const st
   if (!exports_.find(*name, offer)) {
     return refuse(option, OptionReply::kErrUnknown, "there is no export of that name", out);
   }
-  depth &= offer.allocation_depth;
-  if (allocation) {
-    append_context(out, option, listing ? 0 : kContextAllocation, kAllocationName);
+  const auto consider = [&](uint32_t id, std::string_view context) {
+    const bool wanted =
+        (listing && queries.empty()) || std::ranges::any_of(queries, [&](std::string_view query) {
+          return asks_for(query, context, listing);
+        });
+    if (wanted) {
+      append_context(out, option, listing ? 0 : id, context);
+    }
+    if (wanted && !listing) {
+      agreement_.contexts.push_back(id);
+    }
+  };
+  consider(kContextAllocation, kAllocationName);
+  if (offer.allocation_depth) {
+    consider(kContextDepth, kDepthName);
   }
-  if (depth) {
-    append_context(out, option, listing ? 0 : kContextDepth, kDepthName);
+  for (std::size_t i = 0; i < offer.bitmaps.size(); ++i) {
+    consider(kContextBitmaps + static_cast<uint32_t>(i),
+             std::string(kBitmapPrefix) + offer.bitmaps[i]);
   }
   if (!listing) {
-    agreement_.allocation = allocation;
-    agreement_.allocation_depth = depth;
     context_export_ = *name;
   }
   append_ack(out, option);

@@ -2,8 +2,11 @@
 // verdict out.
 //
 // Specification: "Fixed newstyle negotiation", "Option types", "Option reply types", "Metadata
-// querying". Everything in an option comes from an untrusted client; nothing is believed before it
-// has been measured against the option's length.
+// querying", "TLS support". Everything in an option comes from an untrusted client; nothing is
+// believed before it has been measured against the option's length.
+//
+// With TLS required, a client that has not started it gets to know nothing, and what it asked for
+// before counts for nothing after.
 #pragma once
 
 #include <array>
@@ -26,6 +29,7 @@ struct ExportOffer {
   uint16_t flags = 0;             // transmission flags, without kSendDf
   uint32_t alignment = 1;         // what requests are best aligned to, in bytes
   bool allocation_depth = false;  // offers "qemu:allocation-depth"
+  std::vector<std::string> bitmaps;  // offers "qemu:dirty-bitmap:" and each of these
 };
 
 // The exports as a negotiation sees them: an interface, so that tests and the fuzzer need no graph.
@@ -41,18 +45,21 @@ class ExportDirectory {
   [[nodiscard]] virtual std::vector<ExportOffer> list() const = 0;
 };
 
-// Ids of metadata contexts on the wire.
+// Ids of metadata contexts on the wire; the bitmaps of an export count on from kContextBitmaps.
 inline constexpr uint32_t kContextAllocation = 0;
 inline constexpr uint32_t kContextDepth = 1;
+inline constexpr uint32_t kContextBitmaps = 2;
 
 // What was agreed on.
 struct Agreement {
   std::string export_name;
   bool structured = false;
   bool extended = false;
-  bool allocation = false;        // metadata context "base:allocation" was selected
-  bool allocation_depth = false;  // "qemu:allocation-depth"
+  std::vector<uint32_t> contexts;  // the metadata contexts that were selected, in ascending order
 };
+
+// Whether a client may do without TLS: there is none, or it has to.
+enum class TlsRule : uint8_t { kNone, kRequired };
 
 class Negotiation {
  public:
@@ -61,10 +68,12 @@ class Negotiation {
   static constexpr std::size_t kGreetingSize = 18;
   static constexpr std::size_t kOptionHeaderSize = 16;
 
-  enum class Verdict : uint8_t { kContinue, kTransmission, kClose };
+  // kStartTls: when the replies are sent, TLS begins; secured() tells that it has.
+  enum class Verdict : uint8_t { kContinue, kTransmission, kStartTls, kClose };
 
   // `exports` outlives the negotiation.
-  explicit Negotiation(const ExportDirectory& exports) : exports_(exports) {}
+  explicit Negotiation(const ExportDirectory& exports, TlsRule tls = TlsRule::kNone)
+      : exports_(exports), tls_(tls) {}
 
   [[nodiscard]] static std::array<std::byte, kGreetingSize> greeting();
 
@@ -78,6 +87,8 @@ class Negotiation {
   // An option whose data is too long to be looked at; the caller skips it.
   [[nodiscard]] Verdict refuse_long(uint32_t option, std::string& out);
 
+  void secured() { secure_ = true; }
+
   // After kTransmission.
   [[nodiscard]] const Agreement& agreement() const { return agreement_; }
 
@@ -90,12 +101,16 @@ class Negotiation {
   Verdict info_or_go(Option option, std::span<const std::byte> data, std::string& out);
   Verdict structured_reply(std::span<const std::byte> data, std::string& out);
   Verdict extended_headers(std::span<const std::byte> data, std::string& out);
+  [[nodiscard]] bool refused_without_tls(Option option) const;
+  Verdict start_tls(std::span<const std::byte> data, std::string& out);
   Verdict meta_context(Option option, std::span<const std::byte> data, std::string& out);
   Verdict refuse(Option option, OptionReply error, std::string_view message, std::string& out);
   void enter(const ExportOffer& offer);
   [[nodiscard]] uint16_t transmission_flags(const ExportOffer& offer) const;
 
   const ExportDirectory& exports_;
+  const TlsRule tls_;
+  bool secure_ = false;
   bool fixed_ = false;
   bool no_zeroes_ = false;
   std::string context_export_;  // the export whose contexts were selected

@@ -167,14 +167,14 @@ ReplyQueue::Flushed ReplyQueue::flush() {
     msghdr message{};
     message.msg_iov = vectors.data();
     message.msg_iovlen = count;
-    const ssize_t sent = sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const int64_t sent = stream_.try_send(message);
     if (sent >= 0) {
       account_sent(static_cast<std::size_t>(sent), flushed);
-    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+    } else if (sent == -EAGAIN) {
       flushed.outcome = Outcome::kBlocked;
       forget_sent();
       return flushed;
-    } else if (errno != EINTR) {
+    } else {
       flushed.outcome = Outcome::kBroken;
       return flushed;
     }

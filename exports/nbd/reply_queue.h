@@ -3,7 +3,7 @@
 // Specification: "Simple reply message", "Structured reply chunk message", "Structured reply
 // types". Replies of any kind are queued; flush() hands as many as the socket takes to sendmsg(),
 // headers and payloads as one scatter list. Payloads are not copied in user space: their buffers
-// are held until they are sent.
+// are held until they are sent (with TLS, until they are encrypted).
 //
 // The queue also counts what its owner limits: each request's last chunk carries the request's
 // share, and flush() reports the shares of what has left.
@@ -18,6 +18,7 @@
 
 #include "exports/nbd/buffer_pool.h"
 #include "exports/nbd/request.h"
+#include "io/socket.h"
 
 namespace cairn::nbd {
 
@@ -40,8 +41,8 @@ class ReplyQueue {
     uint64_t bytes = 0;
   };
 
-  // `pool` outlives the queue; `fd` stays the caller's.
-  ReplyQueue(int fd, BufferPool& pool) : fd_(fd), pool_(pool) {}
+  // Both outlive the queue.
+  ReplyQueue(const io::Stream& stream, BufferPool& pool) : stream_(stream), pool_(pool) {}
   void set_format(Format format) { format_ = format; }
   [[nodiscard]] Format format() const { return format_; }
 
@@ -58,7 +59,8 @@ class ReplyQueue {
   // The whole answer to a request that failed. The message goes to clients that understand one.
   void error(const Request& request, WireError error, std::string_view message);
 
-  [[nodiscard]] bool empty() const { return next_ == items_.size(); }
+  // Nothing has to be sent any more.
+  [[nodiscard]] bool empty() const { return next_ == items_.size() && !stream_.has_unsent(); }
   [[nodiscard]] std::size_t queued() const { return items_.size() - next_; }
   [[nodiscard]] uint64_t queued_bytes() const { return queued_bytes_; }
 
@@ -89,7 +91,7 @@ class ReplyQueue {
   void account_sent(std::size_t sent, Flushed& flushed);
   void forget_sent();
 
-  const int fd_;
+  const io::Stream& stream_;
   BufferPool& pool_;
   Format format_ = Format::kSimple;
   std::vector<Item> items_;

@@ -7,6 +7,9 @@
 namespace cairn::nbd {
 namespace {
 
+// Room for far more contexts than any export has.
+constexpr uint64_t kMaxStatusPayload = 4096;
+
 // The flags that a command may carry besides FUA, which every command may.
 uint16_t allowed_flags(Command command, const RequestRules& rules) {
   switch (command) {
@@ -17,7 +20,7 @@ uint16_t allowed_flags(Command command, const RequestRules& rules) {
     case Command::kWriteZeroes:
       return kFlagNoHole | kFlagFastZero;
     case Command::kBlockStatus:
-      return kFlagReqOne;
+      return rules.extended ? kFlagReqOne | kFlagPayloadLength : kFlagReqOne;
     default:
       return 0;
   }
@@ -95,6 +98,12 @@ std::optional<Refusal> check_request(const Request& request, const RequestRules&
   if (writes(request.command) && !rules.writable) {
     // EINVAL, not EPERM: what clients of the peer are used to see.
     return Refusal{WireError::kInvalid, "the export is read-only"};
+  }
+  if (request.command == Command::kBlockStatus && request.has(kFlagPayloadLength)) {
+    // The length is that of the payload, which has the range's; it is judged when it is there.
+    return request.length > kMaxStatusPayload
+               ? std::optional(Refusal{WireError::kInvalid, "the payload is too long"})
+               : std::nullopt;
   }
   if (request.offset > rules.size || request.length > rules.size - request.offset) {
     return Refusal{WireError::kInvalid, "the range goes beyond the end of the export"};

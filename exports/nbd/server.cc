@@ -4,17 +4,16 @@
 #include <cerrno>
 #include <unordered_set>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "exports/nbd/buffer_pool.h"
 #include "exports/nbd/connection.h"
+#include "exports/nbd/export_options.h"
 #include "exports/nbd/nbd_export.h"
 #include "io/cancel.h"
 #include "io/event.h"
 #include "io/task_group.h"
 #include "io/timer.h"
-#include "schema/types_block_export.h"
 
 namespace cairn::nbd {
 namespace {
@@ -28,7 +27,12 @@ constexpr io::Duration kAcceptPause = std::chrono::milliseconds(100);
 
 // One run of the server, from start() to stop().
 struct Server::State {
-  explicit State(ServerOptions what) : options(std::move(what)) {}
+  explicit State(ServerOptions what)
+      : options(std::move(what)),
+        gate{.handshake_limit = std::chrono::seconds(options.handshake_max_seconds),
+             .tls = options.tls,
+             .authorize = options.authorize,
+             .on_refused = options.on_refused} {}
 
   // Both are the server's and outlive the task.
   io::Task<void> accept_loop(const io::Listener& listener, io::Event& admitting);
@@ -39,7 +43,8 @@ struct Server::State {
     return options.max_connections != 0 && clients.size() >= options.max_connections;
   }
 
-  ServerOptions options;
+  const ServerOptions options;
+  const Gate gate;
   BufferPool pool;
   ExportList exports;
   std::vector<io::Listener> listeners;
@@ -105,20 +110,14 @@ Result<std::unique_ptr<exports::Export>> Server::create(const schema::BlockExpor
   if (!running()) {
     return fail(ENOTCONN, "NBD server not running");
   }
-  const auto* own = std::get_if<schema::BlockExportOptionsNbd>(&options.branch);
-  std::string name = own != nullptr ? own->name.value_or(settings.node_name) : settings.node_name;
-  std::string description = own != nullptr ? own->description.value_or("") : "";
-  if (name.size() > kMaxString) {
-    return fail(EINVAL, "export name '{}' too long", name);
+  auto view = make_view(options, settings, *root);
+  if (!view) {
+    return pass(view);
   }
-  if (description.size() > kMaxString) {
-    return fail(EINVAL, "description '{}' too long", description);
+  if (state_->exports.find(view->name) != nullptr) {
+    return fail(EEXIST, "NBD server already has export named '{}'", view->name);
   }
-  if (state_->exports.find(name) != nullptr) {
-    return fail(EEXIST, "NBD server already has export named '{}'", name);
-  }
-  return std::make_unique<NbdExport>(state_->exports, settings, std::move(root), std::move(name),
-                                     std::move(description));
+  return std::make_unique<NbdExport>(state_->exports, settings, std::move(root), std::move(*view));
 }
 
 io::Task<void> Server::State::accept_loop(const io::Listener& listener, io::Event& admitting) {
@@ -140,8 +139,7 @@ io::Task<void> Server::State::accept_loop(const io::Listener& listener, io::Even
 }
 
 io::Task<void> Server::State::serve(io::Stream stream) {
-  const auto limit = std::chrono::seconds(options.handshake_max_seconds);
-  Connection connection(std::move(stream), exports, pool, limit);
+  Connection connection(std::move(stream), exports, pool, gate);
   clients.insert(&connection);
   if (tidier.running() == 0) {
     tidier.spawn(tidy());

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -17,6 +18,7 @@
 #include "io/event.h"
 #include "io/socket.h"
 #include "io/task.h"
+#include "io/tls.h"
 
 namespace cairn::nbd {
 
@@ -26,6 +28,12 @@ struct ServerOptions {
   uint32_t max_connections = 100;
   // From accept() until the client has chosen an export. 0: no limit.
   uint32_t handshake_max_seconds = 10;
+  // Clients get nothing without TLS then. Null: no TLS.
+  std::shared_ptr<const io::TlsCredentials> tls = {};
+  // Judges the distinguished name of a client's certificate; empty: every good one gets in.
+  std::function<Result<void>(const std::string& identity)> authorize = {};
+  // Hears why TLS with a client came to nothing; may be empty.
+  std::function<void(std::string_view reason)> on_refused = {};
 };
 
 class Server final : public exports::ExportType {

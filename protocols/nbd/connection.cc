@@ -18,7 +18,7 @@ io::Task<Result<std::shared_ptr<Connection>>> Connection::open(Target target,
     co_return pass(stream);
   }
   Negotiation negotiation(*stream, token);
-  auto greeting = negotiation.greet();
+  auto greeting = negotiation.greet(std::move(target.tls));
   Result<void> greeted = co_await std::move(greeting);
   if (!greeted) {
     co_return pass(greeted);
@@ -152,6 +152,7 @@ io::Task<void> Connection::close() {
     auto writing = stream_.write_all(std::move(bytes));
     // A server that does not take it any more is left all the same.
     [[maybe_unused]] const Result<void> written = co_await std::move(writing);
+    stream_.say_goodbye();
   }
   break_off(Error(ESHUTDOWN, "The connection was closed"));
   auto joining = tasks_.join();

@@ -37,6 +37,7 @@ struct Target {
   io::SocketAddress address;
   std::string export_name;
   std::string context;  // the meta context to ask for
+  TlsWish tls = {};
 };
 
 class Connection {

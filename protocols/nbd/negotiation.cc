@@ -39,39 +39,46 @@ T load(std::span<const std::byte> bytes, std::size_t at) {
   return load_be<T>(bytes.data() + at);
 }
 
-std::string_view reason_of(OptionReply type) {
+// The field's words for a refusal, in front of the option or behind it.
+std::string words_of(Option option, OptionReply type) {
+  const auto with_option = [option](std::string_view words) {
+    return fmt::format("{} option {} ({})", words, static_cast<uint32_t>(option),
+                       option_name(option));
+  };
   switch (type) {
     case OptionReply::kErrUnsupported:
-      return "Server does not support";
+      return with_option("Server does not support");
     case OptionReply::kErrPolicy:
-      return "Server policy forbids";
+      return with_option("Denied by server for");
     case OptionReply::kErrInvalid:
-      return "Server finds fault with the parameters of";
+      return with_option("Invalid parameters for");
     case OptionReply::kErrPlatform:
-      return "Server's platform does not support";
+      return with_option("Server lacks support for");
     case OptionReply::kErrTlsRequired:
-      return "Server requires TLS before";
+      return with_option("TLS negotiation required before");
+    case OptionReply::kErrUnknown:
+      return "Requested export not available";
     case OptionReply::kErrShutdown:
-      return "Server is shutting down and refuses";
+      return with_option("Server shutting down before");
     case OptionReply::kErrBlockSizeRequired:
-      return "Server requires that block sizes are asked for in";
-    case OptionReply::kErrTooBig:
-      return "Server finds too large the request of";
+      return with_option("Server requires INFO_BLOCK_SIZE for");
     default:
-      return "Server answers with an unknown error to";
+      return with_option("Unknown error code when asking for");
   }
 }
 
 std::unexpected<Error> refusal(Option option, OptionReply type,
                                std::span<const std::byte> message) {
-  Error error(EINVAL, type == OptionReply::kErrUnknown
-                          ? std::string("Requested export not available")
-                          : fmt::format("{} option {} ({})", reason_of(type),
-                                        static_cast<uint32_t>(option), option_name(option)));
-  if (!message.empty()) {
-    error = std::move(error).with_hint("server reported: " + printable(message));
+  Error error(EINVAL, words_of(option, type));
+  std::string hint;
+  if (type == OptionReply::kErrTlsRequired) {
+    hint = "Did you forget a valid tls-creds?";
   }
-  return std::unexpected(std::move(error));
+  if (!message.empty()) {
+    hint += hint.empty() ? "" : "\n";
+    hint += "server reported: " + printable(message);
+  }
+  return std::unexpected(std::move(error).with_hint(std::move(hint)));
 }
 
 }  // namespace
@@ -193,7 +200,7 @@ io::Task<Result<bool>> Negotiation::agree(Option option) {
   co_return false;
 }
 
-io::Task<Result<void>> Negotiation::greet() {
+io::Task<Result<void>> Negotiation::exchange_greetings() {
   std::array<std::byte, 18> hello{};
   auto reading = stream_.read_exact(std::span(hello).first(16), token_);
   Result<void> result = co_await std::move(reading);
@@ -225,13 +232,59 @@ io::Task<Result<void>> Negotiation::greet() {
   if (!result) {
     co_return pass(result, "Failed to send flags to the NBD server: ");
   }
+  co_return result;
+}
+
+// "NBD_OPT_STARTTLS". Nothing beyond the server's consent has been read when TLS begins, so nothing
+// that was sent in plain text can pass for something that came through TLS.
+io::Task<Result<void>> Negotiation::start_tls(TlsWish tls) {
   if (!fixed_) {
-    co_return Result<void>();
+    co_return fail(ENOTSUP, "Server does not support STARTTLS");
+  }
+  auto session = tls.credentials->start(tls.host);
+  if (!session) {
+    co_return pass(session);
+  }
+  auto sending = send(Option::kStartTls, {});
+  Result<void> sent = co_await std::move(sending);
+  if (!sent) {
+    co_return sent;
+  }
+  auto receiving = receive(Option::kStartTls);
+  Result<Reply> reply = co_await std::move(receiving);
+  if (!reply) {
+    co_return pass(reply);
+  }
+  if (is_error(reply->type)) {
+    co_return refusal(Option::kStartTls, reply->type, reply->payload);
+  }
+  if (reply->type != OptionReply::kAck || !reply->payload.empty()) {
+    co_return fail(EINVAL, "Unexpected answer of the NBD server to option {}",
+                   option_name(Option::kStartTls));
+  }
+  auto securing = stream_.secure(std::move(*session), token_);
+  co_return co_await std::move(securing);
+}
+
+io::Task<Result<void>> Negotiation::greet(TlsWish tls) {
+  auto greeting = exchange_greetings();
+  Result<void> greeted = co_await std::move(greeting);
+  if (greeted && tls.credentials) {
+    auto starting = start_tls(std::move(tls));
+    greeted = co_await std::move(starting);
+  }
+  if (!greeted || !fixed_) {
+    co_return greeted;
   }
   auto asking = agree(Option::kExtendedHeaders);
-  const Result<bool> extended = co_await std::move(asking);
+  Result<bool> extended = co_await std::move(asking);
+  if (!extended && stream_.tls() != nullptr && extended.error().code() == ECONNRESET) {
+    // It has seen our credentials and left without a word.
+    co_return std::unexpected(
+        std::move(extended.error()).with_hint("The server may not let this client in."));
+  }
   if (!extended) {
-    co_return std::unexpected(extended.error());
+    co_return pass(extended);
   }
   info_.extended = info_.structured = *extended;
   if (!*extended) {

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -17,6 +18,7 @@
 #include "io/cancel.h"
 #include "io/socket.h"
 #include "io/task.h"
+#include "io/tls.h"
 
 namespace cairn::nbd::client {
 
@@ -34,6 +36,13 @@ struct ExportInfo {
   std::optional<uint32_t> context;  // id of the meta context that was asked for
 };
 
+// Whether and how TLS is to be used: a server that does not have it, or is not who it has to be, is
+// left.
+struct TlsWish {
+  std::shared_ptr<const io::TlsCredentials> credentials;  // null: no TLS
+  std::optional<std::string> host;                        // whom the server's certificate is for
+};
+
 // One export of the list that a server gives.
 struct ListedExport {
   std::string name;
@@ -44,11 +53,12 @@ struct ListedExport {
 class Negotiation {
  public:
   // `stream` outlives this; `token` cancels whatever waits.
-  explicit Negotiation(const io::Stream& stream, io::CancelToken token = {})
+  explicit Negotiation(io::Stream& stream, io::CancelToken token = {})
       : stream_(stream), token_(token) {}
 
-  // Exchanges greetings, and asks for extended headers or else structured replies.
-  [[nodiscard]] io::Task<Result<void>> greet();
+  // Exchanges greetings, starts TLS if there are credentials for it, and asks for extended headers
+  // or else structured replies.
+  [[nodiscard]] io::Task<Result<void>> greet(TlsWish tls = {});
   // Chooses the export and ends the handshake: requests may follow. Asks for `context`, unless it
   // is empty; a server that does not have it is no error.
   [[nodiscard]] io::Task<Result<ExportInfo>> go(std::string name, std::string context);
@@ -65,6 +75,8 @@ class Negotiation {
   [[nodiscard]] io::Task<Result<Reply>> receive(Option option);
   // Whether the server agrees to an option that has no arguments.
   [[nodiscard]] io::Task<Result<bool>> agree(Option option);
+  [[nodiscard]] io::Task<Result<void>> exchange_greetings();
+  [[nodiscard]] io::Task<Result<void>> start_tls(TlsWish tls);
   [[nodiscard]] io::Task<Result<void>> set_context(std::string name, std::string context);
   [[nodiscard]] io::Task<Result<std::vector<std::string>>> list_contexts(std::string name);
   // NBD_OPT_INFO or NBD_OPT_GO; false when the server does not know it.
@@ -73,7 +85,7 @@ class Negotiation {
   [[nodiscard]] Result<void> take_info(std::span<const std::byte> payload);
   [[nodiscard]] io::Task<Result<std::vector<std::string>>> list_names();
 
-  const io::Stream& stream_;
+  io::Stream& stream_;
   io::CancelToken token_;
   bool fixed_ = false;
   bool no_zeroes_ = false;

@@ -20,9 +20,6 @@ namespace {
 using Opened = Result<std::unique_ptr<block::Driver>>;
 
 Result<void> check_options(const schema::BlockdevOptionsNbd& nbd) {
-  if (nbd.tls_creds || nbd.tls_hostname) {
-    return fail(ENOTSUP, "TLS is not part of this version's NBD client");
-  }
   if (nbd.export_ && nbd.export_->size() > kMaxString) {
     return fail(EINVAL, "export name too long to send to server");
   }
@@ -32,15 +29,40 @@ Result<void> check_options(const schema::BlockdevOptionsNbd& nbd) {
   return {};
 }
 
-Result<SessionOptions> session_options(const schema::BlockdevOptionsNbd& nbd) {
+// A server is to be who it was looked for as, unless it is told otherwise.
+Result<TlsWish> tls_wish(const block::Graph& graph, const schema::BlockdevOptionsNbd& nbd) {
+  TlsWish wish;
+  if (!nbd.tls_creds) {
+    return wish;
+  }
+  auto credentials = graph.find_credentials(*nbd.tls_creds);
+  if (!credentials) {
+    return pass(credentials);
+  }
+  wish.credentials = std::move(*credentials);
+  wish.host = nbd.tls_hostname;
+  const auto* inet = std::get_if<schema::InetSocketAddress>(&nbd.server.branch);
+  if (!wish.host && inet != nullptr) {
+    wish.host = inet->host;
+  }
+  return wish;
+}
+
+Result<SessionOptions> session_options(const block::Graph& graph,
+                                       const schema::BlockdevOptionsNbd& nbd) {
   Result<io::SocketAddress> address = chardev::to_io(nbd.server);
   if (!address) {
     return pass(address);
   }
+  Result<TlsWish> tls = tls_wish(graph, nbd);
+  if (!tls) {
+    return pass(tls);
+  }
   return SessionOptions{
       .target = {.address = std::move(*address),
                  .export_name = nbd.export_.value_or(""),
-                 .context = nbd.x_dirty_bitmap.value_or("base:allocation")},
+                 .context = nbd.x_dirty_bitmap.value_or("base:allocation"),
+                 .tls = std::move(*tls)},
       .reconnect_delay = std::chrono::seconds(nbd.reconnect_delay.value_or(0)),
       .open_timeout = std::chrono::seconds(nbd.open_timeout.value_or(0)),
   };
@@ -70,7 +92,7 @@ io::Task<Opened> open(block::OpenContext& context, const schema::BlockdevOptions
   if (!checked) {
     co_return pass(checked);
   }
-  Result<SessionOptions> wanted = session_options(nbd);
+  Result<SessionOptions> wanted = session_options(context.graph(), nbd);
   if (!wanted) {
     co_return pass(wanted);
   }

@@ -73,9 +73,9 @@ class TlsContextTest : public testing::Test {
   }
   [[nodiscard]] std::string path(const std::string& name) const { return (dir_ / name).string(); }
 
-  [[nodiscard]] Result<TlsContext> load(bool server, bool sanity = true,
+  [[nodiscard]] Result<TlsContext::Pointer> load(bool server, bool sanity = true,
                                         std::optional<std::string> password = {}) const {
-    return TlsContext::load({.dir = dir_.string(),
+    return TlsContext::load(X509Credentials{.dir = dir_.string(),
                              .server = server,
                              .verify_peer = true,
                              .sanity_check = sanity,
