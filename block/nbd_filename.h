@@ -1,6 +1,12 @@
 // Names of NBD exports: "nbd://HOST[:PORT]/EXPORT", "nbd+unix:///EXPORT?socket=PATH" (the public
-// NBD URI specification), and the older "nbd:HOST:PORT[:exportname=NAME]" and
-// "nbd:unix:PATH[:exportname=NAME]".
+// NBD URI specification), the same with "nbds" for TLS, whose credentials the parameters tell:
+//   tls-certificates=DIR   a folder as that of tls-creds-x509
+//   tls-psk-file=FILE      keys, in a file that is called keys.psk; the user is "USER@" in front of
+//                          the host
+//   tls-type=anon          nothing (x509 and psk only say which of the others is meant)
+//   tls-hostname=NAME      whom the certificate is for, if not for HOST
+//   tls-verify-peer=0      it may be for anybody
+// and the older "nbd:HOST:PORT[:exportname=NAME]" and "nbd:unix:PATH[:exportname=NAME]".
 #pragma once
 
 #include <string>

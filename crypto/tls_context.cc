@@ -276,8 +276,10 @@ Result<TlsContext::Pointer> TlsContext::load(PskCredentials credentials) {
     return pass(context);
   }
   SSL_CTX* const raw = (*context)->get();
-  // Should the other end come with a certificate in place of the key, then nobody vouches for it.
-  SSL_CTX_set_verify(raw, SSL_VERIFY_PEER, nullptr);
+  if (!credentials.server) {
+    // Should the server come with a certificate in place of the key, then nobody vouches for it.
+    SSL_CTX_set_verify(raw, SSL_VERIFY_PEER, nullptr);
+  }
   if (SSL_CTX_set_cipher_list(raw, "kECDHEPSK:kDHEPSK:kPSK:!eNULL") != 1) {
     return fail(ENOTSUP, "Cannot set up TLS: {}", take_openssl_error());
   }

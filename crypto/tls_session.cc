@@ -58,8 +58,9 @@ BIO_METHOD* wire_method() {
   return method;
 }
 
-// The alerts that tell what the peer thinks of our credentials (RFC 8446, 6.2).
-std::string_view words_of_alert(int reason) {
+// What concerns the credentials of the two: alerts that tell what the peer thinks of ours (RFC 8446,
+// 6.2), and what we find.
+std::string_view words_of(int reason, bool certificates) {
   switch (reason) {
     case SSL_R_SSLV3_ALERT_BAD_CERTIFICATE:
       return "The peer finds our certificate bad";
@@ -77,7 +78,16 @@ std::string_view words_of_alert(int reason) {
     case SSL_R_TLSV1_ALERT_ACCESS_DENIED:
       return "The peer denies us access";
     case SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE:
+    case SSL_R_NO_SHARED_CIPHER:
+    case SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM:
       return "The peer and we have no kind of credentials in common";
+    case SSL_R_SSLV3_ALERT_ILLEGAL_PARAMETER:
+      return certificates ? "" : "The peer has another key than we have";
+    case SSL_R_PSK_IDENTITY_NOT_FOUND:
+    case SSL_R_TLSV1_ALERT_UNKNOWN_PSK_IDENTITY:
+      return "There is no key for that user";
+    case SSL_R_BINDER_DOES_NOT_VERIFY:
+    case SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC:
     case SSL_R_TLSV1_ALERT_DECRYPT_ERROR:
     case SSL_R_SSLV3_ALERT_BAD_RECORD_MAC:
       return "The peer has another key than we have";
@@ -147,7 +157,8 @@ Result<std::unique_ptr<io::TlsSession>> OpensslSession::make(
     const bool address =
         named && X509_VERIFY_PARAM_set1_ip_asc(wanted, session->host_.c_str()) == 1;
     if (!address) {
-      SSL_set_tlsext_host_name(ssl, session->host_.c_str());
+      SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
+               session->host_.data());
     }
     if (named && !address &&
         X509_VERIFY_PARAM_set1_host(wanted, session->host_.data(), session->host_.size()) != 1) {
@@ -178,7 +189,11 @@ std::unexpected<Error> OpensslSession::failure(int rc) const {
     ERR_clear_error();
     return fail(EACCES, "No certificate was found.");
   }
-  if (const std::string_view words = words_of_alert(reason); !words.empty()) {
+  const std::string_view words = words_of(reason, context_->uses_certificates());
+  // After the handshake only what the peer says is about credentials: since version 1.3 of TLS it may
+  // judge them as late as that.
+  const bool alert = reason >= SSL_AD_REASON_OFFSET;
+  if (!words.empty() && (alert || SSL_is_init_finished(ssl_.get()) == 0)) {
     ERR_clear_error();
     return fail(EACCES, "{}", words);
   }

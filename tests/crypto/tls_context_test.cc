@@ -2,94 +2,21 @@
 // in which words, and that two ends of a connection agree on them.
 #include "crypto/tls_context.h"
 
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <string>
 
 #include <gtest/gtest.h>
 #include <openssl/bio.h>
 #include <openssl/ssl.h>
 
+#include "tests/crypto/pki.h"
+
 namespace cairn::crypto {
 namespace {
 
 namespace fs = std::filesystem;
 
-// Made once: ca, another ca, and certificates of all kinds.
-class TlsContextTest : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    std::string name = (fs::temp_directory_path() / "cairn-tls-XXXXXX").string();
-    made = mkdtemp(name.data());
-    const std::string key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    for (const char* ca : {"ca", "ca2"}) {
-      shell(
-          fmt::format("openssl req -x509 {0} -keyout {1}-key.pem -out {1}-cert.pem -subj /CN={1} "
-                      "-days 30",
-                      key, ca));
-    }
-    for (const char* who : {"server", "client"}) {
-      shell(
-          fmt::format("openssl req {0} -keyout {1}-key.pem -out {1}.csr -subj /CN={1}", key, who));
-      sign(fmt::format("{}-cert", who), who, 30, "subjectAltName=DNS:localhost");
-    }
-    sign("expired", "server", -1, "subjectAltName=DNS:localhost");
-    sign("usage", "server", 30, "keyUsage=critical,keyEncipherment");
-    sign("purpose", "server", 30, "extendedKeyUsage=critical,clientAuth");
-    sign("authority", "server", 30, "basicConstraints=critical,CA:true");
-    shell("openssl ec -in server-key.pem -aes128 -passout pass:pw -out encrypted.pem");
-    shell("openssl genpkey -genparam -algorithm DH -pkeyopt group:ffdhe2048 -out dh.pem");
-  }
-  static void TearDownTestSuite() { fs::remove_all(made); }
-
-  static void shell(const std::string& command) {
-    const std::string quiet = "cd " + made.string() + " && " + command + " >/dev/null 2>&1";
-    ASSERT_EQ(std::system(quiet.c_str()), 0) << command;  // NOLINT(concurrency-mt-unsafe)
-  }
-  static void sign(const std::string& name, const std::string& who, int days,
-                   const std::string& extension) {
-    std::ofstream(made / "ext") << extension << '\n';
-    shell(
-        fmt::format("openssl x509 -req -in {}.csr -CA ca-cert.pem -CAkey ca-key.pem "
-                    "-CAcreateserial -out {}.pem -days {} -extfile ext",
-                    who, name, days));
-  }
-
-  // A folder with sound credentials for both ends.
-  TlsContextTest() {
-    std::string name = (made / "pki-XXXXXX").string();
-    dir_ = mkdtemp(name.data());
-    for (const char* file : {"ca-cert.pem", "server-cert.pem", "server-key.pem", "client-cert.pem",
-                             "client-key.pem"}) {
-      fs::copy(made / file, dir_ / file);
-    }
-  }
-  void put(const std::string& from, const std::string& to) const {
-    fs::copy(made / from, dir_ / to, fs::copy_options::overwrite_existing);
-  }
-  void write(const std::string& name, const std::string& text) const {
-    std::ofstream(dir_ / name) << text;
-  }
-  [[nodiscard]] std::string path(const std::string& name) const { return (dir_ / name).string(); }
-
-  [[nodiscard]] Result<TlsContext::Pointer> load(bool server, bool sanity = true,
-                                        std::optional<std::string> password = {}) const {
-    return TlsContext::load(X509Credentials{.dir = dir_.string(),
-                             .server = server,
-                             .verify_peer = true,
-                             .sanity_check = sanity,
-                             .password = std::move(password)});
-  }
-  [[nodiscard]] std::string refusal(bool server = true,
-                                    std::optional<std::string> password = {}) const {
-    const auto context = load(server, true, std::move(password));
-    return context ? "accepted" : context.error().message();
-  }
-
-  inline static fs::path made;
-  fs::path dir_;
-};
+class TlsContextTest : public PkiTest {};
 
 // A handshake of the two in memory.
 bool agree(const TlsContext& server, const TlsContext& client) {
@@ -118,7 +45,7 @@ TEST_F(TlsContextTest, EndsWithTheSameAuthorityAgree) {
   auto client = load(false);
   ASSERT_TRUE(server.has_value()) << server.error().message();
   ASSERT_TRUE(client.has_value()) << client.error().message();
-  EXPECT_TRUE(agree(*server, *client));
+  EXPECT_TRUE(agree(**server, **client));
 }
 
 TEST_F(TlsContextTest, AServerTurnsAwayAClientWithoutACertificate) {
@@ -126,7 +53,7 @@ TEST_F(TlsContextTest, AServerTurnsAwayAClientWithoutACertificate) {
   fs::remove(dir_ / "client-cert.pem");
   auto client = load(false);
   ASSERT_TRUE(client.has_value()) << client.error().message();
-  EXPECT_FALSE(agree(*server, *client));
+  EXPECT_FALSE(agree(**server, **client));
 }
 
 TEST_F(TlsContextTest, NamesTheFileThatIsMissing) {

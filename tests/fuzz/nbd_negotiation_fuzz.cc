@@ -13,6 +13,7 @@ using cairn::load_be;
 using cairn::nbd::ExportDirectory;
 using cairn::nbd::ExportOffer;
 using cairn::nbd::Negotiation;
+using cairn::nbd::TlsRule;
 
 class TwoExports final : public ExportDirectory {
  public:
@@ -32,7 +33,8 @@ class TwoExports final : public ExportDirectory {
              .size = uint64_t{1} << 62,
              .flags = 1,
              .alignment = 512,
-             .allocation_depth = true}};
+             .allocation_depth = true,
+             .bitmaps = {"b0", "b1"}}};
   }
 };
 
@@ -59,7 +61,9 @@ void check_replies(const std::string& out, uint32_t option) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::span<const std::byte> input(reinterpret_cast<const std::byte*>(data), size);
   const TwoExports exports;
-  Negotiation negotiation(exports);
+  const bool tls = !input.empty() && (input.front() & std::byte{1}) != std::byte{};
+  Negotiation negotiation(exports, tls ? TlsRule::kRequired : TlsRule::kNone);
+  input = input.subspan(input.empty() ? 0 : 1);
   if (input.size() < 4 || !negotiation.accept_client_flags(load_be<uint32_t>(input.data()))) {
     return 0;
   }
@@ -81,7 +85,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (option != 1) {  // EXPORT_NAME is answered without a header
       check_replies(out, option);
     }
-    if (verdict != Negotiation::Verdict::kContinue) {
+    if (verdict == Negotiation::Verdict::kStartTls) {
+      negotiation.secured();
+    } else if (verdict != Negotiation::Verdict::kContinue) {
       return 0;
     }
   }

@@ -83,7 +83,10 @@ std::string requests(Input& input, bool extended) {
     out += extended
                ? wire(nbd::kExtendedRequestMagic, flags, command, cookie, offset, uint64_t{length})
                : wire(nbd::kRequestMagic, flags, command, cookie, offset, length);
-    // Some writes lack data, so that what follows is taken for it.
+    // Some payloads are missing, so that what follows is taken for them.
+    if (command == 7 && extended && (flags & nbd::kFlagPayloadLength) != 0) {
+      out += input.text(length);
+    }
     if (command == 1 && (control & 0x40) == 0) {
       out += std::string(length, 'd');
     }

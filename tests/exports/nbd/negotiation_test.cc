@@ -20,7 +20,11 @@ class TwoExports final : public ExportDirectory {
              .size = 4096,
              .flags = kHasFlags | kSendFlush,
              .alignment = 512};
-    other_ = {.name = "", .size = 1, .flags = kHasFlags | kReadOnly, .allocation_depth = true};
+    other_ = {.name = "",
+              .size = 1,
+              .flags = kHasFlags | kReadOnly,
+              .allocation_depth = true,
+              .bitmaps = {"b0", "other", "b0"}};
   }
   bool find(std::string_view name, ExportOffer& offer) const override {
     if (name != disk_.name && name != other_.name) {
@@ -44,7 +48,7 @@ struct Answer {
 
 class NegotiationTest : public ::testing::Test {
  protected:
-  NegotiationTest() : negotiation_(exports_) {
+  explicit NegotiationTest(TlsRule tls = TlsRule::kNone) : negotiation_(exports_, tls) {
     EXPECT_TRUE(negotiation_.accept_client_flags(kFixedNewstyle | kNoZeroes));
   }
 
@@ -197,8 +201,16 @@ TEST_F(NegotiationTest, ContextsAreListedByPrefix) {
   EXPECT_EQ(answers[0].data, wire(uint32_t{0}) + "base:allocation");
   answers = ask(Option::kListMetaContext,
                 counted("") + wire(uint32_t{2}) + counted("base:") + counted("qemu:"));
-  ASSERT_EQ(answers.size(), 3U);
+  ASSERT_EQ(answers.size(), 6U);
   EXPECT_EQ(answers[1].data, wire(uint32_t{0}) + "qemu:allocation-depth");
+  EXPECT_EQ(answers[3].data, wire(uint32_t{0}) + "qemu:dirty-bitmap:other");
+  answers = ask(Option::kListMetaContext,
+                counted("") + wire(uint32_t{1}) + counted("qemu:dirty-bitmap:"));
+  EXPECT_EQ(answers.size(), 4U);
+  answers = ask(Option::kListMetaContext,
+                counted("") + wire(uint32_t{1}) + counted("qemu:dirty-bitmap:o"));
+  EXPECT_EQ(answers.size(), 1U);
+  EXPECT_EQ(ask(Option::kListMetaContext, counted("") + wire(uint32_t{0})).size(), 6U);
   answers = ask(Option::kListMetaContext, counted("disk") + wire(uint32_t{1}) + counted("x-y:z"));
   EXPECT_EQ(answers.size(), 1U);
 }
@@ -211,7 +223,7 @@ TEST_F(NegotiationTest, ASelectionReplacesTheOneBefore) {
   EXPECT_EQ(select("disk", "base:allocation").size(), 2U);
   EXPECT_EQ(select("disk", "base:").size(), 1U);  // a prefix selects nothing
   ask(Option::kGo, counted("disk") + wire(uint16_t{0}));
-  EXPECT_FALSE(negotiation_.agreement().allocation);
+  EXPECT_TRUE(negotiation_.agreement().contexts.empty());
 }
 
 TEST_F(NegotiationTest, AFailedSelectionLeavesNothingSelected) {
@@ -220,7 +232,7 @@ TEST_F(NegotiationTest, AFailedSelectionLeavesNothingSelected) {
   EXPECT_EQ(ask(Option::kSetMetaContext, good).size(), 2U);
   expect_error(Option::kSetMetaContext, good + "x", OptionReply::kErrInvalid);
   ask(Option::kGo, counted("disk") + wire(uint16_t{0}));
-  EXPECT_FALSE(negotiation_.agreement().allocation);
+  EXPECT_TRUE(negotiation_.agreement().contexts.empty());
 }
 
 TEST_F(NegotiationTest, ContextsOfOneExportAreNotThoseOfAnother) {
@@ -229,8 +241,7 @@ TEST_F(NegotiationTest, ContextsOfOneExportAreNotThoseOfAnother) {
                                    counted("qemu:allocation-depth"));
   ask(Option::kInfo, counted("disk") + wire(uint16_t{0}));  // only looks
   ask(Option::kGo, counted("disk") + wire(uint16_t{0}));
-  EXPECT_FALSE(negotiation_.agreement().allocation);
-  EXPECT_FALSE(negotiation_.agreement().allocation_depth);
+  EXPECT_TRUE(negotiation_.agreement().contexts.empty());
 }
 
 TEST_F(NegotiationTest, SelectedContextsHoldForTheirExport) {
@@ -242,8 +253,21 @@ TEST_F(NegotiationTest, SelectedContextsHoldForTheirExport) {
   EXPECT_EQ(answers[0].data, wire(kContextAllocation) + "base:allocation");
   EXPECT_EQ(answers[1].data, wire(kContextDepth) + "qemu:allocation-depth");
   ask(Option::kGo, counted("") + wire(uint16_t{0}));
-  EXPECT_TRUE(negotiation_.agreement().allocation);
-  EXPECT_TRUE(negotiation_.agreement().allocation_depth);
+  EXPECT_EQ(negotiation_.agreement().contexts,
+            (std::vector<uint32_t>{kContextAllocation, kContextDepth}));
+}
+
+TEST_F(NegotiationTest, BitmapsOfOneNameAreSelectedTogether) {
+  ask(Option::kStructuredReply);
+  const auto answers =
+      ask(Option::kSetMetaContext, counted("") + wire(uint32_t{2}) +
+                                       counted("qemu:dirty-bitmap:b0") + counted("qemu:"));
+  ASSERT_EQ(answers.size(), 3U);
+  EXPECT_EQ(answers[0].data, wire(kContextBitmaps) + "qemu:dirty-bitmap:b0");
+  EXPECT_EQ(answers[1].data, wire(kContextBitmaps + 2) + "qemu:dirty-bitmap:b0");
+  ask(Option::kGo, counted("") + wire(uint16_t{0}));
+  EXPECT_EQ(negotiation_.agreement().contexts,
+            (std::vector<uint32_t>{kContextBitmaps, kContextBitmaps + 2}));
 }
 
 TEST_F(NegotiationTest, MalformedContextQueriesAreRefused) {
@@ -278,6 +302,39 @@ TEST_F(NegotiationTest, LongOptionsAreRefusedUnread) {
   EXPECT_EQ(negotiation_.refuse_long(7, out), Verdict::kContinue);
   EXPECT_EQ(split(out).back().type, std::to_underlying(OptionReply::kErrTooBig));
   EXPECT_EQ(negotiation_.refuse_long(1, out), Verdict::kClose);
+}
+
+class TlsNegotiationTest : public NegotiationTest {
+ protected:
+  TlsNegotiationTest() : NegotiationTest(TlsRule::kRequired) {}
+};
+
+TEST_F(TlsNegotiationTest, NothingIsToldBeforeTls) {
+  for (const Option option :
+       {Option::kList, Option::kInfo, Option::kGo, Option::kStructuredReply,
+        Option::kListMetaContext, Option::kSetMetaContext, Option::kExtendedHeaders,
+        static_cast<Option>(99)}) {
+    expect_error(option, counted("disk") + wire(uint16_t{0}), OptionReply::kErrTlsRequired);
+  }
+  out_.clear();
+  EXPECT_EQ(negotiation_.refuse_long(std::to_underlying(Option::kGo), out_), Verdict::kContinue);
+  EXPECT_EQ(split(out_).back().type, std::to_underlying(OptionReply::kErrTlsRequired));
+  ask(Option::kExportName, "disk");
+  EXPECT_EQ(verdict_, Verdict::kClose);
+  EXPECT_TRUE(out_.empty());
+  ask(Option::kAbort);
+  EXPECT_EQ(verdict_, Verdict::kClose);
+}
+
+TEST_F(TlsNegotiationTest, StartsOnceAndThenServes) {
+  expect_error(Option::kStartTls, "x", OptionReply::kErrInvalid);
+  EXPECT_EQ(ask(Option::kStartTls).back().type, std::to_underlying(OptionReply::kAck));
+  EXPECT_EQ(verdict_, Verdict::kStartTls);
+  negotiation_.secured();
+  expect_error(Option::kStartTls, "", OptionReply::kErrInvalid);
+  EXPECT_FALSE(negotiation_.agreement().structured);
+  ask(Option::kGo, counted("disk") + wire(uint16_t{0}));
+  EXPECT_EQ(verdict_, Verdict::kTransmission);
 }
 
 }  // namespace
