@@ -85,6 +85,7 @@ class NbdHarness {
   void turn();
 
   [[nodiscard]] MemoryDisk& disk() { return disk_; }
+  [[nodiscard]] block::Graph& graph() { return graph_; }
   [[nodiscard]] exports::ExportRegistry& registry() { return registry_; }
   [[nodiscard]] nbd::Server& server() { return server_; }
   [[nodiscard]] io::Reactor& reactor() { return *reactor_; }
