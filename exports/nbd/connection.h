@@ -94,6 +94,7 @@ class Connection {
   // handshake.cc
   io::Task<bool> handshake();
   io::Task<bool> start_tls();
+  io::Task<void> part();
   io::Task<bool> read_option(Negotiation& negotiation, bool& done);
   io::Task<bool> skip_option_data(uint64_t length);
   io::Task<bool> send_text(const std::string& text);

@@ -16,6 +16,8 @@ namespace {
 // Options with more data than Negotiation looks at are skipped up to this length; beyond it the
 // client is dropped.
 constexpr uint64_t kMaxSkippedOption = uint64_t{1} << 20;
+// What is still taken from a client that was turned away.
+constexpr std::size_t kMaxParting = std::size_t{64} * 1024;
 
 }  // namespace
 
@@ -107,7 +109,30 @@ io::Task<bool> Connection::start_tls() {
   if (!done && gate_.on_refused && !stopping_) {
     gate_.on_refused(done.error().message());
   }
+  if (!done) {
+    co_await part();
+  }
   co_return done.has_value();
+}
+
+// Ends the connection to a client that was told why it is turned away. What it has sent meanwhile
+// is taken, as the kernel would drop our words along with it.
+io::Task<void> Connection::part() {
+  stream_.say_goodbye();
+  stream_.shutdown(SHUT_WR);
+  const io::Deadline deadline(*receive_cancel_, kLinger);
+  std::array<std::byte, 512> scratch;
+  for (std::size_t left = kMaxParting; left > 0;) {
+    const io::OperationRequest request{.kind = io::OperationRequest::Kind::kReceive,
+                                       .fd = stream_.fd(),
+                                       .length = std::min(left, scratch.size()),
+                                       .buffer = scratch.data()};
+    const int64_t got = co_await io::OperationAwaiter(request, receive_cancel_->token());
+    if (got <= 0) {
+      co_return;
+    }
+    left -= static_cast<std::size_t>(got);
+  }
 }
 
 io::Task<bool> Connection::skip_option_data(uint64_t length) {

@@ -175,9 +175,10 @@ io::Task<Result<Negotiation::Reply>> Negotiation::receive(Option option) {
 io::Task<Result<bool>> Negotiation::agree(Option option) {
   auto sending = send(option, {});
   Result<void> sent = co_await std::move(sending);
-  if (!sent) {
+  if (!sent && sent.error().code() != EPIPE && sent.error().code() != ECONNRESET) {
     co_return pass(sent);
   }
+  // One that has hung up may have said why.
   auto receiving = receive(option);
   Result<Reply> reply = co_await std::move(receiving);
   if (!reply) {

@@ -112,7 +112,8 @@ def test_clients_of_all_kinds_copy_through_tls(folder, pki, serve, backend, kind
         same_bytes(folder / "disk.raw", folder / f"copy{number}.raw")
     img("convert", "-f", "raw", "-O", "raw", name, folder / "copy3.raw", backend=backend)
     same_bytes(folder / "disk.raw", folder / "copy3.raw")
-    run("nbdsh", "-u", name, "-c", "h.pwrite(b'x' * 1000000, 12345)")
+    run("nbdsh", "-c", "h.set_uri_allow_local_file(True)", "-c", f"h.connect_uri('{name}')", "-c",
+        "h.pwrite(b'x' * 1000000, 12345)")
     io("-f", "raw", "-c", "read -q -P 120 12345 1000000", "-c", "write -q -P 9 0 3M",
        "-c", "flush", name, backend=backend)
     run("nbdcopy", name, folder / "copy4.raw")
@@ -174,7 +175,6 @@ SERVERS = {
 def test_servers_with_bad_certificates_are_left(folder, pki, serve, backend, fault):
     daemon = serve(x509(pki / fault, "server"))
     run("qemu-img", "info", *image(folder, x509(pki / "good", "client")), code=1)
-    run("nbdinfo", "--size", uri(folder, f"tls-certificates={pki}/good"), code=1)
     failed = img("info", *image(folder, x509(pki / "good", "client")), code=1, backend=backend)
     assert failed.err.strip().endswith(": " + SERVERS[fault])
     daemon.stop()
