@@ -23,7 +23,7 @@ struct Scheme {
   bool tls;
 };
 constexpr Scheme kSchemes[] = {
-    {"nbd://", false, false}, {"nbd+tcp://", false, false},  {"nbd+unix://", true, false},
+    {"nbd://", false, false}, {"nbd+tcp://", false, false}, {"nbd+unix://", true, false},
     {"nbds://", false, true}, {"nbds+tcp://", false, true}, {"nbds+unix://", true, true},
 };
 
@@ -150,8 +150,8 @@ Result<std::string> describe_credentials(const Parameters& parameters, const std
     object.add("verify-peer", verify == "1");
   } else if (type == "psk" && parameters.keys) {
     constexpr std::string_view kFile = "/keys.psk";
-    const std::string path = parameters.keys->contains('/') ? *parameters.keys
-                                                            : "./" + *parameters.keys;
+    const std::string path =
+        parameters.keys->contains('/') ? *parameters.keys : "./" + *parameters.keys;
     if (!path.ends_with(kFile)) {
       return fail(EINVAL, "The file of tls-psk-file must be called keys.psk: '{}'", path);
     }
@@ -161,7 +161,8 @@ Result<std::string> describe_credentials(const Parameters& parameters, const std
       object.add("username", user);
     }
   } else if (type != "anon") {
-    return fail(EINVAL, "A URL with TLS needs tls-certificates=DIR, tls-psk-file=FILE or tls-type=anon");
+    return fail(EINVAL,
+                "A URL with TLS needs tls-certificates=DIR, tls-psk-file=FILE or tls-type=anon");
   }
   return "json:" + schema::to_text(object);
 }

@@ -58,8 +58,8 @@ BIO_METHOD* wire_method() {
   return method;
 }
 
-// What concerns the credentials of the two: alerts that tell what the peer thinks of ours (RFC 8446,
-// 6.2), and what we find.
+// What concerns the credentials of the two: alerts that tell what the peer thinks of ours (RFC
+// 8446, 6.2), and what we find.
 std::string_view words_of(int reason, bool certificates) {
   switch (reason) {
     case SSL_R_SSLV3_ALERT_BAD_CERTIFICATE:
@@ -157,8 +157,7 @@ Result<std::unique_ptr<io::TlsSession>> OpensslSession::make(
     const bool address =
         named && X509_VERIFY_PARAM_set1_ip_asc(wanted, session->host_.c_str()) == 1;
     if (!address) {
-      SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
-               session->host_.data());
+      SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, session->host_.data());
     }
     if (named && !address &&
         X509_VERIFY_PARAM_set1_host(wanted, session->host_.data(), session->host_.size()) != 1) {
@@ -190,8 +189,8 @@ std::unexpected<Error> OpensslSession::failure(int rc) const {
     return fail(EACCES, "No certificate was found.");
   }
   const std::string_view words = words_of(reason, context_->uses_certificates());
-  // After the handshake only what the peer says is about credentials: since version 1.3 of TLS it may
-  // judge them as late as that.
+  // After the handshake only what the peer says is about credentials: since version 1.3 of TLS it
+  // may judge them as late as that.
   const bool alert = reason >= SSL_AD_REASON_OFFSET;
   if (!words.empty() && (alert || SSL_is_init_finished(ssl_.get()) == 0)) {
     ERR_clear_error();

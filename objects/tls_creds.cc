@@ -237,10 +237,9 @@ Result<std::shared_ptr<Object>> make_described(const Registry& registry, const s
   if (!options) {
     return std::unexpected(options.error());
   }
-  const bool suitable =
-      std::holds_alternative<schema::TlsCredsAnonProperties>(options->branch) ||
-      std::holds_alternative<schema::TlsCredsPskProperties>(options->branch) ||
-      std::holds_alternative<schema::TlsCredsX509Properties>(options->branch);
+  const bool suitable = std::holds_alternative<schema::TlsCredsAnonProperties>(options->branch) ||
+                        std::holds_alternative<schema::TlsCredsPskProperties>(options->branch) ||
+                        std::holds_alternative<schema::TlsCredsX509Properties>(options->branch);
   return suitable ? registry.make(*options)
                   : fail(EINVAL, "What describes TLS credentials is of another type");
 }

@@ -75,9 +75,8 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
   });
   graph_.set_on_warning(
       [](std::string_view message, std::string_view advice) { report_warning(message, advice); });
-  graph_.set_credentials_lookup([this](const std::string& id) {
-    return objects::find_credentials(objects_, id, false);
-  });
+  graph_.set_credentials_lookup(
+      [this](const std::string& id) { return objects::find_credentials(objects_, id, false); });
   graph_.set_on_corruption([this](const block::Corruption& found) {
     schema::BlockImageCorruptedEvent data;
     data.node_name = found.node_name;

@@ -119,8 +119,7 @@ io::Task<void> Connection::do_block_status(Request request, std::vector<uint32_t
   const uint64_t end = request.offset + request.length;
   uint64_t offset = request.offset;
   for (int i = 0; i < kMaxLookups && offset < end; ++i) {
-    const bool enough =
-        (!wants_allocation || allocation.full()) && (!wants_depth || depth.full());
+    const bool enough = (!wants_allocation || allocation.full()) && (!wants_depth || depth.full());
     if (enough) {
       break;
     }

@@ -32,7 +32,8 @@ Result<FoundBitmap> find_along_chain(const block::Edge& root, const std::string&
   return fail(ENOENT, "Bitmap '{}' is not found", name);
 }
 
-Result<FoundBitmap> find_by_node(const block::Graph& graph, const schema::BlockDirtyBitmap& wanted) {
+Result<FoundBitmap> find_by_node(const block::Graph& graph,
+                                 const schema::BlockDirtyBitmap& wanted) {
   std::shared_ptr<block::Node> node = graph.find(wanted.node);
   if (node == nullptr) {
     return fail(ENOENT, "Node '{}' not found", wanted.node);
@@ -47,10 +48,9 @@ Result<FoundBitmap> find_by_node(const block::Graph& graph, const schema::BlockD
 Result<FoundBitmap> find_bitmap(const schema::BlockDirtyBitmapOrStr& wanted,
                                 const exports::ExportSettings& settings, const block::Edge& root) {
   const auto* local = std::get_if<std::string>(&wanted.value);
-  auto found = local != nullptr
-                   ? find_along_chain(root, *local)
-                   : find_by_node(root.node().graph(),
-                                  std::get<schema::BlockDirtyBitmap>(wanted.value));
+  auto found = local != nullptr ? find_along_chain(root, *local)
+                                : find_by_node(root.node().graph(),
+                                               std::get<schema::BlockDirtyBitmap>(wanted.value));
   if (!found) {
     return found;
   }
@@ -73,8 +73,8 @@ Result<std::vector<ExportedBitmap>> take_bitmaps(const std::vector<FoundBitmap>&
   for (const FoundBitmap& one : found) {
     std::unique_ptr<block::Edge> holder;
     if (one.node != root.shared_node()) {
-      auto held = root.node().graph().attach(
-          one.node, {}, {.used = {}, .shared = block::PermissionSet::all()});
+      auto held = root.node().graph().attach(one.node, {},
+                                             {.used = {}, .shared = block::PermissionSet::all()});
       if (!held) {
         return pass(held);
       }

@@ -25,10 +25,10 @@ namespace cairn::nbd {
 struct ExportOffer {
   std::string name;
   std::string description;
-  uint64_t size = 0;              // bytes
-  uint16_t flags = 0;             // transmission flags, without kSendDf
-  uint32_t alignment = 1;         // what requests are best aligned to, in bytes
-  bool allocation_depth = false;  // offers "qemu:allocation-depth"
+  uint64_t size = 0;                 // bytes
+  uint16_t flags = 0;                // transmission flags, without kSendDf
+  uint32_t alignment = 1;            // what requests are best aligned to, in bytes
+  bool allocation_depth = false;     // offers "qemu:allocation-depth"
   std::vector<std::string> bitmaps;  // offers "qemu:dirty-bitmap:" and each of these
 };
 

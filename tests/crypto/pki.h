@@ -69,7 +69,8 @@ class PkiTest : public testing::Test {
     }
   }
   void put(const std::string& from, const std::string& to) const {
-    std::filesystem::copy(made / from, dir_ / to, std::filesystem::copy_options::overwrite_existing);
+    std::filesystem::copy(made / from, dir_ / to,
+                          std::filesystem::copy_options::overwrite_existing);
   }
   void write(const std::string& name, const std::string& text) const {
     std::ofstream(dir_ / name) << text;
@@ -77,12 +78,12 @@ class PkiTest : public testing::Test {
   [[nodiscard]] std::string path(const std::string& name) const { return (dir_ / name).string(); }
 
   [[nodiscard]] Result<TlsContext::Pointer> load(bool server, bool sanity = true,
-                                        std::optional<std::string> password = {}) const {
+                                                 std::optional<std::string> password = {}) const {
     return TlsContext::load(X509Credentials{.dir = dir_.string(),
-                             .server = server,
-                             .verify_peer = true,
-                             .sanity_check = sanity,
-                             .password = std::move(password)});
+                                            .server = server,
+                                            .verify_peer = true,
+                                            .sanity_check = sanity,
+                                            .password = std::move(password)});
   }
   [[nodiscard]] std::string refusal(bool server = true,
                                     std::optional<std::string> password = {}) const {

@@ -1,5 +1,7 @@
-// Two sessions and the bytes between them, without a socket: who agrees with whom, what is said when
-// they do not, and what becomes of records that arrive in pieces or are not what was sent.
+// Two sessions and the bytes between them, without a socket: who agrees with whom, what is said
+// when they do not, and what becomes of records that arrive in pieces or are not what was sent.
+#include "crypto/tls_session.h"
+
 #include <algorithm>
 #include <string>
 #include <utility>
@@ -7,7 +9,6 @@
 #include <gtest/gtest.h>
 
 #include "crypto/tls_context.h"
-#include "crypto/tls_session.h"
 #include "tests/crypto/pki.h"
 
 namespace cairn::crypto {

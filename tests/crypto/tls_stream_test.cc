@@ -133,8 +133,7 @@ Task<void> push(const Stream& stream, const std::string& text, int& refused) {
   }
 }
 
-Task<void> push_and_receive(Stream& server, Stream& client, const std::string& text,
-                            int& refused) {
+Task<void> push_and_receive(Stream& server, Stream& client, const std::string& text, int& refused) {
   std::string got(text.size(), '\0');
   TaskGroup group;
   group.spawn(push(server, text, refused));

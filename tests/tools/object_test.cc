@@ -14,9 +14,7 @@ TEST(AddObject, TakesSecrets) {
 
 TEST(AddObject, NamesWhatIsWrong) {
   ASSERT_TRUE(add_object("secret,id=there,data=x"));
-  const auto message = [](std::string_view text) {
-    return add_object(text).error().message();
-  };
+  const auto message = [](std::string_view text) { return add_object(text).error().message(); };
   EXPECT_EQ(message("nosuch,id=x"), "Parameter 'qom-type' does not accept value 'nosuch'");
   EXPECT_EQ(message("secret,data=x"), "Parameter 'id' is missing");
   EXPECT_EQ(message("secret,id=s"), "Either 'file' or 'data' must be provided");

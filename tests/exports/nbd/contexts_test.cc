@@ -66,8 +66,8 @@ TEST_F(ContextsTest, EachBitmapIsAContext) {
   client.request(Command::kBlockStatus, 0, kSize);
   Reply reply = client.reply();
   EXPECT_EQ(reply.chunk_flags, 0);
-  EXPECT_EQ(reply.payload, wire(nbd::kContextBitmaps, uint32_t{65536}, uint32_t{0},
-                                uint32_t{65536}, uint32_t{1}, kSize - 131072, uint32_t{0}));
+  EXPECT_EQ(reply.payload, wire(nbd::kContextBitmaps, uint32_t{65536}, uint32_t{0}, uint32_t{65536},
+                                uint32_t{1}, kSize - 131072, uint32_t{0}));
   reply = client.reply();
   EXPECT_EQ(reply.chunk_flags, nbd::kReplyDone);
   EXPECT_EQ(reply.payload, wire(nbd::kContextBitmaps + 1, kSize, uint32_t{1}));
@@ -101,8 +101,8 @@ TEST_F(ContextsTest, AFailedExportFreezesNothing) {
 // A block status request with a payload, under extended headers.
 void ask_some(NbdClient& client, uint64_t offset, const std::string& payload, uint16_t flags = 0) {
   client.send(wire(nbd::kExtendedRequestMagic,
-                   static_cast<uint16_t>(flags | nbd::kFlagPayloadLength), uint16_t{7},
-                   uint64_t{7}, offset, static_cast<uint64_t>(payload.size())) +
+                   static_cast<uint16_t>(flags | nbd::kFlagPayloadLength), uint16_t{7}, uint64_t{7},
+                   offset, static_cast<uint64_t>(payload.size())) +
               payload);
 }
 
@@ -131,8 +131,7 @@ TEST_F(ContextsTest, APayloadNamesTheContextsThatAreWanted) {
   ExtendedReply reply = extended_reply(client);
   EXPECT_EQ(reply.flags, nbd::kReplyDone);
   EXPECT_EQ(reply.type, 6);
-  EXPECT_EQ(reply.payload,
-            wire(nbd::kContextBitmaps, uint32_t{1}, uint64_t{65536}, uint64_t{1}));
+  EXPECT_EQ(reply.payload, wire(nbd::kContextBitmaps, uint32_t{1}, uint64_t{65536}, uint64_t{1}));
   ask_some(client, 0, wire(uint64_t{kSize}, nbd::kContextDepth, nbd::kContextAllocation),
            nbd::kFlagReqOne);
   reply = extended_reply(client);

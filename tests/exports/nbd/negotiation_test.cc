@@ -260,8 +260,8 @@ TEST_F(NegotiationTest, SelectedContextsHoldForTheirExport) {
 TEST_F(NegotiationTest, BitmapsOfOneNameAreSelectedTogether) {
   ask(Option::kStructuredReply);
   const auto answers =
-      ask(Option::kSetMetaContext, counted("") + wire(uint32_t{2}) +
-                                       counted("qemu:dirty-bitmap:b0") + counted("qemu:"));
+      ask(Option::kSetMetaContext,
+          counted("") + wire(uint32_t{2}) + counted("qemu:dirty-bitmap:b0") + counted("qemu:"));
   ASSERT_EQ(answers.size(), 3U);
   EXPECT_EQ(answers[0].data, wire(kContextBitmaps) + "qemu:dirty-bitmap:b0");
   EXPECT_EQ(answers[1].data, wire(kContextBitmaps + 2) + "qemu:dirty-bitmap:b0");
@@ -310,10 +310,9 @@ class TlsNegotiationTest : public NegotiationTest {
 };
 
 TEST_F(TlsNegotiationTest, NothingIsToldBeforeTls) {
-  for (const Option option :
-       {Option::kList, Option::kInfo, Option::kGo, Option::kStructuredReply,
-        Option::kListMetaContext, Option::kSetMetaContext, Option::kExtendedHeaders,
-        static_cast<Option>(99)}) {
+  for (const Option option : {Option::kList, Option::kInfo, Option::kGo, Option::kStructuredReply,
+                              Option::kListMetaContext, Option::kSetMetaContext,
+                              Option::kExtendedHeaders, static_cast<Option>(99)}) {
     expect_error(option, counted("disk") + wire(uint16_t{0}), OptionReply::kErrTlsRequired);
   }
   out_.clear();

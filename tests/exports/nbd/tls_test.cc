@@ -106,8 +106,7 @@ class TlsTest : public ::testing::Test {
     ASSERT_TRUE(harness_.add("e"));
   }
   static std::string go() {
-    return wire(nbd::kOptionMagic, uint32_t{7}, uint32_t{7}, uint32_t{1}) + "e" +
-           wire(uint16_t{0});
+    return wire(nbd::kOptionMagic, uint32_t{7}, uint32_t{7}, uint32_t{1}) + "e" + wire(uint16_t{0});
   }
 
   NbdHarness harness_;
@@ -125,14 +124,13 @@ TEST_F(TlsTest, ServesThroughTls) {
     client.send(wire(nbd::kRequestMagic, uint16_t{0}, uint16_t{1}, uint64_t{1}, uint64_t{7}, size) +
                 data);
     EXPECT_EQ(client.receive(16), wire(nbd::kSimpleReplyMagic, uint32_t{0}, uint64_t{1}));
-    client.send(
-        wire(nbd::kRequestMagic, uint16_t{0}, uint16_t{0}, uint64_t{2}, uint64_t{7}, size));
+    client.send(wire(nbd::kRequestMagic, uint16_t{0}, uint16_t{0}, uint64_t{2}, uint64_t{7}, size));
     EXPECT_EQ(client.receive(16), wire(nbd::kSimpleReplyMagic, uint32_t{0}, uint64_t{2}));
     EXPECT_TRUE(client.receive(size) == data);
   }
   // A proper end is answered by one.
-  client.send(wire(nbd::kRequestMagic, uint16_t{0}, uint16_t{2}, uint64_t{3}, uint64_t{0},
-                   uint32_t{0}));
+  client.send(
+      wire(nbd::kRequestMagic, uint16_t{0}, uint16_t{2}, uint64_t{3}, uint64_t{0}, uint32_t{0}));
   EXPECT_EQ(client.receive(1), "");
   EXPECT_TRUE(refused_.empty());
 }
