@@ -20,6 +20,12 @@ Result<io::SocketAddress> convert(const schema::InetSocketAddress& inet) {
   const Family family = want4 && want6 ? Family::kAny : want4 ? Family::kIpv4 : Family::kIpv6;
   io::SocketAddress result = io::SocketAddress::inet(inet.host, inet.port, family);
   result.last_port = inet.to.value_or(0);
+  result.mptcp = inet.mptcp.value_or(false);
+  if (inet.keep_alive.value_or(false)) {
+    result.keep_alive = io::KeepAlive{.count = inet.keep_alive_count.value_or(0),
+                                      .idle = inet.keep_alive_idle.value_or(0),
+                                      .interval = inet.keep_alive_interval.value_or(0)};
+  }
   return result;
 }
 

@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "chardev/connection.h"
 #include "chardev/log.h"
+#include "chardev/tls.h"
 #include "io/cancel.h"
 #include "io/task.h"
 #include "schema/types_char.h"
@@ -77,8 +78,8 @@ using OpenResult = Result<std::unique_ptr<Device>>;
 [[nodiscard]] OpenResult open_ringbuf(const schema::ChardevRingbuf& options,
                                       schema::ChardevBackendKind kind);
 // Listens or connects, and waits for the first client when that is asked for. `label` is for
-// messages.
+// messages; `tls` outlives the device.
 [[nodiscard]] io::Task<OpenResult> open_socket(schema::ChardevSocket options, std::string label,
-                                               io::CancelToken token);
+                                               const TlsSource& tls, io::CancelToken token);
 
 }  // namespace cairn::chardev

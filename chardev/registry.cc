@@ -60,7 +60,7 @@ io::Task<OpenResult> Registry::open_kind(std::string id, const schema::ChardevBa
       break;
   }
   schema::ChardevSocket options = data_of<schema::ChardevSocketWrapper>(backend);
-  auto opening = open_socket(std::move(options), std::move(id), stopping_.token());
+  auto opening = open_socket(std::move(options), std::move(id), tls_, stopping_.token());
   OpenResult opened = co_await std::move(opening);
   co_return opened;
 }

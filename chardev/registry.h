@@ -5,10 +5,12 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
 #include "chardev/device.h"
+#include "chardev/tls.h"
 #include "io/cancel.h"
 #include "io/task.h"
 #include "io/task_group.h"
@@ -23,6 +25,9 @@ class Registry {
   Registry& operator=(const Registry&) = delete;
   // stop() first.
   ~Registry() = default;
+
+  // Without it there is no TLS.
+  void set_tls(TlsSource tls) { tls_ = std::move(tls); }
 
   // From now on standard input and output are somebody else's.
   void forbid_stdio() { stdio_allowed_ = false; }
@@ -65,6 +70,7 @@ class Registry {
   void run(Entry& entry) const;
   [[nodiscard]] static io::Task<void> end(Entry& entry);
 
+  TlsSource tls_;
   std::vector<std::unique_ptr<Entry>> entries_;
   std::vector<std::string> opening_;  // ids that are taken by devices to come
   io::CancelSource stopping_;

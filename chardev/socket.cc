@@ -2,6 +2,8 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -19,6 +21,9 @@ namespace {
 
 using Kind = io::SocketAddress::Kind;
 
+// What a client has for the handshake of TLS, during which others wait.
+constexpr std::chrono::seconds kHandshakeLimit(10);
+
 // As on the command line, so that people recognise it.
 std::string describe(const io::SocketAddress& address) {
   switch (address.kind) {
@@ -34,11 +39,27 @@ std::string describe(const io::SocketAddress& address) {
   return address.to_string();
 }
 
+// Cancels a source when a token is cancelled, so that what waits heeds that and a deadline.
+class Relay final : private io::CancelHook {
+ public:
+  Relay(io::CancelToken from, io::CancelSource& to) : to_(to) { arm(from); }
+
+ private:
+  void on_cancel() override { to_.cancel(); }
+  io::CancelSource& to_;
+};
+
 class SocketDevice final : public Device {
  public:
-  SocketDevice(const schema::ChardevSocket& options, io::SocketAddress address, std::string label)
+  // `tls` outlives the device; `credentials` may be null, for none of it.
+  SocketDevice(const schema::ChardevSocket& options, io::SocketAddress address, std::string label,
+               const TlsSource& tls, std::shared_ptr<const io::TlsCredentials> credentials)
       : Device(schema::ChardevBackendKind::kSocket),
         label_(std::move(label)),
+        tls_(tls),
+        credentials_(std::move(credentials)),
+        authz_(options.tls_authz),
+        host_(address.host),
         address_(std::move(address)),
         server_(options.server.value_or(true)),
         no_delay_(options.nodelay.value_or(true)),
@@ -56,9 +77,14 @@ class SocketDevice final : public Device {
   [[nodiscard]] io::Task<Result<void>> connect(io::CancelToken token);
   [[nodiscard]] io::Task<void> keep_connected(io::CancelToken token);
   [[nodiscard]] io::Task<void> accept_clients(const io::Listener& listener, io::CancelToken token);
+  [[nodiscard]] io::Task<Result<void>> secure(io::Stream& stream, io::CancelToken token);
   [[nodiscard]] io::Task<void> talk(io::Stream stream, io::CancelToken token);
 
   const std::string label_;
+  const TlsSource& tls_;
+  const std::shared_ptr<const io::TlsCredentials> credentials_;
+  const std::optional<std::string> authz_;
+  const std::string host_;
   io::SocketAddress address_;  // with the port that was chosen, when it was to be any
   const bool server_;
   const bool no_delay_;
@@ -175,6 +201,25 @@ io::Task<void> SocketDevice::accept_clients(const io::Listener& listener, io::Ca
   }
 }
 
+// Does the handshake of TLS. `stream` outlives the task.
+io::Task<Result<void>> SocketDevice::secure(io::Stream& stream, io::CancelToken token) {
+  auto session = credentials_->start(server_ ? std::nullopt : std::optional(host_));
+  if (!session) {
+    co_return pass(session);
+  }
+  io::CancelSource give_up;
+  const io::Deadline deadline(give_up, kHandshakeLimit);
+  const Relay relay(token, give_up);
+  auto securing = stream.secure(std::move(*session), give_up.token());
+  Result<void> done = co_await std::move(securing);
+  if (done && server_ && authz_ && credentials_->uses_certificates()) {
+    const auto identity = stream.tls()->peer_identity();
+    done = identity ? tls_.authorize(*authz_, *identity)
+                    : fail(EACCES, "TLS x509 authz check of a client without a certificate");
+  }
+  co_return done;
+}
+
 // A client that comes while another one is served waits, and hears nothing, until that one has
 // gone.
 io::Task<void> SocketDevice::talk(io::Stream stream, io::CancelToken token) {
@@ -183,6 +228,13 @@ io::Task<void> SocketDevice::talk(io::Stream stream, io::CancelToken token) {
     co_return;
   }
   stream.set_no_delay(no_delay_);
+  if (credentials_) {
+    const Result<void> secured = co_await secure(stream, token);
+    if (!secured) {
+      fmt::print(stderr, "Character device {}: {}\n", label_, secured.error().message());
+      co_return;
+    }
+  }
   here_ = describe(address_);
   if (address_.kind == Kind::kInet) {
     const auto local = stream.local();
@@ -192,6 +244,7 @@ io::Task<void> SocketDevice::talk(io::Stream stream, io::CancelToken token) {
   }
   StreamConnection connection(std::move(stream));
   co_await serve(connection, connection.stream().fd(), token);
+  connection.stream().say_goodbye();
   here_.clear();
   there_.clear();
 }
@@ -210,26 +263,44 @@ Result<void> check(const schema::ChardevSocket& options) {
   if (options.tls_authz && !options.tls_creds) {
     return fail(EINVAL, "'tls_authz' option requires 'tls_creds' option");
   }
-  if (options.tls_creds) {
-    return fail(ENOTSUP, "This version has no TLS for character devices");
+  if (options.tls_creds && options.addr.type != schema::SocketAddressType::kInet) {
+    return fail(EINVAL, "'tls_creds' option is incompatible with '{}' address type",
+                schema::to_string(options.addr.type));
   }
   return {};
+}
+
+// Null when there are to be none.
+Result<std::shared_ptr<const io::TlsCredentials>> find_credentials(
+    const schema::ChardevSocket& options, const TlsSource& tls) {
+  if (!options.tls_creds) {
+    return nullptr;
+  }
+  if (!tls.credentials) {
+    return fail(ENOTSUP, "There is no TLS for character devices here");
+  }
+  return tls.credentials(*options.tls_creds, options.server.value_or(true));
 }
 
 }  // namespace
 
 io::Task<OpenResult> open_socket(schema::ChardevSocket options, std::string label,
-                                 io::CancelToken token) {
+                                 const TlsSource& tls, io::CancelToken token) {
   auto checked = check(options);
   if (!checked) {
     co_return pass(checked);
+  }
+  auto credentials = find_credentials(options, tls);
+  if (!credentials) {
+    co_return pass(credentials);
   }
   auto address = to_io(options.addr);
   if (!address) {
     co_return pass(address);
   }
   const bool wait = options.wait.value_or(false);
-  auto device = std::make_unique<SocketDevice>(options, std::move(*address), std::move(label));
+  auto device = std::make_unique<SocketDevice>(options, std::move(*address), std::move(label), tls,
+                                               std::move(*credentials));
   Result<void> opened = co_await device->open(wait, token);
   if (!opened) {
     co_return pass(opened);

@@ -14,6 +14,7 @@
 #include <cstring>
 #include <optional>
 
+#include "io/make_socket.h"
 #include "io/timer.h"
 
 namespace cairn::io {
@@ -157,16 +158,16 @@ Task<Result<Stream>> Stream::connect(SocketAddress address, CancelToken token) {
   }
   int error = EADDRNOTAVAIL;
   for (const ResolvedAddress& one : *resolved) {
-    Fd fd(::socket(one.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!fd.valid()) {
-      error = errno;
+    Result<Fd> fd = make_socket(one, address);
+    if (!fd) {
+      error = fd.error().code();
       continue;
     }
-    auto connecting = finish_connecting(fd.get(), one, token);
+    auto connecting = finish_connecting(fd->get(), one, token);
     error = co_await std::move(connecting);
     if (error == 0) {
-      make_blocking(fd.get());
-      Stream stream(std::move(fd));
+      make_blocking(fd->get());
+      Stream stream(std::move(*fd));
       stream.set_no_delay(true);
       co_return stream;
     }
@@ -353,10 +354,11 @@ void Listener::close() {
 
 Result<Listener> Listener::bind_and_listen(const ResolvedAddress& address,
                                            const SocketAddress& what, int backlog) {
-  Fd fd(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd.valid()) {
-    return fail_errno(errno, "Failed to create a socket for '{}'", what.to_string());
+  Result<Fd> made = make_socket(address, what);
+  if (!made) {
+    return pass(made);
   }
+  Fd fd = std::move(*made);
   const int one = 1;
   if (is_inet(address)) {
     setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);

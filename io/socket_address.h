@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,13 @@
 #include "io/task.h"
 
 namespace cairn::io {
+
+// How the kernel finds out that a peer is gone that says nothing; 0 is what it does by default.
+struct KeepAlive {
+  uint32_t count = 0;     // questions
+  uint32_t idle = 0;      // seconds of silence before the first one
+  uint32_t interval = 0;  // seconds between them
+};
 
 struct SocketAddress {
   enum class Kind : uint8_t { kUnix, kInet, kVsock, kFd };
@@ -26,7 +34,9 @@ struct SocketAddress {
                            // kVsock: a number
   uint16_t last_port = 0;  // kInet, to listen: the last one to try, when that is above `port`
   Family family = Family::kAny;
-  int fd = -1;  // kFd: a socket that is there already and is taken over
+  std::optional<KeepAlive> keep_alive;  // kInet: what accepts, too, hands it on
+  bool mptcp = false;                   // kInet: TCP over several paths
+  int fd = -1;                          // kFd: a socket that is there already and is taken over
 
   [[nodiscard]] static SocketAddress unix_path(std::string path);
   [[nodiscard]] static SocketAddress inet(std::string host, std::string port,

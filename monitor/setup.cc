@@ -17,19 +17,6 @@ namespace cairn::monitor {
 
 namespace {
 
-// The object is looked up anew for each client: it may come and go while the server runs.
-Result<void> authorize(const objects::Registry& registry, const std::string& id,
-                       const std::string& identity) {
-  const auto authorizer = std::dynamic_pointer_cast<objects::Authorizer>(registry.find(id));
-  if (!authorizer) {
-    return fail(ENOENT, "Cannot find QAuthZ object ID {}", id);
-  }
-  if (!authorizer->check(identity)) {
-    return fail(EACCES, "TLS x509 authz check for {} is denied", identity);
-  }
-  return {};
-}
-
 Result<void> set_up_tls(const Services& services, const schema::NbdServerOptionsBase& options,
                         nbd::ServerOptions& server) {
   if (!options.tls_creds) {
@@ -73,6 +60,18 @@ io::Task<Result<void>> start_server(Services& services, const Options& options) 
 }
 
 }  // namespace
+
+Result<void> authorize(const objects::Registry& registry, const std::string& id,
+                       const std::string& identity) {
+  const auto authorizer = std::dynamic_pointer_cast<objects::Authorizer>(registry.find(id));
+  if (!authorizer) {
+    return fail(ENOENT, "Cannot find QAuthZ object ID {}", id);
+  }
+  if (!authorizer->check(identity)) {
+    return fail(EACCES, "TLS x509 authz check for {} is denied", identity);
+  }
+  return {};
+}
 
 io::Task<Result<void>> add_node(Services& services, const schema::BlockdevOptions& options) {
   if (!options.node_name) {

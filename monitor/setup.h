@@ -20,6 +20,10 @@ namespace cairn::monitor {
 [[nodiscard]] io::Task<Result<void>> add_nbd_export(Services& services,
                                                     const schema::NbdServerAddOptions& options);
 
+// Whether the authorization `id`, which is looked up anew each time, lets `identity` in.
+[[nodiscard]] Result<void> authorize(const objects::Registry& registry, const std::string& id,
+                                     const std::string& identity);
+
 [[nodiscard]] io::Task<Result<void>> start_nbd_server(Services& services,
                                                       const schema::NbdServerOptions& options);
 [[nodiscard]] io::Task<Result<void>> start_nbd_server(

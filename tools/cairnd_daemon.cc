@@ -77,6 +77,14 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
       [](std::string_view message, std::string_view advice) { report_warning(message, advice); });
   graph_.set_credentials_lookup(
       [this](const std::string& id) { return objects::find_credentials(objects_, id, false); });
+  chardevs_.set_tls({.credentials =
+                         [this](const std::string& id, bool server) {
+                           return objects::find_credentials(objects_, id, server);
+                         },
+                     .authorize =
+                         [this](const std::string& id, const std::string& identity) {
+                           return monitor::authorize(objects_, id, identity);
+                         }});
   graph_.set_on_corruption([this](const block::Corruption& found) {
     schema::BlockImageCorruptedEvent data;
     data.node_name = found.node_name;

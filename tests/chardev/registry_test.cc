@@ -189,7 +189,7 @@ TEST_F(RegistryTest, SocketRefusesWhatContradictsItself) {
   socket_of(backend).tls_authz = "a";
   EXPECT_EQ(add("s", backend), "'tls_authz' option requires 'tls_creds' option");
   socket_of(backend).tls_creds = "t";
-  EXPECT_EQ(add("s", backend), "This version has no TLS for character devices");
+  EXPECT_EQ(add("s", backend), "'tls_creds' option is incompatible with 'unix' address type");
   backend = unix_socket("s");
   socket_of(backend).server = false;
   socket_of(backend).wait = true;

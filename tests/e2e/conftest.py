@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
+import pki as credentials  # noqa: E402
 import support  # noqa: E402
 
 
@@ -32,6 +33,14 @@ def folder():
     path = pathlib.Path(tempfile.mkdtemp(prefix="cairn-"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory):
+    """A folder with folders of credentials: see pki.py."""
+    made = tmp_path_factory.mktemp("pki")
+    credentials.make(made)
+    return made
 
 
 @pytest.fixture

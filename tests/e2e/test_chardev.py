@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import ssl
 import stat
 import subprocess
 
@@ -185,3 +186,41 @@ def test_command_lines_that_are_refused(folder):
              f"Could not create '{where}': No such file or directory")]:
         done = run("cairnd", "--chardev", text, code=1)
         assert f"--chardev {text}: {message}\n" in done.err
+
+
+def tls_client(port, context):
+    """A connection through TLS to the port, with what the daemon says first; '' if it says nothing."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as plain, \
+                context.wrap_socket(plain, server_hostname="localhost") as client:
+            return client.recv(65536).decode()
+    except OSError:  # an alert, or the end
+        return ""
+
+
+@pytest.mark.skipif(PEER, reason="tells the reason in other words")
+def test_a_monitor_can_be_behind_tls(folder, daemons, pki):
+    path = folder / "qmp.sock"
+    daemon = daemons("--object", f"tls-creds-x509,id=t,dir={pki}/good,endpoint=server",
+                     "--object", "authz-simple,id=az,identity=C=GB,,O=Org,,CN=alice",
+                     "--chardev", f"socket,id=m,path={path},server=on,wait=off",
+                     "--monitor", "chardev=m", "--chardev",
+                     "socket,id=s,host=127.0.0.1,port=0,server=on,wait=off,tls-creds=t,tls-authz=az",
+                     "--monitor", "chardev=s")
+    daemon.wait_for(path)
+    monitor = Qmp(path)
+    port = int(filename(monitor, "s").split(":")[-1].split(",")[0])
+    context = ssl.create_default_context(cafile=pki / "ca.pem")
+    assert tls_client(port, context) == ""
+    wait_until(lambda: "No certificate was found." in daemon.output(), "a complaint")
+    with socket.create_connection(("127.0.0.1", port)) as plain:
+        plain.sendall(b'{"execute": "qmp_capabilities"}\n')
+        plain.settimeout(TIMEOUT)
+        assert b"QMP" not in plain.recv(65536)
+    context.load_cert_chain(pki / "client.pem", pki / "client.key")
+    assert '"QMP"' in tls_client(port, context)
+    monitor("object-del", id="az")
+    assert tls_client(port, context) == ""
+    wait_until(lambda: "Cannot find QAuthZ object ID az" in daemon.output(), "a complaint")
+    monitor.close()
+    daemon.stop()

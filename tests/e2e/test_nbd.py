@@ -3,12 +3,14 @@
 import json
 import random
 import socket
+import subprocess
 import threading
 
 import nbd
 import pytest
 
-from support import fio, qcow2, raw, run, same_bytes, wait_until
+from support import (TIMEOUT, environment, fio, program, qcow2, raw, run, same_bytes,
+                     wait_until)
 
 MIB = 1 << 20
 
@@ -315,4 +317,65 @@ def test_an_oldest_style_negotiation_by_export_name(daemons, patchy):
     client.set_handshake_flags(0)
     client.connect_uri(daemon.uri())
     assert client.pread(512, MIB) == b"\x02" * 512
+    daemon.stop()
+
+
+def test_a_socket_that_was_handed_over_is_served(folder, backend, patchy):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "handed.sock"))
+        listener.listen()
+        number = listener.fileno()
+        command = [program("cairnd"), "--blockdev", json.dumps(dict(qcow2(patchy), **{
+            "node-name": "disk"})), "--nbd-server", f"addr.type=fd,addr.str={number}",
+            "--export", "type=nbd,id=e,node-name=disk,name=disk"]
+        if backend != "peer":
+            command.insert(1, f"--io={backend}")
+        daemon = subprocess.Popen(command, pass_fds=[number], env=environment(backend))
+    try:
+        client = nbd.NBD()
+        client.connect_uri(f"nbd+unix:///disk?socket={folder}/handed.sock")
+        assert client.get_size() == 16 * MIB
+        client.shutdown()
+    finally:
+        daemon.terminate()
+        assert daemon.wait(TIMEOUT) == 0
+
+
+def test_an_end_in_good_order_answers_what_is_in_flight(daemons):
+    daemon = daemons.serving({"driver": "null-aio", "latency-ns": 300_000_000, "size": MIB,
+                              "read-zeroes": True})
+    client = connect(daemon)
+    left = [client.aio_pread(nbd.Buffer(4096), i * 4096) for i in range(16)]
+    client.poll(0)
+    daemon.process.terminate()
+    while left:
+        client.poll(-1)
+        left = [cookie for cookie in left if not client.aio_command_completed(cookie)]
+    assert daemon.process.wait(TIMEOUT) == 0
+
+
+def test_dirty_bitmaps_of_the_whole_chain_are_told(folder, daemons):
+    base, top = folder / "base.qcow2", folder / "top.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", base, "4M")
+    run("qemu-img", "bitmap", "--add", "-g", "65536", base, "low")
+    run("qemu-io", "-c", "write -q 128k 100k", "-c", "write -q 3M 64k", base)
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top, "8M")
+    run("qemu-img", "bitmap", "--add", "-g", "65536", top, "high")
+    run("qemu-io", "-c", "write -q 5M 1", top)
+    run("qemu-img", "bitmap", "--disable", top, "high")
+    daemon = daemons.serving(qcow2(top), writable=False,
+                             export=",bitmaps.0=low,bitmaps.1=high,allocation-depth=on")
+    expected = {"low": [(128 * 1024, 128 * 1024), (3 * MIB, 65536)], "high": [(5 * MIB, 65536)]}
+    for name, dirty in expected.items():
+        told = json.loads(run("nbdinfo", "--json", f"--map=qemu:dirty-bitmap:{name}",
+                              daemon.uri()).out)
+        assert [(e["offset"], e["length"]) for e in told if e["type"] == 1] == dirty
+        for tool in ("qemu-img", "cairn-img"):
+            mapped = run(tool, "map", "--output=json", "--image-opts",
+                         f"driver=nbd,server.type=unix,server.path={daemon.socket},export=disk,"
+                         f"x-dirty-bitmap=qemu:dirty-bitmap:{name}")
+            assert [(e["start"], e["length"]) for e in json.loads(mapped.out)
+                    if not e["data"]] == dirty
+    depth = json.loads(run("nbdinfo", "--json", "--map=qemu:allocation-depth", daemon.uri()).out)
+    assert {(e["offset"], e["type"]) for e in depth} >= {(5 * MIB, 1), (3 * MIB, 2)}
     daemon.stop()

@@ -162,3 +162,68 @@ def test_names_and_exports_that_are_not_there(folder, backend, daemons):
         assert f"Could not open '{name}': {says}" in failed.err
     failed = io("-f", "raw", "-c", "length", daemon.uri(), code=1, backend=backend)
     assert "Could not open image: Permission denied" in failed.err
+
+
+def connections(log):
+    """How many connections read or wrote, by the log of nbdkit's filter."""
+    lines = [line for line in log.read_text().splitlines() if " Read " in line or " Write " in line]
+    return {word for line in lines for word in line.split() if word.startswith("connection=")}
+
+
+@pytest.mark.parametrize("mode, several", [("emulate", True), ("disable", False)])
+def test_more_connections_carry_more_requests_where_that_is_safe(folder, backend, serve, mode,
+                                                                 several):
+    make_disk(folder)
+    serve(["nbdkit", "-f", "-U", "s", "--filter=log", "--filter=multi-conn", "--filter=delay",
+           "file", "disk.raw", f"multi-conn-mode={mode}", "delay-read=20ms", "logfile=log"])
+    img("bench", "-c", "200", "-d", "32", "-s", "4096", "-f", "raw", uri(folder), backend=backend)
+    assert (len(connections(folder / "log")) > 1) == several
+
+
+def test_errors_that_a_server_gets_over_are_none(folder, backend, serve):
+    make_disk(folder)
+    run("qemu-io", "-f", "raw", "-c", "write -q -P 1 0 8M", folder / "disk.raw")
+    serve(["nbdkit", "-f", "-U", "s", "--filter=retry", "--filter=error", "file", "disk.raw",
+           "retry-delay=0", "retries=1000", "retry-exponential=no", "error-pread-rate=50%"])
+    img("convert", "-f", "raw", "-O", "raw", uri(folder), folder / "copy.raw", backend=backend)
+    run("cmp", folder / "copy.raw", folder / "disk.raw")
+
+
+def test_writes_in_flight_when_the_server_dies_are_made_again(folder, backend, serve, daemons):
+    make_disk(folder)
+    slow = ["nbdkit", "-f", "-U", "s", "--filter=log", "--filter=delay", "file", "disk.raw",
+            "delay-write=60", "logfile=log"]
+    server = serve(slow)
+    daemon = daemons.serving({"driver": "nbd", "reconnect-delay": 100,
+                              "server": {"type": "unix", "path": f"{folder}/s"}})
+    client = subprocess.Popen(
+        ["nbdsh", "-u", daemon.uri(), "-c", """
+left = [h.aio_pwrite(bytes([65 + i]) * 4096, i * 4096) for i in range(20)]
+while left:
+    h.poll(-1)
+    left = [cookie for cookie in left if not h.aio_command_completed(cookie)]
+"""], env=environment(None))
+    wait_until(lambda: (folder / "log").exists() and
+               (folder / "log").read_text().count(" Write ") >= 20, "the writes to be in flight")
+    server.kill()
+    server.wait()
+    (folder / "s").unlink()
+    serve(SERVERS["nbdkit"])
+    assert client.wait(60) == 0
+    data = (folder / "disk.raw").read_bytes()
+    assert all(data[i * 4096:(i + 1) * 4096] == bytes([65 + i]) * 4096 for i in range(20))
+
+
+def test_replies_that_come_late_and_out_of_order_go_where_they_belong(folder, backend, serve):
+    make_disk(folder)
+    words = []
+    for number in range(1, 32):
+        words += ["-c", f"write -q -P {number} {number * 8192} 8192"]
+    run("qemu-io", "-f", "raw", *words, folder / "disk.raw")
+    # Small reads overtake the large ones, which take many turns.
+    serve(["nbdkit", "-f", "-t", "16", "-U", "s", "--filter=delay", "file", "disk.raw",
+           "delay-read=5ms"])
+    words = []
+    for number in range(1, 32):
+        words += ["-c", f"aio_read -q -P {number} {number * 8192} {512 + number % 3 * 3584}"]
+    io("-f", "raw", *words, "-c", "aio_flush", uri(folder), backend=backend)

@@ -1,6 +1,8 @@
 // Addresses, listeners and streams, on Unix sockets and TCP.
 #include "io/socket.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -357,6 +359,35 @@ TEST(SocketAddressTest, PrintsAsPeopleWriteThem) {
   EXPECT_EQ(SocketAddress::vsock("2", "10809").to_string(), "vsock:2:10809");
   EXPECT_EQ(SocketAddress::descriptor(3).to_string(), "fd:3");
 }
+
+int option_of(int fd, int level, int name) {
+  int value = -1;
+  socklen_t length = sizeof value;
+  EXPECT_EQ(getsockopt(fd, level, name, &value, &length), 0);
+  return value;
+}
+
+Task<void> check_keep_alive() {
+  auto address = SocketAddress::inet("127.0.0.1", "0");
+  address.keep_alive = KeepAlive{.count = 3, .idle = 50, .interval = 7};
+  auto listening = listen_or_fail(address);
+  const Listener listener = co_await std::move(listening);
+  address.port = listener.local_address()->port;
+  address.keep_alive = KeepAlive{};
+  auto connecting = connect_or_fail(address);
+  const Stream client = co_await std::move(connecting);
+  auto accepting = listener.accept();
+  const auto server = co_await std::move(accepting);
+  EXPECT_TRUE(server.has_value());
+  EXPECT_EQ(option_of(client.fd(), SOL_SOCKET, SO_KEEPALIVE), 1);
+  EXPECT_EQ(option_of(server->fd(), SOL_SOCKET, SO_KEEPALIVE), 1);
+  EXPECT_EQ(option_of(server->fd(), IPPROTO_TCP, TCP_KEEPCNT), 3);
+  EXPECT_EQ(option_of(server->fd(), IPPROTO_TCP, TCP_KEEPIDLE), 50);
+  EXPECT_EQ(option_of(server->fd(), IPPROTO_TCP, TCP_KEEPINTVL), 7);
+  EXPECT_NE(option_of(client.fd(), IPPROTO_TCP, TCP_KEEPCNT), 3);
+}
+
+TEST_F(SocketTest, KeepAliveIsSetAtBothEnds) { run(check_keep_alive()); }
 
 }  // namespace
 }  // namespace cairn::io

@@ -1,4 +1,8 @@
 // The handshake over a real socket: framing, time-outs, hostile clients.
+#include <sys/socket.h>
+
+#include <cerrno>
+
 #include <gtest/gtest.h>
 
 #include "tests/exports/nbd/harness.h"
@@ -130,6 +134,19 @@ TEST(HandshakeLimitTest, AClientThatSaysNothingIsDroppedWhenItsTimeIsUp) {
   EXPECT_TRUE(silent.sees_end());
   // The limit is for the handshake alone.
   EXPECT_EQ(talker.ask(Command::kFlush, 0, 0).error, 0U);
+}
+
+TEST(HandshakeLimitTest, AClientThatGoesOnSayingLittleIsDroppedAsWell) {
+  NbdHarness harness;
+  harness.start(100, 1);
+  NbdClient slow(harness);
+  slow.greet();
+  char byte = 0;
+  EXPECT_TRUE(harness.until([&] {
+    slow.send("I");
+    const ssize_t got = recv(slow.fd(), &byte, 1, MSG_DONTWAIT);
+    return got == 0 || (got < 0 && errno != EAGAIN);
+  }));
 }
 
 TEST(HandshakeLimitTest, ClientsAboveTheLimitWaitForTheirTurn) {

@@ -152,5 +152,36 @@ TEST_F(LimitsTest, RequestsMayArriveByteByByte) {
   EXPECT_EQ(client.ask(Command::kRead, 0, 5).payload, "abcde");
 }
 
+TEST_F(LimitsTest, AClientMayLeaveAtEveryByte) {
+  start();
+  const std::string query =
+      wire(uint32_t{1}) + "e" + wire(uint32_t{1}, uint32_t{15}) + "base:allocation";
+  const std::string talk =
+      wire(uint32_t{3}, nbd::kOptionMagic, uint32_t{11}, uint32_t{0}, nbd::kOptionMagic,
+           uint32_t{10}, static_cast<uint32_t>(query.size())) +
+      query + wire(nbd::kOptionMagic, uint32_t{7}, uint32_t{7}, uint32_t{1}) + "e" +
+      wire(uint16_t{0}) +
+      wire(nbd::kExtendedRequestMagic, nbd::kFlagPayloadLength, uint16_t{1}, uint64_t{1},
+           uint64_t{0}, uint64_t{9}) +
+      "some data" +
+      wire(nbd::kExtendedRequestMagic, nbd::kFlagPayloadLength, uint16_t{7}, uint64_t{2},
+           uint64_t{0}, uint64_t{12}, uint64_t{512}, uint32_t{0}) +
+      wire(nbd::kExtendedRequestMagic, uint16_t{0}, uint16_t{0}, uint64_t{3}, uint64_t{0},
+           uint64_t{9});
+  for (std::size_t length = 0; length <= talk.size(); ++length) {
+    NbdClient client(*harness_);
+    client.send(std::string_view(talk).substr(0, length));
+    if (length % 2 == 0) {
+      client.shut_down_writing();  // it may still get what it has asked for
+      std::string answer;
+      while (!(answer = client.receive(1)).empty()) {
+      }
+    }
+  }
+  NbdClient client(*harness_);
+  ASSERT_TRUE(client.go("e"));
+  EXPECT_EQ(client.ask(Command::kRead, 0, 9).payload, "some data");
+}
+
 }  // namespace
 }  // namespace cairn::testing

@@ -244,5 +244,37 @@ TEST_F(HostileServerTest, TheEndOfAnExportMayCutASector) {
   EXPECT_EQ(seen[3].command, 2);
 }
 
+// The bytes that a server sends from the greeting to the end of one read, of each kind of reply.
+TEST_F(HostileServerTest, AServerMayHangUpAtEveryByte) {
+  for (int kind = 0; kind < 3; ++kind) {
+    const Peer::Offer offer{.structured = kind > 0, .extended = kind == 2};
+    std::size_t bytes = 0;
+    bool whole = false;
+    for (; !whole && bytes < 1000; ++bytes) {
+      const ScriptedServer server(path("s"), [&](Peer& peer) {
+        peer.hang_up_after(bytes);
+        peer.handshake(offer);
+        const Peer::Request request = peer.request();
+        const std::string payload = data(0, 16);
+        const std::string header =
+            kind == 0 ? big(uint32_t{0x67446698}) + big(uint32_t{0}) + big(request.cookie)
+            : kind == 1
+                ? chunk(kDone, 1, request.cookie, payload)
+                : big(uint32_t{0x6e8a278c}) + big(kDone) + big(uint16_t{1}) + big(request.cookie) +
+                      big(uint64_t{0}) + big(uint64_t{payload.size()}) + payload;
+        peer.send(kind == 0 ? header + std::string(16, 'x') : header);
+      });
+      block::Edge* edge = open(options(), kRead);
+      if (edge != nullptr) {
+        whole = read(*edge, 0, 16) == std::string(16, 'x');
+        detach(edge);
+      }
+      std::filesystem::remove(path("s"));
+    }
+    EXPECT_TRUE(whole) << kind;
+    EXPECT_GT(bytes, 100U);
+  }
+}
+
 }  // namespace
 }  // namespace cairn::nbd::client

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -26,7 +27,11 @@ uint64_t number(std::string_view bytes) {
 
 void Peer::send(std::string_view bytes) const {
   // A client that has hung up is no failure: it may have had enough.
-  static_cast<void>(::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL));
+  static_cast<void>(::send(fd_, bytes.data(), std::min(bytes.size(), left_), MSG_NOSIGNAL));
+  if (bytes.size() >= left_) {
+    shutdown(fd_, SHUT_RDWR);
+  }
+  left_ -= std::min(bytes.size(), left_);
 }
 
 std::string Peer::receive(std::size_t count) const {

@@ -37,6 +37,8 @@ class Peer {
   explicit Peer(int fd) : fd_(fd) {}
 
   void send(std::string_view bytes) const;
+  // Hangs up when it has sent so many bytes more.
+  void hang_up_after(std::size_t bytes) { left_ = bytes; }
   // Less than `count` bytes at the end of the connection.
   std::string receive(std::size_t count) const;
 
@@ -56,6 +58,7 @@ class Peer {
   void answer(uint32_t option, uint32_t type, std::string_view payload = {}) const;
 
   int fd_;
+  mutable std::size_t left_ = SIZE_MAX;
   bool extended_ = false;
 };
 
