@@ -3,10 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <memory>
 #include <utility>
-
-#include <openssl/evp.h>
 
 #include "base/bytes.h"
 #include "block/bitmap_store.h"
@@ -239,33 +236,22 @@ io::Task<Result<void>> merge_bitmaps(Node& node, std::string target,
   co_return Result<void>{};
 }
 
-Result<std::string> bitmap_sha256(const Node& node, std::string_view name) {
+Result<void> read_bitmap(const Node& node, std::string_view name,
+                         const std::function<void(std::span<const std::byte>)>& take) {
   const Result<DirtyBitmap*> bitmap = get_bitmap(node, name);
   if (!bitmap) {
     return std::unexpected(bitmap.error());
   }
   const SparseBits& bits = (*bitmap)->bits();
-  using Context = std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)>;
-  const Context context(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
-  bool good = context != nullptr && EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1;
   std::array<std::byte, SparseBits::kChunkBits / 8> piece;
   const uint64_t length = align_up(bits.size(), 64) / 8;
-  for (uint64_t done = 0; good && done < length;) {
+  for (uint64_t done = 0; done < length;) {
     const uint64_t here = std::min<uint64_t>(piece.size(), length - done);
     bits.copy_bytes(done * 8, std::span(piece).first(here));
-    good = EVP_DigestUpdate(context.get(), piece.data(), here) == 1;
+    take(std::span(piece).first(here));
     done += here;
   }
-  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
-  unsigned digest_length = 0;
-  if (!good || EVP_DigestFinal_ex(context.get(), digest.data(), &digest_length) != 1) {
-    return fail(EIO, "The SHA-256 of bitmap '{}' can not be computed", name);
-  }
-  std::string text;
-  for (unsigned i = 0; i < digest_length; ++i) {
-    text += fmt::format("{:02x}", digest[i]);
-  }
-  return text;
+  return {};
 }
 
 }  // namespace cairn::block

@@ -4,8 +4,11 @@
 // Nodes outlive the tasks. A failure changes nothing.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,7 +55,8 @@ enum class DrainHolder : uint8_t { kOther, kCaller };
                                                    std::vector<BitmapSource> sources,
                                                    DrainHolder drain = DrainHolder::kOther);
 
-// SHA-256, in hexadecimal, of the bits as 64-bit words in little-endian order.
-[[nodiscard]] Result<std::string> bitmap_sha256(const Node& node, std::string_view name);
+// Hands all bits, as 64-bit words in little-endian order, to `take`, piece by piece.
+[[nodiscard]] Result<void> read_bitmap(const Node& node, std::string_view name,
+                                       const std::function<void(std::span<const std::byte>)>& take);
 
 }  // namespace cairn::block

@@ -1,9 +1,12 @@
 // Commands about dirty bitmaps. What they do, and the words of their errors, is in
 // block/dirty_bitmap_ops.h.
+#include <cstddef>
+#include <span>
 #include <string>
 #include <utility>
 
 #include "block/dirty_bitmap_ops.h"
+#include "crypto/digest.h"
 #include "monitor/bitmap_arguments.h"
 #include "monitor/handlers.h"
 
@@ -82,7 +85,17 @@ HandlerResult<commands::XDebugBlockDirtyBitmapSha256> handle(Services& services,
   if (!node) {
     co_return std::unexpected(node.error());
   }
-  Result<std::string> hash = block::bitmap_sha256(**node, arguments.name);
+  auto digest = crypto::make_sha256();
+  if (!digest) {
+    co_return pass(digest);
+  }
+  const Result<void> read =
+      block::read_bitmap(**node, arguments.name,
+                         [&digest](std::span<const std::byte> bytes) { (*digest)->update(bytes); });
+  if (!read) {
+    co_return std::unexpected(read.error());
+  }
+  Result<std::string> hash = (*digest)->finish();
   if (!hash) {
     co_return pass(hash);
   }

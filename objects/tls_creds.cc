@@ -108,7 +108,7 @@ Result<std::shared_ptr<Object>> TlsCredsAnon::make(std::string id,
   if (!parameters) {
     return pass(parameters);
   }
-  auto context = crypto::TlsContext::load(crypto::AnonymousCredentials{
+  auto context = crypto::load_credentials(crypto::AnonymousCredentials{
       .server = creds->for_server(), .dh_parameters = std::move(*parameters)});
   if (!context) {
     return pass(context);
@@ -161,7 +161,7 @@ Result<std::shared_ptr<Object>> TlsCredsPsk::make(std::string id,
     }
     crypto::wipe(*key);
   }
-  auto context = crypto::TlsContext::load(std::move(psk));
+  auto context = crypto::load_credentials(std::move(psk));
   if (!context) {
     return pass(context);
   }
@@ -207,7 +207,7 @@ Result<std::shared_ptr<Object>> TlsCredsX509::make(std::string id,
     }
     credentials.password = std::move(*password);
   }
-  auto context = crypto::TlsContext::load(credentials);
+  auto context = crypto::load_credentials(credentials);
   if (credentials.password) {
     crypto::wipe(*credentials.password);
   }

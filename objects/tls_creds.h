@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "crypto/tls_context.h"
+#include "crypto/tls_credentials.h"
 #include "objects/object.h"
 #include "schema/types_qom.h"
 
@@ -24,7 +24,7 @@ class TlsCreds : public Object {
   [[nodiscard]] bool verify_peer() const { return verify_peer_; }
 
   // What connections are made with; goes on working when the object is gone.
-  [[nodiscard]] const std::shared_ptr<crypto::TlsContext>& context() const { return context_; }
+  [[nodiscard]] const crypto::Credentials& context() const { return context_; }
 
  protected:
   TlsCreds(const Type& type, std::string id, const schema::TlsCredsProperties& options);
@@ -32,7 +32,7 @@ class TlsCreds : public Object {
   [[nodiscard]] const std::string& dir() const { return dir_; }
 
   bool loaded_ = true;
-  std::shared_ptr<crypto::TlsContext> context_;
+  crypto::Credentials context_;
 
  private:
   static const Property kProperties[];

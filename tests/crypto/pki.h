@@ -11,7 +11,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include "crypto/tls_context.h"
+#include "crypto/openssl/tls_context.h"
 
 namespace cairn::crypto {
 

@@ -1,6 +1,6 @@
 // Credentials with certificates that openssl(1) makes for the test: what is taken, what is refused
 // in which words, and that two ends of a connection agree on them.
-#include "crypto/tls_context.h"
+#include "crypto/openssl/tls_context.h"
 
 #include <filesystem>
 #include <string>

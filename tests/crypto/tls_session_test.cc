@@ -1,6 +1,6 @@
 // Two sessions and the bytes between them, without a socket: who agrees with whom, what is said
 // when they do not, and what becomes of records that arrive in pieces or are not what was sent.
-#include "crypto/tls_session.h"
+#include "crypto/openssl/tls_session.h"
 
 #include <algorithm>
 #include <string>
@@ -8,7 +8,7 @@
 
 #include <gtest/gtest.h>
 
-#include "crypto/tls_context.h"
+#include "crypto/openssl/tls_context.h"
 #include "tests/crypto/pki.h"
 
 namespace cairn::crypto {

@@ -9,7 +9,7 @@
 
 #include <gtest/gtest.h>
 
-#include "crypto/tls_context.h"
+#include "crypto/openssl/tls_context.h"
 #include "io/socket.h"
 #include "io/task_group.h"
 #include "io/timer.h"

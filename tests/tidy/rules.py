@@ -85,6 +85,18 @@ def include_direction(tree):
                               f'a driver may not include another\'s "{include.path}"')
 
 
+def openssl_in_its_module(tree):
+    """OpenSSL, and what is written on it, are included by the module alone, which is loaded later"""
+    module = "crypto/openssl/"
+    for source in tree.sources:
+        if source.path.startswith((module, "tests/crypto/")):
+            continue
+        for include in source.includes:
+            if include.path.startswith(("openssl/", module)):
+                yield Finding(source.path, include.line,
+                              f"{include.path} is for {module} alone")
+
+
 def includes_from_the_root(tree):
     """a quoted include names a file of this tree, from the root"""
     known = set(tree.files)
@@ -208,5 +220,5 @@ def links(tree):
                     yield Finding(path, number, f"the link leads nowhere: {target}")
 
 
-RULES = [include_direction, includes_from_the_root, lengths, opening_comments, headers,
+RULES = [include_direction, openssl_in_its_module, includes_from_the_root, lengths, opening_comments, headers,
          banned_constructs, no_paths_of_a_machine, dead_files, own_header_first, readmes, links]

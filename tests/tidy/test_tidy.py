@@ -97,6 +97,14 @@ class TestOtherRules:
                                     "io/c.cc": long_function, "io/d.cc": fine_function}))
         assert told(found) == ["io/a.cc:501", "io/c.cc:1"]
 
+    def test_openssl_in_its_module(self, tree):
+        found = rules.openssl_in_its_module(tree({
+            "crypto/openssl/a.cc": '#include <openssl/evp.h>\n',
+            "tests/crypto/a_test.cc": '#include "crypto/openssl/a.h"\n',
+            "block/a.cc": '#include <openssl/evp.h>\n',
+            "objects/a.cc": '#include "crypto/cipher.h"\n#include "crypto/openssl/a.h"\n'}))
+        assert told(found) == ["block/a.cc:1", "objects/a.cc:2"]
+
     def test_includes_from_the_root(self, tree):
         found = rules.includes_from_the_root(tree({
             "io/a.cc": '#include "a.h"\n#include "io/a.h"\n#include "schema/types.h"\n',

@@ -6,7 +6,7 @@
 
 #include <gtest/gtest.h>
 
-#include "crypto/tls_context.h"
+#include "crypto/tls_credentials.h"
 #include "tests/exports/nbd/harness.h"
 
 namespace cairn::testing {
@@ -16,7 +16,7 @@ using nbd::Command;
 
 std::shared_ptr<const io::TlsCredentials> anonymous(bool server) {
   auto made =
-      crypto::TlsContext::load(crypto::AnonymousCredentials{.server = server, .dh_parameters = {}});
+      crypto::load_credentials(crypto::AnonymousCredentials{.server = server, .dh_parameters = {}});
   EXPECT_TRUE(made.has_value()) << made.error().message();
   return *made;
 }

@@ -8,7 +8,7 @@
 #include <openssl/ssl.h>
 
 #include "base/result.h"
-#include "crypto/tls_context.h"
+#include "crypto/openssl/tls_context.h"
 #include "io/tls.h"
 
 namespace cairn::crypto {

@@ -2,7 +2,6 @@
 // without certificates or keys 1.2 alone, as later versions have nothing without).
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,41 +9,17 @@
 #include <openssl/ssl.h>
 
 #include "base/result.h"
+#include "crypto/tls_credentials.h"
 #include "io/tls.h"
 
 namespace cairn::crypto {
-
-struct X509Credentials {
-  // ca-cert.pem, {server,client}-{cert,key}.pem, and where they are there ca-crl.pem,
-  // dh-params.pem.
-  std::string dir;
-  bool server = false;
-  bool verify_peer = true;
-  bool sanity_check = true;
-  std::optional<std::string> password;  // of the private key
-};
-
-// Keys that both sides know (RFC 4279; RFC 8446, 4.2.11).
-struct PskCredentials {
-  bool server = false;
-  std::string user;  // of a client
-  // The key of a user, or why there is none.
-  std::function<Result<std::string>(const std::string& user)> find_key;
-  std::optional<std::string> dh_parameters;  // a file
-};
-
-// Nothing at all: who listens in learns nothing, but anybody can be at the other end.
-struct AnonymousCredentials {
-  bool server = false;
-  std::optional<std::string> dh_parameters;  // a file
-};
 
 class TlsContext final : public io::TlsCredentials,
                          public std::enable_shared_from_this<TlsContext> {
  public:
   using Pointer = std::shared_ptr<TlsContext>;
 
-  // A client may do without a certificate of its own, a server not. Messages name the file.
+  // As load_credentials() of tls_credentials.h.
   [[nodiscard]] static Result<Pointer> load(const X509Credentials& credentials);
   [[nodiscard]] static Result<Pointer> load(PskCredentials credentials);
   [[nodiscard]] static Result<Pointer> load(const AnonymousCredentials& credentials);
@@ -81,12 +56,6 @@ class TlsContext final : public io::TlsCredentials,
   bool verifies_names_ = false;
   PskCredentials psk_;
 };
-
-// The file of the credentials' folder, when it can be read; nothing when it is not there and need
-// not be.
-[[nodiscard]] Result<std::optional<std::string>> find_credential(const std::string& dir,
-                                                                 const std::string& name,
-                                                                 bool required);
 
 // Whether a file holds parameters for Diffie-Hellman.
 [[nodiscard]] Result<void> check_dh_parameters(const std::string& path);

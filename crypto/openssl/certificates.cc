@@ -1,4 +1,4 @@
-#include "crypto/certificates.h"
+#include "crypto/openssl/certificates.h"
 
 #include <array>
 #include <cerrno>

@@ -1,4 +1,4 @@
-#include "crypto/tls_context.h"
+#include "crypto/openssl/tls_context.h"
 
 #include <unistd.h>
 
@@ -14,9 +14,9 @@
 #include <openssl/pem.h>
 #include <openssl/x509_vfy.h>
 
-#include "crypto/certificates.h"
 #include "crypto/cipher.h"
-#include "crypto/tls_session.h"
+#include "crypto/openssl/certificates.h"
+#include "crypto/openssl/tls_session.h"
 
 namespace cairn::crypto {
 
@@ -144,22 +144,6 @@ Result<void> load_revoked(SSL_CTX* context, const std::string& path) {
   X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK);
   return {};
 }
-
-}  // namespace
-
-Result<std::optional<std::string>> find_credential(const std::string& dir, const std::string& name,
-                                                   bool required) {
-  std::string path = dir + "/" + name;
-  if (access(path.c_str(), R_OK) == 0) {
-    return path;
-  }
-  if (required || errno != ENOENT) {
-    return fail_errno(errno, "Unable to access credentials {}", path);
-  }
-  return std::optional<std::string>();
-}
-
-namespace {
 
 Result<Key> read_dh_parameters(const std::string& path) {
   const File file = open_file(path);

@@ -1,4 +1,4 @@
-#include "crypto/tls_session.h"
+#include "crypto/openssl/tls_session.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -11,7 +11,7 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
-#include "crypto/certificates.h"
+#include "crypto/openssl/certificates.h"
 
 namespace cairn::crypto {
 
