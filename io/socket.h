@@ -46,7 +46,10 @@ class Stream {
   [[nodiscard]] int fd() const { return fd_.get(); }
   [[nodiscard]] int release() { return fd_.release(); }
   // Nothing may be in flight: shutdown() first, and await it.
-  void close() { fd_.reset(); }
+  void close() {
+    tls_.reset();
+    fd_.reset();
+  }
 
   // `Result<size_t> count = co_await stream.read_some(bytes, token)`: at least one byte, or 0 at
   // the end of the stream. The stream and `bytes` outlive the co_await.

@@ -2,10 +2,11 @@
 
 import json
 import subprocess
+import time
 
 import pytest
 
-from support import accepts, environment, img, io, raw, run, wait_until
+from support import TIMEOUT, accepts, environment, img, io, program, raw, run, wait_until
 
 MIB = 1 << 20
 
@@ -183,9 +184,16 @@ def test_more_connections_carry_more_requests_where_that_is_safe(folder, backend
 def test_errors_that_a_server_gets_over_are_none(folder, backend, serve):
     make_disk(folder)
     run("qemu-io", "-f", "raw", "-c", "write -q -P 1 0 8M", folder / "disk.raw")
+    (folder / "broken").touch()
     serve(["nbdkit", "-f", "-U", "s", "--filter=retry", "--filter=error", "file", "disk.raw",
-           "retry-delay=0", "retries=1000", "retry-exponential=no", "error-pread-rate=50%"])
-    img("convert", "-f", "raw", "-O", "raw", uri(folder), folder / "copy.raw", backend=backend)
+           "retries=100", "retry-delay=1", "retry-exponential=no", "error-pread=EIO",
+           "error-pread-rate=100%", f"error-pread-file={folder}/broken"])
+    copying = subprocess.Popen([program("cairn-img"), "convert", "-f", "raw", "-O", "raw",
+                                uri(folder), folder / "copy.raw"], env=environment(backend))
+    time.sleep(0.5)
+    assert copying.poll() is None
+    (folder / "broken").unlink()
+    assert copying.wait(TIMEOUT) == 0
     run("cmp", folder / "copy.raw", folder / "disk.raw")
 
 

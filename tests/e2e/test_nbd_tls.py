@@ -237,3 +237,11 @@ def test_a_server_without_tls_is_not_used_without_it(folder, pki, daemons, backe
     failed = img("info", *image(folder, x509(pki / "good", "client")), code=1, backend=backend)
     assert "Denied by server for option 5 (starttls)" in failed.err
     daemon.stop()
+
+
+def test_an_authorization_lets_nobody_in_without_a_name(folder, pki, serve):
+    daemon = serve(x509(pki / "good", "server", ",verify-peer=off"), "--object",
+                   "authz-list,id=az,policy=allow", server=",tls-authz=az")
+    img("info", *image(folder, x509(pki / "good", "client")), code=1)
+    wait_until(lambda: "a client without a certificate" in daemon.output(), "a complaint")
+    daemon.stop()

@@ -22,7 +22,7 @@
 
 namespace {
 
-using namespace cairn;  // NOLINT(google-build-using-namespace): a program of one page
+using namespace cairn;               // NOLINT(google-build-using-namespace): a program of one page
 using namespace cairn::nbd::client;  // NOLINT(google-build-using-namespace)
 using testing::big;
 

@@ -151,6 +151,29 @@ TEST_F(PskTest, AnonymousCredentialsNeedNoFiles) {
   EXPECT_EQ(refused.find("Unable to load DH parameters from "), 0U) << refused;
 }
 
+TEST(FindCredentials, ByIdOrByDescription) {
+  Registry registry;
+  add(registry, "{'qom-type':'tls-creds-anon','id':'a','endpoint':'server'}");
+  add(registry, "{'qom-type':'secret','id':'s','data':'x'}");
+  const auto find = [&registry](const std::string& name, bool server) {
+    const auto found = find_credentials(registry, name, server);
+    return found ? std::string((*found)->for_server() ? "server" : "client")
+                 : found.error().message();
+  };
+  EXPECT_EQ(find("a", true), "server");
+  EXPECT_EQ(find("a", false), "Expected TLS credentials for a client endpoint");
+  EXPECT_EQ(find("b", true), "No TLS credentials with id 'b'");
+  EXPECT_EQ(find("s", true), "Object with id 's' is not TLS credentials");
+  EXPECT_EQ(find(R"(json:{"qom-type": "tls-creds-anon"})", false), "client");
+  EXPECT_EQ(find(R"(json:{"qom-type": "tls-creds-anon"})", true),
+            "Expected TLS credentials for a server endpoint");
+  EXPECT_EQ(find(R"(json:{"qom-type": "secret", "data": "x"})", false),
+            "What describes TLS credentials is of another type");
+  EXPECT_EQ(find("json:[]", false), "TLS credentials: a JSON object is expected");
+  EXPECT_TRUE(find("json:{", false).starts_with("TLS credentials: "));
+  EXPECT_EQ(registry.all().size(), 2U);
+}
+
 TEST_F(PskTest, X509SaysWhatIsMissing) {
   EXPECT_EQ(add(registry_, "{'qom-type':'tls-creds-x509','id':'x'}"),
             "Missing 'dir' property value");
