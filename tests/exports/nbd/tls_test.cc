@@ -1,6 +1,7 @@
 // The server with TLS, over a real socket: who gets in, and that nothing from before counts.
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <string>
 
@@ -24,6 +25,8 @@ std::shared_ptr<const io::TlsCredentials> anonymous(bool server) {
 // A client that can start TLS, and says and hears through it from then on.
 class TlsClient {
  public:
+  static constexpr std::size_t kPiece = 1 << 20;
+
   explicit TlsClient(NbdHarness& harness) : harness_(harness), plain(harness) {}
 
   // What it says to start TLS; `more` follows in plain text at once.
@@ -74,11 +77,10 @@ class TlsClient {
   // Takes in what has arrived; false at the end.
   bool pull() {
     arrived_ = std::vector(wire_.incoming.begin(), wire_.incoming.end());
-    std::byte piece[4096];
-    const ssize_t got = recv(plain.fd(), piece, sizeof piece, MSG_DONTWAIT);
-    if (got > 0) {
-      arrived_.insert(arrived_.end(), piece, piece + got);
-    }
+    const std::size_t before = arrived_.size();
+    arrived_.resize(before + kPiece);
+    const ssize_t got = recv(plain.fd(), arrived_.data() + before, kPiece, MSG_DONTWAIT);
+    arrived_.resize(before + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
     wire_.incoming = arrived_;
     return got > 0 || (got < 0 && errno == EAGAIN);
   }
@@ -153,12 +155,13 @@ TEST_F(TlsTest, ManyRequestsAtOnceAreAllAnswered) {
   ASSERT_TRUE(client.start());
   client.send(go());
   EXPECT_EQ(client.receive(86).size(), 86U);
+  constexpr std::size_t kRequests = 100;
   std::string batch;
-  for (uint64_t i = 0; i < 200; ++i) {
+  for (uint64_t i = 0; i < kRequests; ++i) {
     batch += wire(nbd::kRequestMagic, uint16_t{0}, uint16_t{0}, i, uint64_t{0}, uint32_t{65536});
   }
   client.send(batch);
-  EXPECT_EQ(client.receive(200 * (16 + 65536)).size(), 200U * (16 + 65536));
+  EXPECT_EQ(client.receive(kRequests * (16 + 65536)).size(), kRequests * (16 + 65536));
 }
 
 TEST_F(TlsTest, AClientThatLeavesAnywhereLeavesNothingBehind) {
