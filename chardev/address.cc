@@ -5,6 +5,8 @@
 #include <charconv>
 #include <variant>
 
+#include "io/passed_descriptors.h"
+
 namespace cairn::chardev {
 
 namespace {
@@ -45,7 +47,13 @@ Result<io::SocketAddress> convert(const schema::FdSocketAddress& address) {
   const char* end = address.str.data() + address.str.size();
   const auto parsed = std::from_chars(address.str.data(), end, number);
   if (parsed.ec != std::errc() || parsed.ptr != end || number < 0) {
-    return fail(EINVAL, "Unable to parse FD number {}", address.str);
+    auto passed = io::find_passed_descriptor(address.str);
+    if (passed) {
+      return io::SocketAddress::descriptor(*passed);
+    }
+    return passed.error().code() == ENOENT
+               ? fail(EINVAL, "Unable to parse FD number {}", address.str)
+               : pass(passed);
   }
   return io::SocketAddress::descriptor(number);
 }

@@ -11,8 +11,11 @@ namespace cairn::monitor {
 
 namespace {
 
-// Descriptors are for the command line alone.
-Result<void> check_backend(const schema::ChardevBackend& backend) {
+// Descriptors are for the command line and the configuration alone.
+Result<void> check_backend(const Services& services, const schema::ChardevBackend& backend) {
+  if (services.may_name_descriptors) {
+    return {};
+  }
   const auto* socket = std::get_if<schema::ChardevSocketWrapper>(&backend.branch);
   return socket ? chardev::check_from_monitor(socket->data.addr) : Result<void>();
 }
@@ -64,7 +67,7 @@ HandlerResult<commands::QueryChardevBackends> handle(Services&, commands::QueryC
 HandlerResult<commands::ChardevAdd> handle(Services& services, commands::ChardevAdd,
                                            schema::ChardevAddArguments arguments) {
   const std::string context = "Failed to add chardev '" + arguments.id + "': ";
-  auto checked = check_backend(arguments.backend);
+  auto checked = check_backend(services, arguments.backend);
   if (!checked) {
     co_return pass(checked, context);
   }
@@ -81,7 +84,7 @@ HandlerResult<commands::ChardevAdd> handle(Services& services, commands::Chardev
 
 HandlerResult<commands::ChardevChange> handle(Services& services, commands::ChardevChange,
                                               schema::ChardevChangeArguments arguments) {
-  auto checked = check_backend(arguments.backend);
+  auto checked = check_backend(services, arguments.backend);
   if (!checked) {
     co_return pass(checked, "Failed to add chardev '" + arguments.id + "': ");
   }

@@ -33,11 +33,18 @@ io::Task<Result<schema::JsonValue>> run_command(Services& services, schema::Json
   }
 }
 
+template <typename Command>
+Result<void> check_arguments(const schema::JsonValue& arguments) {
+  auto decoded = schema::decode<typename Command::Arguments>(arguments);
+  return decoded ? Result<void>() : pass(decoded);
+}
+
 constexpr auto make_table() {
   std::array<CommandEntry, schema::commands::All::kSize> table{};
   size_t count = 0;
   schema::commands::All::for_each([&]<typename Command>() {
-    table[count++] = {Command::kName, Command::kAllowOob, &run_command<Command>};
+    table[count++] = {Command::kName, Command::kAllowOob, &run_command<Command>,
+                      &check_arguments<Command>};
   });
   std::ranges::sort(table, {}, &CommandEntry::name);
   return table;

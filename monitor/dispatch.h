@@ -19,6 +19,8 @@ struct CommandEntry {
   bool allow_oob;
   // The services outlive the task.
   io::Task<Result<schema::JsonValue>> (*run)(Services& services, schema::JsonValue arguments);
+  // Whether run() would understand the arguments; changes nothing.
+  Result<void> (*check)(const schema::JsonValue& arguments);
 };
 
 // Null when there is no such command.

@@ -33,6 +33,8 @@ struct Services {
   // Set by quit: the program is to end.
   io::Event& stop;
   TraceSwitches trace;
+  // A command may use sockets that the program was started with: for those of its configuration.
+  bool may_name_descriptors = false;
 };
 
 }  // namespace cairn::monitor

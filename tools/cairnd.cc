@@ -9,11 +9,13 @@
 
 #include <fmt/format.h>
 
+#include "io/passed_descriptors.h"
 #include "io/reactor.h"
 #include "io/signal.h"
 #include "tools/cairnd_daemon.h"
 #include "tools/cairnd_options.h"
 #include "tools/cairnd_process.h"
+#include "tools/cairnd_service.h"
 
 namespace {
 
@@ -33,6 +35,14 @@ int main(int argc, char** argv) {
   if (!options) {
     return exit_code;
   }
+  // Both before the fork: they know the process that they are meant for.
+  if (const auto taken = cairn::io::take_passed_descriptors(); !taken) {
+    return fail_to_start(name, taken.error());
+  }
+  const auto manager = cairn::tools::ServiceManager::from_environment();
+  if (!manager) {
+    return fail_to_start(name, manager.error());
+  }
   std::optional<cairn::tools::Background> background;
   if (options->daemonize) {
     auto entered = cairn::tools::Background::enter();
@@ -50,6 +60,7 @@ int main(int argc, char** argv) {
   if (!reactor) {
     return fail_to_start(name, reactor.error());
   }
-  cairn::tools::Daemon daemon(name, *options, *signals, background ? &*background : nullptr);
+  cairn::tools::Daemon daemon(name, *options, *signals, *manager,
+                              background ? &*background : nullptr);
   return (*reactor)->block_on(daemon.run());
 }

@@ -39,10 +39,11 @@ Result<T> decode_option(std::string_view text, std::string_view implied_key) {
 }  // namespace
 
 Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalWatcher& signals,
-               Background* background)
+               const ServiceManager& manager, Background* background)
     : name_(std::move(name)),
       options_(options),
       signals_(signals),
+      manager_(manager),
       background_(background),
       graph_(drivers_),
       exports_(graph_),
@@ -102,6 +103,7 @@ io::Task<int> Daemon::run() {
   watcher.spawn(watch_signals(watching.token()));
   Result<void> done = co_await set_up();
   if (done) {
+    watcher.spawn(manager_.keep_alive(watching.token()));
     co_await serve();
   } else if (stop_.is_set()) {
     // A signal came first, which is no failure.
@@ -109,6 +111,7 @@ io::Task<int> Daemon::run() {
   } else {
     report(done.error());
   }
+  manager_.notify("STOPPING=1");
   watching.cancel();
   co_await watcher.join();
   const Result<void> ended = co_await tear_down();
@@ -125,6 +128,12 @@ io::Task<Result<void>> Daemon::set_up() {
     co_return traced;
   }
   nbd_server_.admit_clients(false);
+  for (const Config& config : options_.configs) {
+    Result<void> configured = co_await run_config(config, services_);
+    if (!configured) {
+      co_return configured;
+    }
+  }
   for (const SetupOption& option : options_.setup) {
     if (stop_.is_set()) {
       co_return fail(EINTR, "Ended by a signal");
@@ -275,6 +284,7 @@ Result<void> Daemon::add_object(std::string_view text) {
 
 io::Task<void> Daemon::serve() {
   chardevs_.start();
+  manager_.notify("READY=1");
   co_await stop_.wait();
 }
 

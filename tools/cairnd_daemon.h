@@ -1,7 +1,8 @@
 // Daemon: everything that cairnd owns while it runs, and the order in which it comes and goes.
 //
-// Setup follows the command line. The end, whether asked for by quit, by a signal or by a failure
-// during setup, goes the other way: monitors, exports, the NBD server, nodes.
+// Setup follows the configuration files, then the command line. The end, whether asked for by quit,
+// by a signal or by a failure during setup, goes the other way: monitors, exports, the NBD server,
+// nodes.
 #pragma once
 
 #include <memory>
@@ -24,6 +25,7 @@
 #include "objects/registry.h"
 #include "tools/cairnd_options.h"
 #include "tools/cairnd_process.h"
+#include "tools/cairnd_service.h"
 
 namespace cairn::tools {
 
@@ -32,7 +34,7 @@ class Daemon {
   // `name` is the name the program was called by, for messages. All outlive the daemon;
   // `background` may be null.
   Daemon(std::string name, const DaemonOptions& options, const io::SignalWatcher& signals,
-         Background* background);
+         const ServiceManager& manager, Background* background);
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
 
@@ -57,6 +59,7 @@ class Daemon {
   std::string name_;
   const DaemonOptions& options_;
   const io::SignalWatcher& signals_;
+  const ServiceManager& manager_;
   Background* background_;
 
   block::DriverTable drivers_;

@@ -69,6 +69,9 @@ constexpr std::string_view kHelpText = R"(
   --chardev pty,id=ID[,path=LINK]
   --chardev ringbuf,id=ID[,size=SIZE]
   --chardev null,id=ID   make a character device for a monitor to talk through
+  --check-config FILE    only check a configuration, and say what is wrong with it
+  --config FILE          first of all, run the commands in a file: a JSON list of
+                         them as a monitor takes them
   --daemonize            go to the background when everything is set up
   --export type=nbd,id=ID,node-name=NODE[,name=NAME][,writable=on|off]
            [,description=TEXT][,writethrough=on|off]
@@ -89,7 +92,7 @@ constexpr std::string_view kHelpText = R"(
                          end
 
 Values with nested options may be given as JSON objects, too. Options take
-effect in the order they are given.
+effect in the order they are given, those of --config before all others.
 )";
 
 bool called_as_peer(std::string_view name) { return name.starts_with("qemu"); }
@@ -178,6 +181,50 @@ bool take_option(DaemonOptions& options, int code, const char* name, int& exit_c
   }
 }
 
+// False when there is anything to say against a configuration, which is said.
+bool report_problems(const Config& config, const char* name) {
+  for (const Error& problem : config.problems) {
+    fmt::print(stderr, "{}: {}\n", name, problem.message());
+  }
+  return config.problems.empty();
+}
+
+// Options that the field's daemon does not have. They are kept from getopt, so that each of the
+// others may still be cut short in the ways that it may there.
+enum class OwnOption : uint8_t { kOther, kTaken, kEnd };
+
+OwnOption take_own_option(DaemonOptions& options, int argc, char** argv, int& exit_code) {
+  const std::string_view word = optind < argc ? argv[optind] : "";
+  for (const std::string_view option : {"--config", "--check-config"}) {
+    if (!word.starts_with(option)) {
+      continue;
+    }
+    const std::string_view more = word.substr(option.size());
+    std::string path;
+    if (more.starts_with('=')) {
+      path = more.substr(1);
+    } else if (!more.empty()) {
+      continue;
+    } else if (optind + 1 < argc) {
+      path = argv[++optind];
+    } else {
+      fmt::print(stderr, "{}: option '{}' requires an argument\n", argv[0], option);
+      exit_code = EXIT_FAILURE;
+      return OwnOption::kEnd;
+    }
+    ++optind;
+    Config config = load_config(path);
+    const bool sound = report_problems(config, argv[0]);
+    if (!sound || option == "--check-config") {
+      exit_code = sound ? EXIT_SUCCESS : EXIT_FAILURE;
+      return OwnOption::kEnd;
+    }
+    options.configs.push_back(std::move(config));
+    return OwnOption::kTaken;
+  }
+  return OwnOption::kOther;
+}
+
 }  // namespace
 
 std::string SetupOption::spelled() const {
@@ -190,6 +237,13 @@ std::optional<DaemonOptions> parse_command_line(int argc, char** argv, int& exit
   DaemonOptions options;
   // Operands are looked at in their place; '-' makes getopt hand them over as option 1.
   while (true) {
+    const OwnOption own = take_own_option(options, argc, argv, exit_code);
+    if (own == OwnOption::kEnd) {
+      return std::nullopt;
+    }
+    if (own == OwnOption::kTaken) {
+      continue;
+    }
     const int code = getopt_long(argc, argv, "-hVT:", kLongOptions, nullptr);
     if (code == -1) {
       break;

@@ -9,6 +9,7 @@
 #include "base/result.h"
 #include "io/reactor.h"
 #include "schema/json.h"
+#include "tools/cairnd_config.h"
 
 namespace cairn::tools {
 
@@ -23,6 +24,7 @@ struct SetupOption {
 };
 
 struct DaemonOptions {
+  std::vector<Config> configs;  // checked; they come before all of `setup`
   std::vector<SetupOption> setup;
   std::vector<std::string> trace;
   std::string pidfile;
