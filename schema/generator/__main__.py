@@ -1,6 +1,7 @@
 """Command line of the generator; run with the repository's root as the working directory or not:
 
-    python3 schema/generator --schema schema/schema.json --output DIR [--docs DIR] [--define NAME]
+    python3 schema/generator --schema schema/schema.json [--output DIR] [--docs DIR]
+        [--completion PARTS DIR] [--define NAME]
 """
 
 import argparse
@@ -10,8 +11,8 @@ import sys
 if __package__ in (None, ""):
     sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
-from generator import (emit_commands, emit_docs, emit_introspection, emit_types, emit_visitors,
-                       layout)
+from generator import (emit_commands, emit_completion, emit_docs, emit_introspection, emit_types,
+                       emit_visitors, layout)
 from generator.check import check_schema
 from generator.cpp_names import file_part
 from generator.lexer import SchemaError
@@ -48,6 +49,8 @@ def main(argv=None):
     arguments.add_argument("--schema", required=True, help="the file that includes all others")
     arguments.add_argument("--output", help="folder for C++ files")
     arguments.add_argument("--docs", help="folder for reference pages")
+    arguments.add_argument("--completion", nargs=2, metavar=("PARTS", "DIR"),
+                           help="folders with the functions of shell completion, and for scripts")
     arguments.add_argument("--define", action="append", default=[], help="a condition that holds")
     options = arguments.parse_args(argv)
     try:
@@ -58,6 +61,10 @@ def main(argv=None):
     if options.output:
         for name, text in sources(schema).items():
             write_if_changed(os.path.join(options.output, name), text)
+    if options.completion:
+        parts, folder = options.completion
+        for name, text in emit_completion.scripts(schema, parts).items():
+            write_if_changed(os.path.join(folder, name), text)
     if options.docs:
         for name, text in emit_docs.pages(schema).items():
             write_if_changed(os.path.join(options.docs, name), text)

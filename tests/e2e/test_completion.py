@@ -1,0 +1,97 @@
+"""Completion of cairnctl's command lines, by sourcing what was generated."""
+
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+import support
+
+pytestmark = pytest.mark.skipif(support.PEER, reason="the peer has no such program")
+
+
+def complete(line, cwd=None):
+    """What bash offers for `line`, with the cursor at its end."""
+    script = ('source "$1"; COMP_LINE=$2; COMP_POINT=${#2}; _cairnctl; '
+              'printf "%s\\n" "${COMPREPLY[@]}"')
+    done = subprocess.run(["bash", "--norc", "-c", script, "bash",
+                           str(support.TOOLS / "cairnctl.bash"), line], cwd=cwd, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True)
+    assert done.stderr == ""
+    return sorted(done.stdout.splitlines()) if done.stdout != "\n" else []
+
+
+def test_commands():
+    assert complete("cairnctl query-block-e") == ["query-block-exports "]
+    assert complete("cairnctl wa") == ["wait-event ", "watch "]
+    assert complete("cairnctl -s sock watc") == ["watch "]
+    assert complete("cairnctl help query-block-j") == ["query-block-jobs "]
+    assert {"blockdev-add ", "graph "} <= set(complete("cairnctl "))
+
+
+def test_options():
+    assert complete("cairnctl --js") == ["--json "]
+    assert complete("cairnctl watch --o") == ["--once "]
+    assert complete("cairnctl graph --format ") == ["dot ", "svg ", "text "]
+    assert complete("cairnctl graph --o") == []
+
+
+def test_arguments_and_their_values():
+    assert complete("cairnctl block-export-del ") == ["id=", "mode="]
+    assert complete("cairnctl block-export-del id=x ") == ["mode="]
+    # bash has split the word at '=', and wants what comes behind it.
+    assert complete("cairnctl block-export-del mode=") == ["hard ", "safe "]
+    assert complete("cairnctl block-export-del mode=h") == ["hard "]
+    assert complete("cairnctl block-export-add writable=o") == ["off ", "on "]
+
+
+def test_members_come_with_the_tag_of_their_union():
+    assert "l2-cache-size=" not in complete("cairnctl blockdev-add l2")
+    assert complete("cairnctl blockdev-add driver=qcow2 l2-cache-s") == ["l2-cache-size="]
+    assert complete("cairnctl blockdev-add driver=qcow2 fil") == ["file.", "file="]
+    assert complete("cairnctl blockdev-add driver=qcow2 file.driver=nb") == ["nbd "]
+    assert complete("cairnctl blockdev-add driver=qcow2 file.driver=file file.filen") \
+        == ["file.filename="]
+    assert complete("cairnctl blockdev-add driver=qcow2 backing.driver=raw backing.off") \
+        == ["backing.offset="]
+    assert complete("cairnctl nbd-server-start addr.type=inet addr.data.h") == ["addr.data.host="]
+
+
+def test_lists_by_their_index():
+    assert complete("cairnctl transaction actions.0.type=ab") == ["abort "]
+    assert complete("cairnctl transaction actions.0.type=block-dirty-bitmap-clear "
+                    "actions.0.data.no") == ["actions.0.data.node="]
+
+
+def test_events_and_the_command_after_them():
+    assert complete("cairnctl wait-event JOB_") == ["JOB_STATUS_CHANGE "]
+    assert complete("cairnctl wait-event JOB_STATUS_CHANGE -- blockdev-c") == ["blockdev-create "]
+    assert complete("cairnctl wait-event JOB_STATUS_CHANGE -- block-export-del m") == ["mode="]
+
+
+def test_names_of_files(folder):
+    (folder / "disk.qcow2").touch()
+    assert complete("cairnctl -s di", folder) == ["disk.qcow2"]
+    assert complete("cairnctl blockdev-add driver=file filename=di", folder) == ["disk.qcow2"]
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="there is no zsh")
+def test_zsh_walks_the_same_tables():
+    script = ('setopt ksharrays shwordsplit; source "$1"; shift; _cairnctl_complete "$@"; '
+              'printf "%s\\n" "${_cairnctl_reply[@]}"')
+    done = subprocess.run(["zsh", "-f", "-c", script, "zsh", str(support.TOOLS / "_cairnctl"),
+                           "file.filen", "cairnctl", "blockdev-add", "driver=qcow2",
+                           "file.driver=file"], text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, check=True)
+    assert done.stderr == "" and done.stdout == "file.filename=\n"
+
+
+def test_every_command_of_its_own_is_offered():
+    text = subprocess.run([support.TOOLS / "cairnctl", "--help"], stdout=subprocess.PIPE,
+                          text=True, check=True).stdout
+    own = text.split("Commands of its own:\n")[1].split("\nOptions:")[0]
+    for line in own.splitlines():
+        if line.startswith("  ") and line[2] != " ":
+            assert f"{line.split()[0]} " in complete("cairnctl ")
+    assert pathlib.Path(support.TOOLS / "_cairnctl").read_text().startswith("#compdef cairnctl\n")
