@@ -157,7 +157,7 @@ def counted_run(log, command):
 
 def tidy(log):
     build("build", log)
-    outcome = pytest_suite("tidy", log, ["tests/tidy"])
+    outcome = pytest_suite("tidy", log, ["tests/tidy", "tests/schema"])
     outcome.add(counted_run(log, ["tests/tidy/tidy", "--fast"]))
     return outcome
 

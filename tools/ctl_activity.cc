@@ -180,16 +180,20 @@ std::optional<std::chrono::seconds> Activity::time_left(const JobSample& job) co
 }
 
 Table Activity::jobs_table(const Style& style) const {
+  // What is in the way goes first where there is little room.
+  const size_t bar = style.width == 0 || style.width >= 110 ? 30
+                     : style.width >= 90                    ? 20
+                     : style.width >= 80                    ? 10
+                                                            : 0;
   Table table({{"JOB"},
                {"TYPE"},
                {"STATUS"},
-               {"PROGRESS"},
-               {"", true},
+               {bar > 0 ? "PROGRESS" : ""},
+               {bar > 0 ? "" : "PROGRESS", true},
                {"DONE", true},
                {"RATE", true},
                {"LEFT", true},
                {""}});
-  const size_t bar = style.width == 0 || style.width >= 110 ? 30 : style.width >= 90 ? 20 : 12;
   for (const JobSample& job : latest_.jobs) {
     const double part = progress_of(job);
     const auto left = time_left(job);
@@ -264,11 +268,19 @@ std::string Activity::lines(const std::string& stamp) const {
                        job.error.empty() ? "" : ": " + job.error);
   }
   for (const ExportSample& one : latest_.exports) {
+    if (before_ && std::ranges::find(before_->exports, one) != before_->exports.end()) {
+      continue;
+    }
     out += fmt::format("{} export {} {} of {}{}\n", stamp, one.id, one.type, one.node,
                        one.shutting_down ? ", shutting down" : "");
   }
   for (const NodeSample& node : latest_.nodes) {
     const auto rates = node_rates(node.name);
+    if (rates &&
+        rates->read_operations + rates->write_operations + rates->read_bytes + rates->write_bytes <=
+            0) {
+      continue;
+    }
     out += fmt::format("{} node {} {}: read {} in {}, written {} in {}{}\n", stamp, node.name,
                        node.driver, size_text(node.read_bytes), node.read_operations,
                        size_text(node.write_bytes), node.write_operations,

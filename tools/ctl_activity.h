@@ -39,6 +39,8 @@ struct ExportSample {
   std::string type;
   std::string node;
   bool shutting_down = false;
+
+  bool operator==(const ExportSample&) const = default;
 };
 
 // All at one time.
@@ -71,7 +73,8 @@ class Activity {
 
   // Tables of the latest sample: jobs with bars, exports, nodes.
   [[nodiscard]] std::string screen(const Style& style) const;
-  // The same as a line for each job, export and node that does something, for logs.
+  // For logs: a line for each job, for each node that did something since the sample before, and
+  // for exports when they changed. The first sample has all.
   [[nodiscard]] std::string lines(const std::string& stamp) const;
   [[nodiscard]] schema::JsonValue to_json() const;
 

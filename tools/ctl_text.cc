@@ -76,8 +76,8 @@ Style terminal_style() {
     return {};
   }
   const char* term = std::getenv("TERM");
-  Style style{.bold = term && std::strcmp(term, "dumb") != 0 && !std::getenv("NO_COLOR"),
-              .width = 80};
+  const bool able = term && std::strcmp(term, "dumb") != 0;
+  Style style{.bold = able && !std::getenv("NO_COLOR"), .moves = able, .width = 80};
   winsize size{};
   if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) {
     style.width = size.ws_col;

@@ -11,8 +11,9 @@
 namespace cairn::ctl {
 
 struct Style {
-  bool bold = false;  // the terminal knows how to
-  size_t width = 0;   // columns; 0: no limit
+  bool bold = false;   // the terminal knows how to
+  bool moves = false;  // so that what stands there can be overwritten
+  size_t width = 0;    // columns; 0: no limit
 };
 
 // Of standard output: plain and without limit when that is no terminal.

@@ -1,6 +1,4 @@
 // What the daemon does, again and again: in place on a terminal, line by line elsewhere.
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
@@ -136,8 +134,7 @@ Exit run_watch(const Options& options) {
   if (!connection) {
     return complain(Exit::kNoConnection, connection.error().message());
   }
-  const bool in_place =
-      options.output == Output::kText && !options.once && isatty(STDOUT_FILENO) != 0;
+  const bool in_place = options.output == Output::kText && !options.once && options.style.moves;
   watch_signals();
   connection->stop_when(ended);
   std::optional<Error> lost;

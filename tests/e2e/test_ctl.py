@@ -26,8 +26,11 @@ CTL = support.TOOLS / "cairnctl"
 
 @pytest.fixture(params=["ours", "peer"])
 def monitor(request, folder, daemons):
-    """A daemon with a monitor at FOLDER/q.sock: ours, and one that we have not made."""
-    arguments = ["--chardev", f"socket,id=c,path={folder}/q.sock,server=on,wait=off",
+    """A daemon with monitors at FOLDER/q.sock and FOLDER/e.sock: ours, and one that we have not
+    made."""
+    arguments = ["--chardev", f"socket,id=e,path={folder}/e.sock,server=on,wait=off",
+                 "--monitor", "chardev=e",
+                 "--chardev", f"socket,id=c,path={folder}/q.sock,server=on,wait=off",
                  "--monitor", "chardev=c"]
     if request.param == "ours":
         daemon = daemons(*arguments)
@@ -208,10 +211,11 @@ def test_watch_elsewhere_is_lines_and_json(folder, monitor):
     assert re.search(r"^n +null-co +1 MiB", ctl(folder, "watch", "--once").out, re.MULTILINE)
     sample = json.loads(ctl(folder, "watch", "--once", "--json").out)
     assert sample["nodes"][0]["node-name"] == "n" and sample["jobs"] == []
-    watching = subprocess.Popen([CTL, "-s", folder / "q.sock", "watch", "--interval", "0.05"],
+    watching = subprocess.Popen([CTL, "-s", folder / "e.sock", "watch", "--interval", "0.05"],
                                 stdout=subprocess.PIPE, text=True)
-    for _ in range(3):
-        assert re.match(r"\d\d:\d\d:\d\d node n null-co: read ", watching.stdout.readline())
+    assert re.match(r"\d\d:\d\d:\d\d node n null-co: read ", watching.stdout.readline())
+    ctl(folder, "blockdev-add", "driver=null-co", "node-name=m", "size=1M")
+    assert re.match(r"\d\d:\d\d:\d\d node m null-co: read ", watching.stdout.readline())
     watching.send_signal(signal.SIGTERM)
     assert watching.wait(support.TIMEOUT) == 0
 

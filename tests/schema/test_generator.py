@@ -11,7 +11,8 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(ROOT, "schema"))
 
 # pylint: disable=wrong-import-position
-from generator import emit_commands, emit_docs, emit_types, emit_visitors, layout  # noqa: E402
+from generator import (  # noqa: E402
+    emit_commands, emit_completion, emit_docs, emit_types, emit_visitors, layout)
 from generator.check import check_schema  # noqa: E402
 from generator.cpp_names import constant, member_name, pascal  # noqa: E402
 from generator.emit_introspection import introspection  # noqa: E402
@@ -226,7 +227,7 @@ def test_commands_become_types(tmp_path):
         { 'command': 'raw', 'returns': 'any', 'gen': false }
         """)
     header = emit_commands.commands_header(schema)
-    assert "using Arguments = GoOnArguments;" in header
+    assert "using Arguments = schema::GoOnArguments;" in header
     assert "using Result = std::vector<std::string>;" in header
     assert "using Result = JsonValue;" in header
     assert "using All = TypeList<GoOn, Raw>;" in header
@@ -241,3 +242,25 @@ def test_reference_pages_are_up_to_date(tmp_path):
         with open(os.path.join(folder, name), encoding="utf-8") as stream:
             assert stream.read() == text, f"{name} is out of date: run scripts/update-reference"
     del tmp_path
+
+
+def test_completion_knows_every_argument_by_its_path(tmp_path):
+    schema = load(tmp_path, """
+        { 'enum': 'E', 'data': [ 'one', 'two' ] }
+        { 'struct': 'S', 'data': { 'flag': 'bool', '*inner': 'S' } }
+        { 'union': 'U', 'base': { 'kind': 'E' }, 'discriminator': 'kind', 'data': { 'one': 'S' } }
+        { 'alternate': 'A', 'data': { 'name': 'str', 'whole': 'U' } }
+        { 'command': 'go', 'data': { 'list': [ 'A' ], 'e': 'E' } }
+        { 'event': 'GONE' }
+    """)
+    tables = emit_completion.Tables(schema)
+    root = tables.commands["go"]
+    members = dict(m.split(":") for m in tables.members[root].split())
+    assert tables.enums[members["e"]] == "one two"
+    branches = tables.branches[tables.elements[members["list"]]].split()
+    assert branches[0] == "s"
+    assert tables.tags[branches[1]] == "kind"
+    inner = tables.variants[f"{branches[1]}/one"]
+    assert tables.members[inner] == f"flag:b inner:{inner}", "a type that contains itself"
+    assert f"{branches[1]}/two" not in tables.variants
+    assert tables.events == ["GONE"]

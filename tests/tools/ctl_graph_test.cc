@@ -165,17 +165,22 @@ TEST(CtlActivity, RatesAreChangesOverTime) {
   activity.take(sample_at(0, 100, 0));
   EXPECT_FALSE(activity.job_rate("j"));
   EXPECT_FALSE(activity.node_rates("n"));
+  EXPECT_EQ(activity.lines("T"),
+            "T job j backup running 10% 100 B/0.977 KiB\n"
+            "T export e nbd of n\n"
+            "T node n raw: read 0 B in 2, written 0 B in 0\n");
   activity.take(sample_at(2, 300, 4096));
   EXPECT_DOUBLE_EQ(activity.job_rate("j").value(), 100);
   EXPECT_DOUBLE_EQ(activity.node_rates("n")->read_bytes, 2048);
   EXPECT_EQ(activity.lines("T"),
             "T job j backup running 30% 300 B/0.977 KiB, 100 B/s, 0:07 left\n"
-            "T export e nbd of n\n"
             "T node n raw: read 4 KiB in 2, written 0 B in 0, now 2 KiB/s and 0 B/s\n");
   // It stalls: the rate sinks slowly, and it takes longer.
   activity.take(sample_at(5, 300, 4096));
   EXPECT_DOUBLE_EQ(activity.job_rate("j").value(), 50);
   EXPECT_DOUBLE_EQ(activity.node_rates("n")->read_bytes, 0);
+  EXPECT_EQ(activity.lines("T"), "T job j backup running 30% 300 B/0.977 KiB, 50 B/s, 0:14 left\n")
+      << "nodes and exports have nothing new";
 }
 
 TEST(CtlActivity, AScreenHasBarsForJobs) {
@@ -186,6 +191,8 @@ TEST(CtlActivity, AScreenHasBarsForJobs) {
   EXPECT_NE(screen.find("[##########--------]"), std::string::npos) << screen;
   EXPECT_NE(screen.find("60%  600 B of 0.977 KiB  100 B/s  0:04"), std::string::npos) << screen;
   EXPECT_NE(screen.find("EXPORT  TYPE  NODE"), std::string::npos);
+  const std::string narrow = activity.screen({.width = 70});
+  EXPECT_NE(narrow.find("60%  600 B of 0.977 KiB  100 B/s  0:04\n"), std::string::npos) << narrow;
 }
 
 TEST(CtlActivity, CountersThatBeganAgainAreNoNegativeRate) {
