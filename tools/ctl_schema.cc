@@ -40,6 +40,24 @@ std::vector<std::string> names_in(const JsonArray& array) {
   return names;
 }
 
+// Whether a type is made of itself, by elements, branches and variants, so that no value could ever
+// be one. Members do not count: they may be left out.
+bool closes_circle(const SchemaType& type, std::map<const SchemaType*, bool>& open) {
+  if (const auto known = open.find(&type); known != open.end()) {
+    return known->second;
+  }
+  open[&type] = true;
+  bool circle = type.element && closes_circle(*type.element, open);
+  for (const SchemaType* branch : type.branches) {
+    circle = circle || closes_circle(*branch, open);
+  }
+  for (const auto& [value, variant] : type.variants) {
+    circle = circle || closes_circle(*variant, open);
+  }
+  open[&type] = false;
+  return circle;
+}
+
 // How many letters must be changed, added, left out or swapped with a neighbour.
 size_t distance(std::string_view a, std::string_view b) {
   std::vector<size_t> before(b.size() + 1);
@@ -106,6 +124,12 @@ Result<DaemonSchema> DaemonSchema::parse(const JsonValue& answer) {
       schema.commands_.push_back(std::move(command));
     } else if (auto filled = schema.fill_type(entity); !filled) {
       return pass(filled);
+    }
+  }
+  std::map<const SchemaType*, bool> open;
+  for (const auto& [name, type] : schema.types_) {
+    if (closes_circle(*type, open)) {
+      return contradiction("type '" + name + "' is made of itself");
     }
   }
   std::ranges::sort(schema.commands_, {}, &SchemaCommand::name);

@@ -133,6 +133,11 @@ TEST(CtlSchema, RefusesASchemaThatContradictsItself) {
   EXPECT_FALSE(parse(R"([{"name": "c", "meta-type": "command", "arg-type": "9"}])"));
   EXPECT_FALSE(parse(R"([{"name": "0", "meta-type": "array", "element-type": "9"}])"));
   EXPECT_FALSE(parse(R"([{"name": "0", "meta-type": "mystery"}])"));
+  EXPECT_FALSE(parse(R"([{"name": "0", "meta-type": "array", "element-type": "0"}])"));
+  EXPECT_FALSE(parse(R"([{"name": "0", "meta-type": "alternate", "members": [{"type": "1"}]},
+                         {"name": "1", "meta-type": "alternate", "members": [{"type": "0"}]}])"));
+  EXPECT_FALSE(parse(R"([{"name": "0", "meta-type": "object", "members": [],
+                          "tag": "t", "variants": [{"case": "a", "type": "0"}]}])"));
   EXPECT_TRUE(parse("[]"));
 }
 
