@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "base/size_text.h"
+#include "tools/ctl_json.h"
 
 namespace cairn::ctl {
 
@@ -17,49 +18,23 @@ using schema::JsonArray;
 using schema::JsonObject;
 using schema::JsonValue;
 
-std::string text_of(const JsonObject& object, std::string_view name) {
-  const JsonValue* value = object.find(name);
-  return value && value->is_string() ? clean(*value->as_string()) : "";
-}
-
-int64_t number_of(const JsonObject& object, std::string_view name) {
-  const JsonValue* value = object.find(name);
-  return value && value->as_int64() ? *value->as_int64() : 0;
-}
-
-const JsonObject* object_of(const JsonObject& object, std::string_view name) {
-  const JsonValue* value = object.find(name);
-  return value ? value->as_object() : nullptr;
-}
-
-template <typename Visit>
-void for_each_object(const JsonValue& list, const Visit& visit) {
-  if (const JsonArray* array = list.as_array()) {
-    for (const JsonValue& value : *array) {
-      if (const JsonObject* object = value.as_object()) {
-        visit(*object);
-      }
-    }
-  }
-}
-
 std::vector<JobSample> jobs_in(const Answers& answers) {
   std::vector<JobSample> jobs;
-  for_each_object(answers.jobs, [&](const JsonObject& info) {
-    jobs.push_back({.id = text_of(info, "id"),
-                    .type = text_of(info, "type"),
-                    .status = text_of(info, "status"),
-                    .error = text_of(info, "error"),
-                    .current = number_of(info, "current-progress"),
-                    .total = number_of(info, "total-progress")});
-  });
+  for (const JsonObject* info : objects_in(&answers.jobs)) {
+    jobs.push_back({.id = clean_text_in(*info, "id"),
+                    .type = clean_text_in(*info, "type"),
+                    .status = clean_text_in(*info, "status"),
+                    .error = clean_text_in(*info, "error"),
+                    .current = number_in(*info, "current-progress", 0),
+                    .total = number_in(*info, "total-progress", 0)});
+  }
   // A job on devices counts bytes.
-  for_each_object(answers.block_jobs, [&](const JsonObject& info) {
-    const auto at = std::ranges::find(jobs, text_of(info, "device"), &JobSample::id);
+  for (const JsonObject* info : objects_in(&answers.block_jobs)) {
+    const auto at = std::ranges::find(jobs, clean_text_in(*info, "device"), &JobSample::id);
     if (at != jobs.end()) {
       at->in_bytes = true;
     }
-  });
+  }
   return jobs;
 }
 
@@ -94,29 +69,29 @@ const NodeSample* Sample::find_node(const std::string& name) const {
 
 Sample make_sample(const Answers& answers, std::chrono::steady_clock::time_point time) {
   Sample sample{.time = time, .jobs = jobs_in(answers), .nodes = {}, .exports = {}};
-  for_each_object(answers.nodes, [&](const JsonObject& info) {
-    const JsonObject* image = object_of(info, "image");
-    sample.nodes.push_back({.name = text_of(info, "node-name"),
-                            .driver = text_of(info, "drv"),
-                            .size = image ? number_of(*image, "virtual-size") : 0});
-  });
-  for_each_object(answers.statistics, [&](const JsonObject& info) {
-    const auto at = std::ranges::find(sample.nodes, text_of(info, "node-name"), &NodeSample::name);
-    const JsonObject* stats = object_of(info, "stats");
+  for (const JsonObject* info : objects_in(&answers.nodes)) {
+    const JsonObject* image = object_in(*info, "image");
+    sample.nodes.push_back({.name = clean_text_in(*info, "node-name"),
+                            .driver = clean_text_in(*info, "drv"),
+                            .size = image ? number_in(*image, "virtual-size", 0) : 0});
+  }
+  for (const JsonObject* info : objects_in(&answers.statistics)) {
+    const auto at =
+        std::ranges::find(sample.nodes, clean_text_in(*info, "node-name"), &NodeSample::name);
+    const JsonObject* stats = object_in(*info, "stats");
     if (at != sample.nodes.end() && stats) {
-      at->read_bytes = number_of(*stats, "rd_bytes");
-      at->write_bytes = number_of(*stats, "wr_bytes");
-      at->read_operations = number_of(*stats, "rd_operations");
-      at->write_operations = number_of(*stats, "wr_operations");
+      at->read_bytes = number_in(*stats, "rd_bytes", 0);
+      at->write_bytes = number_in(*stats, "wr_bytes", 0);
+      at->read_operations = number_in(*stats, "rd_operations", 0);
+      at->write_operations = number_in(*stats, "wr_operations", 0);
     }
-  });
-  for_each_object(answers.exports, [&](const JsonObject& info) {
-    const JsonValue* ending = info.find("shutting-down");
-    sample.exports.push_back({.id = text_of(info, "id"),
-                              .type = text_of(info, "type"),
-                              .node = text_of(info, "node-name"),
-                              .shutting_down = ending && ending->as_bool() && *ending->as_bool()});
-  });
+  }
+  for (const JsonObject* info : objects_in(&answers.exports)) {
+    sample.exports.push_back({.id = clean_text_in(*info, "id"),
+                              .type = clean_text_in(*info, "type"),
+                              .node = clean_text_in(*info, "node-name"),
+                              .shutting_down = flag_in(*info, "shutting-down")});
+  }
   return sample;
 }
 

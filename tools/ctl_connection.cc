@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "tools/ctl_address.h"
+#include "tools/ctl_json.h"
 
 namespace cairn::ctl {
 
@@ -39,11 +40,6 @@ int wait_readable(int fd, std::optional<Clock::time_point> deadline) {
   return ppoll(&wanted, 1, deadline ? &left : nullptr, &none);
 }
 
-std::string text_of(const schema::JsonObject& object, std::string_view name) {
-  const schema::JsonValue* value = object.find(name);
-  return value && value->is_string() ? *value->as_string() : "";
-}
-
 // From the greeting's "version".
 std::string describe_version(const schema::JsonObject& greeting) {
   const schema::JsonValue* version = greeting.find("version");
@@ -58,7 +54,7 @@ std::string describe_version(const schema::JsonObject& greeting) {
     text += text.empty() ? "" : ".";
     text += number ? schema::to_text(*number) : "?";
   }
-  const std::string package = text_of(*parts, "package");
+  const std::string package = text_in(*parts, "package");
   return package.empty() ? text : text + " (" + package + ")";
 }
 
@@ -140,8 +136,8 @@ Result<Reply> Connection::execute(std::string_view command, schema::JsonValue ar
     return fail(EPROTO, "'{}' answers in another protocol", where_);
   }
   reply.refused = true;
-  reply.error_class = text_of(*error->as_object(), "class");
-  reply.description = text_of(*error->as_object(), "desc");
+  reply.error_class = text_in(*error->as_object(), "class");
+  reply.description = text_in(*error->as_object(), "desc");
   return reply;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <string>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -13,8 +14,8 @@ namespace cairn::ctl {
 namespace {
 
 Given* find_member(Given& object, std::string_view name) {
-  const auto at = std::ranges::find(object.members, name, &std::pair<std::string, Given>::first);
-  return at == object.members.end() ? nullptr : &at->second;
+  const auto at = std::ranges::find(object.members, name, &GivenMember::name);
+  return at == object.members.end() ? nullptr : &at->value;
 }
 
 // Puts a value at the end of a dotted key. The same key again makes a list of both values.
@@ -30,7 +31,7 @@ Result<void> store(Given& root, std::string_view key, Given value) {
     Given* next = find_member(*at, name);
     if (dot == rest.npos) {
       if (!next) {
-        at->members.emplace_back(name, std::move(value));
+        at->members.push_back({std::string(name), std::move(value)});
       } else if (next->kind == Given::Kind::kList) {
         next->elements.push_back(std::move(value));
       } else if (next->kind == Given::Kind::kObject) {
@@ -44,7 +45,8 @@ Result<void> store(Given& root, std::string_view key, Given value) {
       return {};
     }
     if (!next) {
-      next = &at->members.emplace_back(name, Given()).second;
+      at->members.push_back({std::string(name), Given()});
+      next = &at->members.back().value;
     }
     if (next->kind != Given::Kind::kObject) {
       return fail(EINVAL, "'{}' is given as a whole and in parts",
@@ -61,7 +63,7 @@ Given Given::of(const schema::JsonValue& value) {
   Given given;
   if (const auto* object = value.as_object()) {
     for (const auto& [name, held] : *object) {
-      given.members.emplace_back(name, of(held));
+      given.members.push_back({name, of(held)});
     }
   } else if (const auto* array = value.as_array()) {
     given.kind = Kind::kList;
@@ -80,8 +82,8 @@ const std::string* Given::as_text() const {
 }
 
 const Given* Given::find(std::string_view name) const {
-  const auto at = std::ranges::find(members, name, &std::pair<std::string, Given>::first);
-  return at == members.end() ? nullptr : &at->second;
+  const auto at = std::ranges::find(members, name, &GivenMember::name);
+  return at == members.end() ? nullptr : &at->value;
 }
 
 std::optional<std::vector<const Given*>> Given::as_list() const {
@@ -155,7 +157,7 @@ Result<Given> gather(std::span<const std::string> words) {
         if (find_member(root, name)) {
           return fail(EINVAL, "'{}' is given twice", name);
         }
-        root.members.emplace_back(std::move(name), std::move(value));
+        root.members.push_back({std::move(name), std::move(value)});
       }
       continue;
     }

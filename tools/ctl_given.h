@@ -6,13 +6,14 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "base/result.h"
 #include "schema/json.h"
 
 namespace cairn::ctl {
+
+struct GivenMember;
 
 struct Given {
   enum class Kind : uint8_t {
@@ -23,10 +24,10 @@ struct Given {
   };
 
   Kind kind = Kind::kObject;
-  std::string text;                                    // kWord
-  schema::JsonValue scalar;                            // kScalar
-  std::vector<std::pair<std::string, Given>> members;  // kObject
-  std::vector<Given> elements;                         // kList
+  std::string text;                  // kWord
+  schema::JsonValue scalar;          // kScalar
+  std::vector<GivenMember> members;  // kObject
+  std::vector<Given> elements;       // kList
 
   [[nodiscard]] static Given of(const schema::JsonValue& value);
 
@@ -39,6 +40,11 @@ struct Given {
   [[nodiscard]] schema::JsonValue to_json() const;
   // For messages: "'abc'", "an object".
   [[nodiscard]] std::string spelled() const;
+};
+
+struct GivenMember {
+  std::string name;
+  Given value;
 };
 
 // All words of a command together: KEY=VALUE, and JSON objects. The result is an object.

@@ -4,12 +4,14 @@
 #include <cerrno>
 #include <map>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "base/size_text.h"
 #include "tools/ctl.h"
+#include "tools/ctl_json.h"
 
 namespace cairn::ctl {
 
@@ -19,53 +21,27 @@ using schema::JsonArray;
 using schema::JsonObject;
 using schema::JsonValue;
 
-std::string text_of(const JsonObject& object, std::string_view name) {
-  const JsonValue* value = object.find(name);
-  return value && value->is_string() ? clean(*value->as_string()) : "";
-}
-
-int64_t number_of(const JsonObject& object, std::string_view name) {
-  const JsonValue* value = object.find(name);
-  return value && value->as_int64() ? *value->as_int64() : -1;
-}
-
 std::unexpected<Error> unexpected_answer() {
   return fail(EPROTO, "The daemon describes its nodes in an unknown way");
 }
 
-// The objects of a list; none when it is something else.
-std::vector<const JsonObject*> objects_in(const JsonValue* list) {
-  std::vector<const JsonObject*> objects;
-  if (const JsonArray* array = list ? list->as_array() : nullptr) {
-    for (const JsonValue& value : *array) {
-      if (value.is_object()) {
-        objects.push_back(value.as_object());
-      }
-    }
-  }
-  return objects;
-}
-
 void describe_nodes(NodeGraph& graph, const JsonValue& nodes) {
   for (const JsonObject* info : objects_in(&nodes)) {
-    const std::string name = text_of(*info, "node-name");
+    const std::string name = clean_text_in(*info, "node-name");
     const auto at = std::ranges::find_if(graph.vertices, [&](const GraphVertex& vertex) {
       return vertex.kind == GraphVertex::Kind::kNode && vertex.name == name;
     });
     if (at == graph.vertices.end()) {
       continue;
     }
-    at->detail = text_of(*info, "drv");
-    const JsonValue* image = info->find("image");
-    const int64_t size =
-        image && image->is_object() ? number_of(*image->as_object(), "virtual-size") : -1;
+    at->detail = clean_text_in(*info, "drv");
+    const JsonObject* image = object_in(*info, "image");
+    const int64_t size = image ? number_in(*image, "virtual-size", -1) : -1;
     if (size >= 0) {
       at->detail += ", " + format_size(static_cast<uint64_t>(size));
     }
-    if (const JsonValue* ro = info->find("ro"); ro && ro->as_bool() && *ro->as_bool()) {
-      at->detail += ", read-only";
-    }
-    const std::string file = text_of(*info, "file");
+    at->detail += flag_in(*info, "ro") ? ", read-only" : "";
+    const std::string file = clean_text_in(*info, "file");
     // Some drivers describe themselves in JSON where others have a name.
     if (!file.starts_with("json:")) {
       at->file = file.substr(file.rfind('/') + 1);
@@ -76,7 +52,7 @@ void describe_nodes(NodeGraph& graph, const JsonValue& nodes) {
 // Exports are roots that the graph itself does not name.
 void add_exports(NodeGraph& graph, const JsonValue& exports) {
   for (const JsonObject* info : objects_in(&exports)) {
-    const std::string node = text_of(*info, "node-name");
+    const std::string node = clean_text_in(*info, "node-name");
     const auto at = std::ranges::find(graph.vertices, node, &GraphVertex::name);
     if (at == graph.vertices.end()) {
       continue;
@@ -84,8 +60,8 @@ void add_exports(NodeGraph& graph, const JsonValue& exports) {
     const auto index = static_cast<size_t>(at - graph.vertices.begin());
     graph.edges.push_back({.from = graph.vertices.size(), .to = index, .name = ""});
     graph.vertices.push_back({.kind = GraphVertex::Kind::kExport,
-                              .name = text_of(*info, "id"),
-                              .detail = text_of(*info, "type") + " export",
+                              .name = clean_text_in(*info, "id"),
+                              .detail = clean_text_in(*info, "type") + " export",
                               .file = ""});
   }
 }
@@ -163,13 +139,13 @@ Result<NodeGraph> make_graph(const JsonValue& graph, const JsonValue& nodes,
   NodeGraph result;
   std::map<int64_t, size_t> indices;
   for (const JsonObject* vertex : objects_in(root->find("nodes"))) {
-    const std::string type = text_of(*vertex, "type");
-    const std::string name = text_of(*vertex, "name");
+    const std::string type = clean_text_in(*vertex, "type");
+    const std::string name = clean_text_in(*vertex, "name");
     if (type == "block-backend" && name.empty()) {
       // An export or a job, which are known by other means.
       continue;
     }
-    indices[number_of(*vertex, "id")] = result.vertices.size();
+    indices[number_in(*vertex, "id", -1)] = result.vertices.size();
     const bool job = type == "block-job";
     result.vertices.push_back({.kind = type == "block-driver" ? GraphVertex::Kind::kNode
                                        : job                  ? GraphVertex::Kind::kJob
@@ -181,16 +157,17 @@ Result<NodeGraph> make_graph(const JsonValue& graph, const JsonValue& nodes,
                                .file = ""});
   }
   for (const JsonObject* edge : objects_in(root->find("edges"))) {
-    const auto from = indices.find(number_of(*edge, "parent"));
-    const auto to = indices.find(number_of(*edge, "child"));
+    const auto from = indices.find(number_in(*edge, "parent", -1));
+    const auto to = indices.find(number_in(*edge, "child", -1));
     if (from != indices.end() && to != indices.end()) {
       result.edges.push_back(
-          {.from = from->second, .to = to->second, .name = text_of(*edge, "name")});
+          {.from = from->second, .to = to->second, .name = clean_text_in(*edge, "name")});
     }
   }
   // A graph lists its edges by the child; people look for the data first, then for the backing.
-  std::ranges::stable_sort(result.edges, [](const GraphEdge& a, const GraphEdge& b) {
-    return std::pair(a.from, a.name == "backing") < std::pair(b.from, b.name == "backing");
+  std::ranges::sort(result.edges, [](const GraphEdge& a, const GraphEdge& b) {
+    return std::tuple(a.from, a.name == "backing", a.name, a.to) <
+           std::tuple(b.from, b.name == "backing", b.name, b.to);
   });
   describe_nodes(result, nodes);
   add_exports(result, exports);

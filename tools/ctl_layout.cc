@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
-#include <numeric>
+#include <tuple>
 #include <utility>
 
 namespace cairn::ctl {
@@ -140,7 +140,8 @@ void Layers::add_bends() {
 }
 
 void Layers::sort_row(std::vector<size_t>& row, bool by_above) {
-  std::vector<std::pair<double, size_t>> keys;
+  // With the place in the row, so that what is even stays in order.
+  std::vector<std::tuple<double, size_t, size_t>> keys;
   for (size_t i = 0; i < row.size(); ++i) {
     const Vertex& vertex = vertices_[row[i]];
     const auto& others = by_above ? vertex.above : vertex.below;
@@ -148,11 +149,12 @@ void Layers::sort_row(std::vector<size_t>& row, bool by_above) {
     for (const size_t other : others) {
       sum += vertices_[other].x;
     }
-    keys.emplace_back(others.empty() ? vertex.x : sum / static_cast<double>(others.size()), row[i]);
+    keys.emplace_back(others.empty() ? vertex.x : sum / static_cast<double>(others.size()), i,
+                      row[i]);
   }
-  std::ranges::stable_sort(keys, {}, &std::pair<double, size_t>::first);
+  std::ranges::sort(keys);
   for (size_t i = 0; i < row.size(); ++i) {
-    row[i] = keys[i].second;
+    row[i] = std::get<2>(keys[i]);
     vertices_[row[i]].x = static_cast<double>(i);
   }
 }

@@ -93,13 +93,13 @@ std::optional<std::chrono::duration<double>> parse_seconds(std::string_view text
 }
 
 // What was said about the form of the output, and which options of single commands were given.
-struct Given {
+struct GivenOptions {
   bool form = false;
   std::vector<std::pair<std::string_view, std::string_view>> only_for;  // option, command
 };
 
 // Stores one option; an exit code when the program is to end with it.
-std::optional<Exit> take_option(Options& options, Given& given, int code) {
+std::optional<Exit> take_option(Options& options, GivenOptions& given, int code) {
   switch (code) {
     case kHelp:
       fmt::print("{}", kHelpText);
@@ -171,7 +171,8 @@ constexpr OwnCommand kOwnCommands[] = {
 };
 
 // Checks what can be checked without the daemon.
-std::optional<Exit> check(const Options& options, const Given& given, const OwnCommand* own) {
+std::optional<Exit> check(const Options& options, const GivenOptions& given,
+                          const OwnCommand* own) {
   for (const auto& [option, command] : given.only_for) {
     if (options.command != command) {
       return complain(Exit::kUsage, fmt::format("{} is for '{}' alone", option, command));
@@ -215,7 +216,7 @@ Exit run(int argc, char** argv) {
   if (const char* socket = std::getenv("CAIRN_SOCKET")) {
     options.socket = socket;
   }
-  Given given;
+  GivenOptions given;
   while (true) {
     const int code = getopt_long(argc, argv, "hVs:", kLongOptions, nullptr);
     if (code == -1) {

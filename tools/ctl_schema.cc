@@ -4,6 +4,8 @@
 #include <cerrno>
 #include <numeric>
 
+#include "tools/ctl_json.h"
+
 namespace cairn::ctl {
 
 namespace {
@@ -11,17 +13,6 @@ namespace {
 using schema::JsonArray;
 using schema::JsonObject;
 using schema::JsonValue;
-
-std::string text_of(const JsonObject& object, std::string_view name) {
-  const JsonValue* value = object.find(name);
-  return value && value->is_string() ? *value->as_string() : "";
-}
-
-const JsonArray& array_of(const JsonObject& object, std::string_view name) {
-  static const JsonArray kNone;
-  const JsonValue* value = object.find(name);
-  return value && value->is_array() ? *value->as_array() : kNone;
-}
 
 std::unexpected<Error> contradiction(std::string_view what) {
   return fail(EPROTO, "The daemon's schema contradicts itself: {}", what);
@@ -34,7 +25,7 @@ std::vector<std::string> names_in(const JsonArray& array) {
     if (value.is_string()) {
       names.push_back(*value.as_string());
     } else if (value.is_object()) {
-      names.push_back(text_of(*value.as_object(), "name"));
+      names.push_back(text_in(*value.as_object(), "name"));
     }
   }
   return names;
@@ -102,22 +93,22 @@ Result<DaemonSchema> DaemonSchema::parse(const JsonValue& answer) {
   }
   DaemonSchema schema;
   for (const JsonValue& entity : *entities) {
-    const std::string kind = text_of(*entity.as_object(), "meta-type");
+    const std::string kind = text_in(*entity.as_object(), "meta-type");
     if (kind != "command" && kind != "event") {
-      schema.types_[text_of(*entity.as_object(), "name")] = std::make_unique<SchemaType>();
+      schema.types_[text_in(*entity.as_object(), "name")] = std::make_unique<SchemaType>();
     }
   }
   for (const JsonValue& value : *entities) {
     const JsonObject& entity = *value.as_object();
-    const std::string kind = text_of(entity, "meta-type");
-    std::string name = text_of(entity, "name");
+    const std::string kind = text_in(entity, "meta-type");
+    std::string name = text_in(entity, "name");
     if (kind == "event") {
       schema.events_.push_back(std::move(name));
     } else if (kind == "command") {
       SchemaCommand command{.name = std::move(name),
                             .arguments = schema.type(entity.find("arg-type")),
                             .result = schema.type(entity.find("ret-type")),
-                            .features = names_in(array_of(entity, "features"))};
+                            .features = names_in(array_in(entity, "features"))};
       if (!command.arguments || !command.result) {
         return contradiction("command '" + command.name + "'");
       }
@@ -149,16 +140,16 @@ const SchemaType* DaemonSchema::type(const JsonValue* name) const {
 }
 
 Result<void> DaemonSchema::fill_type(const JsonObject& entity) {
-  const std::string kind = text_of(entity, "meta-type");
-  const std::string name = text_of(entity, "name");
+  const std::string kind = text_in(entity, "meta-type");
+  const std::string name = text_in(entity, "name");
   SchemaType& type = *types_[name];
   if (kind == "builtin") {
-    type.json = text_of(entity, "json-type");
+    type.json = text_in(entity, "json-type");
   } else if (kind == "enum") {
     type.kind = SchemaType::Kind::kEnum;
     // 'values' is the older form, and may go one day.
-    const JsonArray& members = array_of(entity, "members");
-    type.values = names_in(members.empty() ? array_of(entity, "values") : members);
+    const JsonArray& members = array_in(entity, "members");
+    type.values = names_in(members.empty() ? array_in(entity, "values") : members);
   } else if (kind == "array") {
     type.kind = SchemaType::Kind::kArray;
     type.element = this->type(entity.find("element-type"));
@@ -167,7 +158,7 @@ Result<void> DaemonSchema::fill_type(const JsonObject& entity) {
     }
   } else if (kind == "alternate") {
     type.kind = SchemaType::Kind::kAlternate;
-    for (const JsonValue& member : array_of(entity, "members")) {
+    for (const JsonValue& member : array_in(entity, "members")) {
       const SchemaType* branch =
           member.is_object() ? this->type(member.as_object()->find("type")) : nullptr;
       if (!branch) {
@@ -185,24 +176,24 @@ Result<void> DaemonSchema::fill_type(const JsonObject& entity) {
 
 Result<void> DaemonSchema::fill_object(SchemaType& type, const JsonObject& entity) {
   type.kind = SchemaType::Kind::kObject;
-  type.tag = text_of(entity, "tag");
-  for (const JsonValue& value : array_of(entity, "members")) {
+  type.tag = text_in(entity, "tag");
+  for (const JsonValue& value : array_in(entity, "members")) {
     const JsonObject* member = value.as_object();
     const SchemaType* held = member ? this->type(member->find("type")) : nullptr;
     if (!held) {
-      return contradiction("a member of object '" + text_of(entity, "name") + "'");
+      return contradiction("a member of object '" + text_in(entity, "name") + "'");
     }
-    type.members.push_back({.name = text_of(*member, "name"),
+    type.members.push_back({.name = text_in(*member, "name"),
                             .type = held,
                             .optional = member->find("default") != nullptr});
   }
-  for (const JsonValue& value : array_of(entity, "variants")) {
+  for (const JsonValue& value : array_in(entity, "variants")) {
     const JsonObject* variant = value.as_object();
     const SchemaType* held = variant ? this->type(variant->find("type")) : nullptr;
     if (!held) {
-      return contradiction("a variant of object '" + text_of(entity, "name") + "'");
+      return contradiction("a variant of object '" + text_in(entity, "name") + "'");
     }
-    type.variants.emplace_back(text_of(*variant, "case"), held);
+    type.variants.emplace_back(text_in(*variant, "case"), held);
   }
   return {};
 }

@@ -11,7 +11,7 @@
 namespace cairn::ctl {
 namespace {
 
-schema::JsonValue json(std::string_view text) { return schema::parse_json(text).value(); }
+schema::JsonValue parsed_json(std::string_view text) { return schema::parse_json(text).value(); }
 
 TEST(CtlText, ControlCharactersDoNotReachTheTerminal) {
   EXPECT_EQ(clean("a\x1b[2Jb\n\t\x7f"), "a\\x1b[2Jb\\n\\t\\x7f");
@@ -56,17 +56,17 @@ TEST(CtlText, BarsTimesAndRates) {
 }
 
 TEST(CtlShow, AListOfObjectsIsATable) {
-  EXPECT_EQ(
-      show(json(R"([{"id": "e", "ro": true, "image": {"virtual-size": 65536}, "l": ["a", "b"]},
+  EXPECT_EQ(show(parsed_json(
+                     R"([{"id": "e", "ro": true, "image": {"virtual-size": 65536}, "l": ["a", "b"]},
                           {"id": "f", "image": {"virtual-size": 10}, "extra": null}])"),
-           "", {}, false),
-      "ID  RO   VIRTUAL-SIZE  L    EXTRA\n"
-      "e   yes        64 KiB  a,b\n"
-      "f                  10           -\n");
+                 "", {}, false),
+            "ID  RO   VIRTUAL-SIZE  L    EXTRA\n"
+            "e   yes        64 KiB  a,b\n"
+            "f                  10           -\n");
 }
 
 TEST(CtlShow, WhatHasNoRoomInATableIsAnEntry) {
-  const auto nodes = json(
+  const auto nodes = parsed_json(
       R"([{"node-name": "d", "drv": "raw", "image": {"virtual-size": 2048, "children": [{"a": 1}]}}])");
   EXPECT_EQ(show(nodes, "", {.width = 80}, false),
             "- node-name: d\n"
@@ -84,15 +84,15 @@ TEST(CtlShow, WhatHasNoRoomInATableIsAnEntry) {
 }
 
 TEST(CtlShow, OtherValuesStandForThemselves) {
-  EXPECT_EQ(show(json("[]"), "", {}, false), "(none)\n");
-  EXPECT_EQ(show(json("\"a\\nb\""), "", {}, false), "a\\nb\n");
-  EXPECT_EQ(show(json("[1, \"b\", [2]]"), "", {}, false), "1\nb\n- \n  - 2\n");
-  EXPECT_EQ(show(json(R"({"a": {}, "b": []})"), "", {}, false), "a: (none)\nb: (none)\n");
+  EXPECT_EQ(show(parsed_json("[]"), "", {}, false), "(none)\n");
+  EXPECT_EQ(show(parsed_json("\"a\\nb\""), "", {}, false), "a\\nb\n");
+  EXPECT_EQ(show(parsed_json("[1, \"b\", [2]]"), "", {}, false), "1\nb\n- \n  - 2\n");
+  EXPECT_EQ(show(parsed_json(R"({"a": {}, "b": []})"), "", {}, false), "a: (none)\nb: (none)\n");
 }
 
 TEST(CtlEvents, AConditionHoldsForTheDataByItsPath) {
   const auto event =
-      json(R"({"event": "E", "data": {"id": "j", "n": 5, "on": true, "in": {"x": "y"}},
+      parsed_json(R"({"event": "E", "data": {"id": "j", "n": 5, "on": true, "in": {"x": "y"}},
                               "timestamp": {"seconds": 0, "microseconds": 1000}})");
   const auto matches = [&](std::vector<std::string> conditions) {
     return event_matches(event, "E", conditions);
@@ -103,7 +103,8 @@ TEST(CtlEvents, AConditionHoldsForTheDataByItsPath) {
   EXPECT_FALSE(matches({"none=1"}));
   EXPECT_FALSE(matches({"id.x=1"}));
   EXPECT_FALSE(event_matches(event, "F", {}));
-  EXPECT_FALSE(event_matches(json(R"({"event": "E"})"), "E", std::vector<std::string>{"id=j"}));
+  EXPECT_FALSE(
+      event_matches(parsed_json(R"({"event": "E"})"), "E", std::vector<std::string>{"id=j"}));
   EXPECT_EQ(describe_event(event).substr(23), "  E  id=j  n=5  on=yes  in.x=y");
 }
 
