@@ -2,12 +2,14 @@
 #include "tools/ctl_events.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <ctime>
 #include <utility>
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "tools/ctl.h"
 #include "tools/ctl_show.h"
@@ -63,6 +65,31 @@ void print_event(const JsonValue& event, const Options& options) {
 }
 
 Exit no_more_events(const Error& error) { return complain(Exit::kNoConnection, error.message()); }
+
+// An event that can not come would be waited for without end.
+Result<void> check_conditions(const DaemonSchema& schema, const std::string& name,
+                              std::span<const std::string> conditions) {
+  const auto event = std::ranges::find(schema.events(), name, &SchemaEvent::name);
+  if (event == schema.events().end()) {
+    std::vector<std::string> names;
+    for (const SchemaEvent& known : schema.events()) {
+      names.push_back(known.name);
+    }
+    const std::string guess = nearest(name, names);
+    return guess.empty() ? fail(ENOENT, "There is no event '{}'", name)
+                         : fail(ENOENT, "There is no event '{}'; did you mean '{}'?", name, guess);
+  }
+  const std::vector<std::string> members = event->data->member_names();
+  for (const std::string& condition : conditions) {
+    const std::string key = condition.substr(0, condition.find_first_of(".="));
+    if (std::ranges::find(members, key) == members.end()) {
+      return members.empty()
+                 ? fail(ENOENT, "{} has no data", name)
+                 : fail(ENOENT, "{} has no '{}'; it has: {}", name, key, fmt::join(members, ", "));
+    }
+  }
+  return {};
+}
 
 }  // namespace
 
@@ -127,12 +154,9 @@ Exit run_wait_event(const Options& options) {
   if (!schema) {
     return complain(Exit::kNoConnection, schema.error().message());
   }
-  if (std::ranges::find(schema->events(), name) == schema->events().end()) {
-    const std::string guess = nearest(name, schema->events());
-    return complain(Exit::kUsage,
-                    guess.empty()
-                        ? fmt::format("There is no event '{}'", name)
-                        : fmt::format("There is no event '{}'; did you mean '{}'?", name, guess));
+  const std::span<const std::string> conditions = std::span(options.words).subspan(1);
+  if (const auto checked = check_conditions(*schema, name, conditions); !checked) {
+    return complain(Exit::kUsage, checked.error().message());
   }
   std::optional<Clock::time_point> deadline;
   if (options.timeout) {
@@ -146,7 +170,6 @@ Exit run_wait_event(const Options& options) {
       return exit;
     }
   }
-  const std::span<const std::string> conditions = std::span(options.words).subspan(1);
   while (true) {
     auto event = connection->next_event(deadline);
     if (!event) {

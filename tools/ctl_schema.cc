@@ -86,6 +86,19 @@ const SchemaType* SchemaType::find_variant(std::string_view value) const {
   return nullptr;
 }
 
+std::vector<std::string> SchemaType::member_names() const {
+  std::vector<std::string> names;
+  for (const SchemaMember& member : members) {
+    names.push_back(member.name);
+  }
+  for (const auto& [value, variant] : variants) {
+    for (std::string& name : variant->member_names()) {
+      names.push_back(std::move(name));
+    }
+  }
+  return names;
+}
+
 Result<DaemonSchema> DaemonSchema::parse(const JsonValue& answer) {
   const JsonArray* entities = answer.as_array();
   if (!entities || !std::ranges::all_of(*entities, &JsonValue::is_object)) {
@@ -103,7 +116,11 @@ Result<DaemonSchema> DaemonSchema::parse(const JsonValue& answer) {
     const std::string kind = text_in(entity, "meta-type");
     std::string name = text_in(entity, "name");
     if (kind == "event") {
-      schema.events_.push_back(std::move(name));
+      const SchemaType* data = schema.type(entity.find("arg-type"));
+      if (!data) {
+        return contradiction("event '" + name + "'");
+      }
+      schema.events_.push_back({.name = std::move(name), .data = data});
     } else if (kind == "command") {
       SchemaCommand command{.name = std::move(name),
                             .arguments = schema.type(entity.find("arg-type")),
@@ -124,7 +141,7 @@ Result<DaemonSchema> DaemonSchema::parse(const JsonValue& answer) {
     }
   }
   std::ranges::sort(schema.commands_, {}, &SchemaCommand::name);
-  std::ranges::sort(schema.events_);
+  std::ranges::sort(schema.events_, {}, &SchemaEvent::name);
   return schema;
 }
 

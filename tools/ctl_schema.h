@@ -43,6 +43,8 @@ struct SchemaType {
   [[nodiscard]] const SchemaMember* find_member(std::string_view name) const;
   // The type that has the members which come with this value of the tag; null when there is none.
   [[nodiscard]] const SchemaType* find_variant(std::string_view value) const;
+  // Of all members, also those of variants.
+  [[nodiscard]] std::vector<std::string> member_names() const;
 };
 
 struct SchemaCommand {
@@ -52,6 +54,11 @@ struct SchemaCommand {
   std::vector<std::string> features;
 };
 
+struct SchemaEvent {
+  std::string name;
+  const SchemaType* data;
+};
+
 class DaemonSchema {
  public:
   // Fails when `answer` contradicts itself.
@@ -59,7 +66,7 @@ class DaemonSchema {
 
   // Both ordered by name.
   [[nodiscard]] const std::vector<SchemaCommand>& commands() const { return commands_; }
-  [[nodiscard]] const std::vector<std::string>& events() const { return events_; }
+  [[nodiscard]] const std::vector<SchemaEvent>& events() const { return events_; }
   [[nodiscard]] const SchemaCommand* find_command(std::string_view name) const;
 
  private:
@@ -70,7 +77,7 @@ class DaemonSchema {
 
   std::map<std::string, std::unique_ptr<SchemaType>, std::less<>> types_;
   std::vector<SchemaCommand> commands_;
-  std::vector<std::string> events_;
+  std::vector<SchemaEvent> events_;
 };
 
 // The one of `known` that somebody who wrote `name` may have meant; empty when none is near.

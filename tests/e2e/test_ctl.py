@@ -102,6 +102,8 @@ def test_waits_for_an_event_of_a_command(folder, monitor):
     done = ctl(folder, "wait-event", "JOB_STATUS_CHANGE", "--timeout", "0.1", code=4)
     assert done.err == "cairnctl: JOB_STATUS_CHANGE has not come in time\n"
     assert "did you mean" in ctl(folder, "wait-event", "JOB_STATUS_CHANGED", code=2).err
+    done = ctl(folder, "wait-event", "JOB_STATUS_CHANGE", "stat=concluded", code=2)
+    assert done.err == "cairnctl: JOB_STATUS_CHANGE has no 'stat'; it has: id, status\n"
 
 
 def test_prints_events_until_the_daemon_ends(folder, daemons):
