@@ -39,9 +39,11 @@ int main(int argc, char** argv) {
   if (const auto taken = cairn::io::take_passed_descriptors(); !taken) {
     return fail_to_start(name, taken.error());
   }
+  const cairn::tools::ServiceManager nobody;
   const auto manager = cairn::tools::ServiceManager::from_environment();
   if (!manager) {
-    return fail_to_start(name, manager.error());
+    // The variable may have come down from somebody else's service: no reason not to serve.
+    fmt::print(stderr, "{}: warning: {}\n", name, manager.error().message());
   }
   std::optional<cairn::tools::Background> background;
   if (options->daemonize) {
@@ -60,7 +62,7 @@ int main(int argc, char** argv) {
   if (!reactor) {
     return fail_to_start(name, reactor.error());
   }
-  cairn::tools::Daemon daemon(name, *options, *signals, *manager,
+  cairn::tools::Daemon daemon(name, *options, *signals, manager ? *manager : nobody,
                               background ? &*background : nullptr);
   return (*reactor)->block_on(daemon.run());
 }

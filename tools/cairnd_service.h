@@ -16,6 +16,9 @@ namespace cairn::tools {
 
 class ServiceManager {
  public:
+  // Tells nobody.
+  ServiceManager() = default;
+
   // From NOTIFY_SOCKET, and WATCHDOG_USEC with WATCHDOG_PID. Fails when NOTIFY_SOCKET is there and
   // names no socket. To be called before any fork, which would change the process that is watched.
   [[nodiscard]] static Result<ServiceManager> from_environment();

@@ -168,6 +168,18 @@ class Manager:
         return self.socket.recv(4096).decode()
 
 
+STARTED = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        process.kill()
+        process.wait()
+
+
 def start(folder, arguments, sockets=(), **environment):
     """A daemon as a service manager starts it: `sockets` from descriptor 3 on."""
     env = dict(support.environment(None), **environment)
@@ -186,6 +198,7 @@ def start(folder, arguments, sockets=(), **environment):
         process = subprocess.Popen(command, cwd=folder, env=env, stdin=subprocess.DEVNULL,
                                    stdout=log, stderr=log, preexec_fn=pass_sockets,
                                    close_fds=not sockets)
+    STARTED.append(process)
     for fd in high:
         os.close(fd)
     return process
@@ -274,9 +287,17 @@ def test_commands_of_clients_still_may_not_name_descriptors(folder, image, daemo
     assert reply["error"]["desc"] == "only QEMU supports file descriptor passing"
 
 
+@pytest.mark.parametrize("name, message", [
+    ("relative", "cairnd: warning: NOTIFY_SOCKET names no socket: 'relative'\n"),
+    ("/nonexistent/socket", "cairnd: warning: Could not connect to NOTIFY_SOCKET "
+     "'/nonexistent/socket': No such file or directory\n")])
+def test_a_service_manager_that_is_not_there_is_no_reason_not_to_serve(folder, name, message):
+    process = start(folder, ["--config", write(folder, entry("quit"))], NOTIFY_SOCKET=name)
+    assert process.wait(support.TIMEOUT) == 0
+    assert (folder / "log").read_text() == message
+
+
 @pytest.mark.parametrize("environment, message", [
-    ({"NOTIFY_SOCKET": "relative"}, "NOTIFY_SOCKET names no socket: 'relative'"),
-    ({"NOTIFY_SOCKET": "/nonexistent/socket"}, "Could not connect to NOTIFY_SOCKET"),
     ({"LISTEN_FDS": "many"}, "LISTEN_FDS that is no number: 'many'"),
     ({"LISTEN_FDS": "900"}, "LISTEN_FDS is 900, but descriptor ")])
 def test_an_environment_that_makes_no_sense_is_an_error(folder, environment, message):
