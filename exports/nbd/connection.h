@@ -66,6 +66,9 @@ class Connection {
   // Serves the client until it leaves, misbehaves, or stop() is called. Once.
   [[nodiscard]] io::Task<void> run();
 
+  // Whether the client has got as far as choosing an export.
+  [[nodiscard]] bool served() const { return served_; }
+
   // Takes no further request; run() completes when those in flight are answered.
   void stop();
 
@@ -157,6 +160,7 @@ class Connection {
   std::size_t in_flight_ = 0;     // requests
   uint64_t in_flight_bytes_ = 0;  // of data they move
   bool taking_ = false;           // the receiver runs: it will flush
+  bool served_ = false;           // an export was chosen
   bool stopping_ = false;         // no further requests
   bool blocked_ = false;          // the socket is full, the sender waits for it
   bool broken_ = false;           // nothing can be sent any more

@@ -164,6 +164,7 @@ bool Connection::enter_export(const Agreement& agreement) {
     return false;
   }
   export_ = chosen;
+  served_ = true;
   agreement_ = agreement;
   rules_ = {
       .size = chosen->root().length(),

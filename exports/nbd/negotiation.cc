@@ -4,6 +4,8 @@
 #include <optional>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "base/bytes.h"
 #include "base/result.h"
 
@@ -252,7 +254,8 @@ Negotiation::Verdict Negotiation::info_or_go(Option option, std::span<const std:
 
   ExportOffer offer;
   if (!exports_.find(*name, offer)) {
-    return refuse(option, OptionReply::kErrUnknown, "there is no export of that name", out);
+    return refuse(option, OptionReply::kErrUnknown, fmt::format("export '{}' not present", *name),
+                  out);
   }
   if (wants_name) {
     append_info_header(out, option, Info::kName, offer.name.size());
@@ -338,7 +341,8 @@ Negotiation::Verdict Negotiation::meta_context(Option option, std::span<const st
   }
   ExportOffer offer;
   if (!exports_.find(*name, offer)) {
-    return refuse(option, OptionReply::kErrUnknown, "there is no export of that name", out);
+    return refuse(option, OptionReply::kErrUnknown, fmt::format("export '{}' not present", *name),
+                  out);
   }
   const auto consider = [&](uint32_t id, std::string_view context) {
     const bool wanted =

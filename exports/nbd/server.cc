@@ -27,12 +27,13 @@ constexpr io::Duration kAcceptPause = std::chrono::milliseconds(100);
 
 // One run of the server, from start() to stop().
 struct Server::State {
-  explicit State(ServerOptions what)
+  State(ServerOptions what, const std::function<void(std::size_t)>& client_left)
       : options(std::move(what)),
         gate{.handshake_limit = std::chrono::seconds(options.handshake_max_seconds),
              .tls = options.tls,
              .authorize = options.authorize,
-             .on_refused = options.on_refused} {}
+             .on_refused = options.on_refused},
+        on_client_left(client_left) {}
 
   // Both are the server's and outlive the task.
   io::Task<void> accept_loop(const io::Listener& listener, io::Event& admitting);
@@ -45,6 +46,7 @@ struct Server::State {
 
   const ServerOptions options;
   const Gate gate;
+  const std::function<void(std::size_t)>& on_client_left;  // the server's
   BufferPool pool;
   ExportList exports;
   std::vector<io::Listener> listeners;
@@ -78,7 +80,7 @@ io::Task<Result<void>> Server::start(ServerOptions options) {
   if (!listeners) {
     co_return pass(listeners);
   }
-  state_ = std::make_unique<State>(std::move(options));
+  state_ = std::make_unique<State>(std::move(options), on_client_left_);
   state_->listeners = std::move(*listeners);
   // With a single connection there is nothing to be shared between several.
   state_->exports.set_multi_conn(state_->options.max_connections != 1);
@@ -146,6 +148,9 @@ io::Task<void> Server::State::serve(io::Stream stream) {
   }
   co_await connection.run();
   clients.erase(&connection);
+  if (connection.served() && on_client_left) {
+    on_client_left(clients.size());
+  }
   slot_free.set();
 }
 

@@ -7,11 +7,13 @@
 // - On the graph's home reactor only.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/result.h"
 #include "exports/export.h"
@@ -56,6 +58,12 @@ class Server final : public exports::ExportType {
   // the socket is there must find the exports that the command line goes on to make. On at first.
   void admit_clients(bool on) { on ? admitting_.set() : admitting_.reset(); }
 
+  // Called when a client has left that had used an export, with the number of clients that are
+  // still there, whether they use one yet or not.
+  void set_on_client_left(std::function<void(std::size_t remaining)> callback) {
+    on_client_left_ = std::move(callback);
+  }
+
   // ExportType
   [[nodiscard]] std::string_view name() const override { return "nbd"; }
   [[nodiscard]] block::PermissionSet shared_permissions() const override;
@@ -68,6 +76,7 @@ class Server final : public exports::ExportType {
 
   exports::ExportRegistry& registry_;
   io::Event admitting_{true};
+  std::function<void(std::size_t remaining)> on_client_left_;
   bool starting_ = false;
   std::unique_ptr<State> state_;  // null while it does not run
 };

@@ -67,8 +67,9 @@ std::string words_of(Option option, OptionReply type) {
   }
 }
 
-std::unexpected<Error> refusal(Option option, OptionReply type,
-                               std::span<const std::byte> message) {
+}  // namespace
+
+Error refusal(Option option, OptionReply type, std::span<const std::byte> message) {
   Error error(EINVAL, words_of(option, type));
   std::string hint;
   if (type == OptionReply::kErrTlsRequired) {
@@ -78,10 +79,8 @@ std::unexpected<Error> refusal(Option option, OptionReply type,
     hint += hint.empty() ? "" : "\n";
     hint += "server reported: " + printable(message);
   }
-  return std::unexpected(std::move(error).with_hint(std::move(hint)));
+  return std::move(error).with_hint(std::move(hint));
 }
-
-}  // namespace
 
 std::vector<std::byte> context_query(std::string_view name, std::string_view context) {
   Bytes query;
@@ -196,7 +195,7 @@ io::Task<Result<bool>> Negotiation::agree(Option option) {
                    option_name(option));
   }
   if (reply->type == OptionReply::kErrTlsRequired) {
-    co_return refusal(option, reply->type, reply->payload);
+    co_return std::unexpected(refusal(option, reply->type, reply->payload));
   }
   co_return false;
 }
@@ -257,7 +256,7 @@ io::Task<Result<void>> Negotiation::start_tls(TlsWish tls) {
     co_return pass(reply);
   }
   if (is_error(reply->type)) {
-    co_return refusal(Option::kStartTls, reply->type, reply->payload);
+    co_return std::unexpected(refusal(Option::kStartTls, reply->type, reply->payload));
   }
   if (reply->type != OptionReply::kAck || !reply->payload.empty()) {
     co_return fail(EINVAL, "Unexpected answer of the NBD server to option {}",
@@ -384,11 +383,11 @@ io::Task<Result<bool>> Negotiation::ask_info(Option option, std::string name) {
       co_return false;
     }
     if (is_error(reply->type)) {
-      co_return refusal(option, reply->type, reply->payload);
+      co_return std::unexpected(refusal(option, reply->type, reply->payload));
     }
     if (reply->type == OptionReply::kAck) {
       if (!told_size_) {
-        co_return fail(EINVAL, "NBD server did not send the size of the export");
+        co_return fail(EINVAL, "broken server omitted NBD_INFO_EXPORT");
       }
       co_return true;
     }

@@ -46,7 +46,8 @@ struct TlsWish {
 // One export of the list that a server gives.
 struct ListedExport {
   std::string name;
-  ExportInfo info;
+  std::optional<ExportInfo> info;  // nothing: the server can not tell
+  std::string description;
   std::vector<std::string> contexts;
 };
 
@@ -83,7 +84,7 @@ class Negotiation {
   [[nodiscard]] io::Task<Result<bool>> ask_info(Option option, std::string name);
   [[nodiscard]] io::Task<Result<void>> export_name(std::string name);
   [[nodiscard]] Result<void> take_info(std::span<const std::byte> payload);
-  [[nodiscard]] io::Task<Result<std::vector<std::string>>> list_names();
+  [[nodiscard]] io::Task<Result<std::vector<ListedExport>>> list_names();
 
   io::Stream& stream_;
   io::CancelToken token_;
@@ -95,6 +96,9 @@ class Negotiation {
 
 // "go" for NBD_OPT_GO, and so on: how messages name options.
 [[nodiscard]] std::string_view option_name(Option option);
+
+// The words for an error that the server replied to `option`; `message` is its own.
+[[nodiscard]] Error refusal(Option option, OptionReply type, std::span<const std::byte> message);
 
 // What NBD_OPT_SET_META_CONTEXT and NBD_OPT_LIST_META_CONTEXT ask; without `context` for all.
 [[nodiscard]] std::vector<std::byte> context_query(std::string_view name, std::string_view context);

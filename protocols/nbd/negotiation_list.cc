@@ -15,28 +15,25 @@ constexpr std::size_t kMaxListed = 10'000;
 }  // namespace
 
 // "NBD_OPT_LIST"
-io::Task<Result<std::vector<std::string>>> Negotiation::list_names() {
+io::Task<Result<std::vector<ListedExport>>> Negotiation::list_names() {
   auto sending = send(Option::kList, {});
   Result<void> sent = co_await std::move(sending);
   if (!sent) {
     co_return pass(sent);
   }
-  std::vector<std::string> names;
-  while (names.size() <= kMaxListed) {
+  std::vector<ListedExport> exports;
+  while (exports.size() <= kMaxListed) {
     auto receiving = receive(Option::kList);
     Result<Reply> reply = co_await std::move(receiving);
     if (!reply) {
       co_return pass(reply);
     }
-    if (reply->type == OptionReply::kAck) {
-      co_return names;
+    // A server that does not know the option tells of no export.
+    if (reply->type == OptionReply::kAck || reply->type == OptionReply::kErrUnsupported) {
+      co_return exports;
     }
     if (is_error(reply->type)) {
-      Error error(EINVAL, "Server does not list its exports");
-      if (!reply->payload.empty()) {
-        error = std::move(error).with_hint("server reported: " + printable(reply->payload));
-      }
-      co_return std::unexpected(std::move(error));
+      co_return std::unexpected(refusal(Option::kList, reply->type, reply->payload));
     }
     const std::span<const std::byte> payload = reply->payload;
     if (reply->type != OptionReply::kServer || payload.size() < 4 ||
@@ -45,7 +42,10 @@ io::Task<Result<std::vector<std::string>>> Negotiation::list_names() {
     }
     const auto length = load_be<uint32_t>(payload.data());
     const auto name = payload.subspan(4, length);
-    names.emplace_back(reinterpret_cast<const char*>(name.data()), name.size());
+    exports.push_back({.name = {reinterpret_cast<const char*>(name.data()), name.size()},
+                       .info = {},
+                       .description = printable(payload.subspan(4 + length)),
+                       .contexts = {}});
   }
   co_return fail(EINVAL, "NBD server lists more than {} exports", kMaxListed);
 }
@@ -77,34 +77,37 @@ io::Task<Result<std::vector<std::string>>> Negotiation::list_contexts(std::strin
 
 io::Task<Result<std::vector<ListedExport>>> Negotiation::list() {
   if (!fixed_) {
-    co_return fail(ENOTSUP, "The NBD server can not list its exports");
+    co_return fail(ENOTSUP, "Server does not support export lists");
   }
   auto naming = list_names();
-  Result<std::vector<std::string>> names = co_await std::move(naming);
-  if (!names) {
-    co_return pass(names);
+  Result<std::vector<ListedExport>> exports = co_await std::move(naming);
+  if (!exports) {
+    co_return pass(exports);
   }
-  std::vector<ListedExport> exports;
   const ExportInfo session = info_;
-  for (std::string& name : *names) {
-    ListedExport entry{.name = name, .info = {}, .contexts = {}};
+  for (ListedExport& entry : *exports) {
     info_ = session;
     told_size_ = false;
-    auto asking = ask_info(Option::kInfo, name);
+    auto asking = ask_info(Option::kInfo, entry.name);
     Result<bool> told = co_await std::move(asking);
     if (!told) {
       co_return pass(told);
     }
+    if (!*told) {
+      continue;
+    }
+    if (entry.description.empty()) {
+      entry.description = info_.description;
+    }
     entry.info = info_;
-    if (*told && session.structured) {
-      auto listing = list_contexts(name);
+    if (session.structured) {
+      auto listing = list_contexts(entry.name);
       Result<std::vector<std::string>> contexts = co_await std::move(listing);
       if (!contexts) {
         co_return pass(contexts);
       }
       entry.contexts = std::move(*contexts);
     }
-    exports.push_back(std::move(entry));
   }
   auto leaving = send(Option::kAbort, {});
   // The server may hang up at once; nothing more is expected of it.
