@@ -14,8 +14,8 @@
 #include "io/signal.h"
 #include "tools/cairnd_daemon.h"
 #include "tools/cairnd_options.h"
-#include "tools/cairnd_process.h"
 #include "tools/cairnd_service.h"
+#include "tools/common_process.h"
 
 namespace {
 

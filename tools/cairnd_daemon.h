@@ -24,8 +24,8 @@
 #include "monitor/services.h"
 #include "objects/registry.h"
 #include "tools/cairnd_options.h"
-#include "tools/cairnd_process.h"
 #include "tools/cairnd_service.h"
+#include "tools/common_process.h"
 
 namespace cairn::tools {
 

@@ -50,7 +50,11 @@ void suggest_help(std::string_view command) {
                                command.empty() ? "" : " ", command));
 }
 
-std::string version_line() { return program_name() + " version " CAIRN_VERSION " (Cairn)"; }
+std::string_view version_number() { return CAIRN_VERSION; }
+
+std::string version_line() {
+  return fmt::format("{} version {} (Cairn)", program_name(), version_number());
+}
 
 bool flush_output() {
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) {

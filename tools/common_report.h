@@ -26,6 +26,9 @@ void report_warning(std::string_view message, std::string_view advice);
 // "Try 'PROG COMMAND --help' for more information"; without a command for the program itself.
 void suggest_help(std::string_view command);
 
+// Of all programs.
+[[nodiscard]] std::string_view version_number();
+
 // The first line of --version.
 [[nodiscard]] std::string version_line();
 

@@ -54,15 +54,15 @@ std::string snapshot_list_text(std::span<const schema::SnapshotInfo> snapshots, 
   return text;
 }
 
-Result<SnapshotChoice> parse_snapshot_choice(std::string_view text) {
+Result<SnapshotChoice> parse_snapshot_choice(std::string_view text, char opening_quote) {
   SnapshotChoice choice;
   if (!text.starts_with("snapshot.")) {
     choice.either = text;
     return choice;
   }
-  const auto wrong = [text](std::string_view name) {
-    return fail(EINVAL, "Invalid parameter '{}'\n{}: Failed in parsing snapshot param '{}'", name,
-                program_name(), text);
+  const auto wrong = [text, opening_quote](std::string_view name) {
+    return fail(EINVAL, "Invalid parameter '{}'\n{}: Failed in parsing snapshot param {}{}'", name,
+                program_name(), opening_quote, text);
   };
   while (!text.empty()) {
     const size_t comma = std::min(text.find(','), text.size());

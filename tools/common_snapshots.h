@@ -20,13 +20,15 @@ namespace cairn::tools {
                                              int indent = 0);
 
 // What "-l" names as the source: "snapshot.id=1,snapshot.name=a", where all that is given has to
-// match, or else an id or, when there is none, a name. EINVAL when it can not be understood.
+// match, or else an id or, when there is none, a name. EINVAL when it can not be understood; the
+// programs differ in how the message quotes.
 struct SnapshotChoice {
   std::string id;
   std::string name;
   std::string either;
 };
-[[nodiscard]] Result<SnapshotChoice> parse_snapshot_choice(std::string_view text);
+[[nodiscard]] Result<SnapshotChoice> parse_snapshot_choice(std::string_view text,
+                                                           char opening_quote = '\'');
 
 // Has a node that was opened read-only show the snapshot.
 [[nodiscard]] io::Task<Result<void>> show_snapshot(block::Edge& root, SnapshotChoice choice);

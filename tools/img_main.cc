@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "tools/common_report.h"
+#include "tools/common_trace.h"
 #include "tools/drivers.h"
 #include "tools/img.h"
 
@@ -337,6 +338,9 @@ std::optional<int> read_program_options(std::span<const std::string> arguments) 
         fmt::print("{}\n", version_line());
         return 0;
       case 'T':
+        if (int code = 0; !take_trace_option(option->value, code)) {
+          return code;
+        }
         break;
       default:
         return usage_error("");

@@ -10,6 +10,7 @@
 #include "tools/common_object.h"
 #include "tools/common_options.h"
 #include "tools/common_report.h"
+#include "tools/common_trace.h"
 #include "tools/io.h"
 
 namespace cairn::tools {
@@ -136,6 +137,11 @@ std::optional<int> take_option(const ParsedOption& option, IoProgram& program) {
       break;
     case kOptImageOpts:
       request.image.by_options = true;
+      break;
+    case 'T':
+      if (int code = 0; !take_trace_option(option.value, code)) {
+        return code;
+      }
       break;
     case 0:
       print_usage();

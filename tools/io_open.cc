@@ -1,18 +1,12 @@
 // cairn-io: opening, closing and reopening the image.
-#include <unistd.h>
-
 #include <array>
 #include <cerrno>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 
 #include <fmt/format.h>
 
-#include "block/create_options.h"
-#include "schema/types_block_options.h"
-#include "tools/common_create.h"
 #include "tools/common_options.h"
+#include "tools/common_overlay.h"
 #include "tools/common_report.h"
 #include "tools/io.h"
 
@@ -54,55 +48,6 @@ block::OpenFlags flags_of(const IoOpenRequest& request) {
           .discard_unmap = request.discard,
           .cache_direct = request.cache.direct,
           .no_flush = request.cache.no_flush};
-}
-
-// Makes an empty file for an overlay, in the directory for such files.
-Result<std::string> make_temporary_file() {
-  const char* directory = std::getenv("TMPDIR");
-  std::string path = std::string(directory != nullptr ? directory : "/var/tmp") + "/cairn.XXXXXX";
-  const int fd = mkstemp(path.data());
-  if (fd < 0) {
-    return fail_errno(errno, "Could not create temporary file '{}'", path);
-  }
-  ::close(fd);
-  return path;
-}
-
-// Opens a new qcow2 image over `base` that vanishes with the program.
-io::Task<Result<std::shared_ptr<block::Node>>> open_overlay(block::Graph& graph,
-                                                            std::shared_ptr<block::Node> base) {
-  Result<std::string> path = make_temporary_file();
-  if (!path) {
-    co_return pass(path);
-  }
-  const Result<CreationTable> table = CreationTable::find(graph.drivers(), "qcow2", *path);
-  if (!table) {
-    co_return std::unexpected(table.error());
-  }
-  block::CreateOptions options(table->options());
-  if (auto set = options.set("size", std::to_string(base->length())); !set) {
-    co_return pass(set);
-  }
-  Result<void> created = co_await table->format().create(graph, *path, options);
-  Result<std::shared_ptr<block::Node>> node = base;
-  if (created) {
-    schema::BlockdevOptionsFile file;
-    file.filename = *path;
-    schema::BlockdevOptions below;
-    below.driver = schema::BlockdevDriver::kFile;
-    below.branch = std::move(file);
-    schema::BlockdevOptionsQcow2 overlay;
-    overlay.file.value = schema::Box<schema::BlockdevOptions>(std::move(below));
-    overlay.backing = schema::BlockdevRefOrNull{.value = base->name()};
-    schema::BlockdevOptions top;
-    top.driver = schema::BlockdevDriver::kQcow2;
-    top.branch = std::move(overlay);
-    node = co_await graph.open(top, {.discard_unmap = true, .no_flush = true});
-  } else {
-    node = pass(created);
-  }
-  (void)unlink(path->c_str());
-  co_return node;
 }
 
 io::Task<Result<std::shared_ptr<block::Node>>> open_node(block::Graph& graph,

@@ -1,7 +1,9 @@
 // What makes a program a daemon: going to the background, and the file with its process id.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <utility>
 
 #include "base/result.h"
 #include "io/fd.h"
@@ -25,11 +27,13 @@ class Background {
 };
 
 // Holds a lock on the file while the program runs, so that two programs can not use one file.
-// Removes it in the end.
 class PidFile {
  public:
+  enum class AtEnd : uint8_t { kRemove, kKeep };
+
   // A relative path is remembered as an absolute one.
-  [[nodiscard]] static Result<PidFile> create(const std::string& path);
+  [[nodiscard]] static Result<PidFile> create(const std::string& path,
+                                              AtEnd at_end = AtEnd::kRemove);
   PidFile(PidFile&& other) noexcept = default;
   PidFile& operator=(PidFile&&) = delete;
   PidFile(const PidFile&) = delete;
@@ -37,9 +41,11 @@ class PidFile {
   ~PidFile();
 
  private:
-  PidFile(io::Fd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
+  PidFile(io::Fd fd, std::string path, AtEnd at_end)
+      : fd_(std::move(fd)), path_(std::move(path)), at_end_(at_end) {}
   io::Fd fd_;
   std::string path_;
+  AtEnd at_end_;
 };
 
 }  // namespace cairn::tools

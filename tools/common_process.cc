@@ -1,5 +1,5 @@
 // fork, setsid, and fcntl locks.
-#include "tools/cairnd_process.h"
+#include "tools/common_process.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -64,11 +64,11 @@ Result<void> Background::ready() {
   return {};
 }
 
-Result<PidFile> PidFile::create(const std::string& path) {
+Result<PidFile> PidFile::create(const std::string& path, AtEnd at_end) {
   while (true) {
     io::Fd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     if (!fd.valid()) {
-      return fail_errno(errno, "Cannot open pid file");
+      return fail_errno(errno, "Could not create '{}'", path);
     }
     struct flock lock{};
     lock.l_type = F_WRLCK;
@@ -95,12 +95,12 @@ Result<PidFile> PidFile::create(const std::string& path) {
     }
     std::array<char, PATH_MAX> absolute{};
     const bool known = realpath(path.c_str(), absolute.data()) != nullptr;
-    return PidFile(std::move(fd), known ? absolute.data() : path);
+    return PidFile(std::move(fd), known ? absolute.data() : path, at_end);
   }
 }
 
 PidFile::~PidFile() {
-  if (fd_.valid()) {
+  if (fd_.valid() && at_end_ == AtEnd::kRemove) {
     unlink(path_.c_str());
   }
 }

@@ -1,0 +1,15 @@
+// Sockets that a service manager passes: LISTEN_FDS and LISTEN_PID, see sd_listen_fds(3).
+#pragma once
+
+#include <optional>
+
+#include "base/result.h"
+#include "tools/nbd_options.h"
+
+namespace cairn::tools {
+
+// The passed socket, if there is one; the environment is cleared of it. Fails when there are
+// several, and when the options name another place to listen.
+[[nodiscard]] Result<std::optional<int>> take_passed_socket(const NbdOptions& options);
+
+}  // namespace cairn::tools
