@@ -174,13 +174,10 @@ io::Task<Result<JsonObject>> complete_options(block::Graph& graph, JsonObject ob
     object.add("driver", "file");
     co_return object;
   }
-  if (top && text_of(object, "filename") != nullptr) {
-    JsonObject file;
-    file.add("driver", "file");
-    file.add("filename", object.take("filename"));
-    put(object, "file", JsonValue(std::move(file)));
-  }
   const JsonValue* file = object.find("file");
+  if (top && file == nullptr) {
+    co_return fail(EINVAL, "Must specify either driver or file");
+  }
   if (file == nullptr || file->as_object() == nullptr) {
     co_return fail(EINVAL, "A block device must be specified for \"file\"");
   }

@@ -23,16 +23,16 @@ bool fill_from_file(const std::string& name, std::span<std::byte> bytes) {
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(name.c_str(), "rb"),
                                                              std::fclose);
   if (file == nullptr) {
-    fmt::print("{}: {}\n", name, std::strerror(errno));
+    fmt::print(stderr, "{}: {}\n", name, std::strerror(errno));
     return false;
   }
   const size_t count = std::fread(bytes.data(), 1, bytes.size(), file.get());
   if (std::ferror(file.get()) != 0) {
-    fmt::print("{}: {}\n", name, std::strerror(errno));
+    fmt::print(stderr, "{}: {}\n", name, std::strerror(errno));
     return false;
   }
   if (count == 0) {
-    fmt::print("{}: file is empty\n", name);
+    fmt::print(stderr, "{}: file is empty\n", name);
     return false;
   }
   for (size_t done = count; done < bytes.size(); done += count) {

@@ -131,6 +131,11 @@ io::Task<Result<block::BlockStatus>> NbdDriver::status(uint64_t offset, uint64_t
   }
   status.data = (exchange.extent_flags & kStateHole) == 0;
   status.zero = (exchange.extent_flags & kStateZero) != 0;
+  if (!status.data && !status.zero) {
+    // Nothing is there, and nobody says what it reads as.
+    status.allocated = false;
+    status.host = nullptr;
+  }
   // The rest of the last sector is as the last byte.
   status.length = offset + whole == this->length() ? length : whole;
   co_return status;

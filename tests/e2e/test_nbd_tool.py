@@ -184,6 +184,8 @@ def test_a_failed_start_is_told_by_the_starter(folder, backend, disk, arguments,
 def test_a_pid_file_is_held_and_stays(folder, serve, disk):
     pid_file = folder / "n.pid"
     server = serve("-f", "raw", "-t", f"--pid-file={pid_file}", disk)
+    # It listens before all is set up, and answers afterwards.
+    run("nbdinfo", server.uri())
     assert int(pid_file.read_text()) == server.process.pid
     done = nbd("-f", "raw", "-k", folder / "s2", f"--pid-file={pid_file}", disk, code=1)
     assert "Cannot lock pid file" in done.err

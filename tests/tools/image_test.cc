@@ -83,6 +83,9 @@ TEST_F(ImageTest, TellsWhichOptionADriverDoesNotHave) {
   EXPECT_EQ(open("driver=raw,file.filename=$F,file.nosuch=1", true),
             "Block protocol 'file' doesn't support the option 'nosuch'");
   EXPECT_EQ(open("driver=raw", true), "A block device must be specified for \"file\"");
+  EXPECT_EQ(open("size=1M", true), "Must specify either driver or file");
+  EXPECT_EQ(open("filename=$F", true), "Must specify either driver or file");
+  EXPECT_EQ(open("json:{}", false), "Must specify either driver or file");
   EXPECT_EQ(open("driver=nosuch", true), "Unknown driver 'nosuch'");
   EXPECT_EQ(open("x", true), "Cannot find device='x' nor node-name='x'");
   EXPECT_EQ(open("json:[]", false), "Invalid JSON object given");
