@@ -215,7 +215,7 @@ def tsan(log):
                 "monitor": "monitor_test"}
     build("build-tsan", log, [f"tests/io/{p}" if "stack" in p else f"tests/{p}"
                               for p in programs.values()]
-          + [f"tools/{p}" for p in ("cairnd", "cairn-img", "cairn-io")])
+          + [f"tools/{p}" for p in ("cairnd", "cairn-img", "cairn-io", "cairn-nbd")])
     tests = [f"{t}-{backend}" for t in programs for backend in ("io_uring", "epoll")]
     outcome = meson_suite("build-tsan", "unit", log, tests)
     outcome.add(instrumented_e2e("build-tsan", log))

@@ -9,7 +9,7 @@
 namespace cairn::tools {
 namespace {
 
-constexpr std::string_view kHelp =
+constexpr std::string_view kNbdHelp =
     R"(Serves a disk image to NBD clients, or lists what another server serves.
 
   -h, --help                show this text
@@ -69,7 +69,8 @@ io_uring, epoll (with threads), or auto.
 }  // namespace
 
 void print_nbd_help() {
-  fmt::print("Usage: {0} [OPTION...] FILE\n  or:  {0} -L [OPTION...]\n{1}", program_name(), kHelp);
+  fmt::print("Usage: {0} [OPTION...] FILE\n  or:  {0} -L [OPTION...]\n{1}", program_name(),
+             kNbdHelp);
 }
 
 std::string nbd_version_text() {

@@ -19,7 +19,7 @@ namespace {
 using NodePointer = std::shared_ptr<block::Node>;
 using RootPointer = std::unique_ptr<block::Edge>;
 
-block::OpenFlags flags_of(const NbdOptions& options) {
+block::OpenFlags served_flags(const NbdOptions& options) {
   return {.read_only = options.read_only || options.snapshot,
           .discard_unmap = options.discard.value_or(false),
           .cache_direct = options.cache.direct,
@@ -27,7 +27,7 @@ block::OpenFlags flags_of(const NbdOptions& options) {
 }
 
 // What can be said of the options without looking at the image.
-Result<void> check(const NbdOptions& options) {
+Result<void> check_served(const NbdOptions& options) {
   if (options.image.by_options && !options.image.format.empty()) {
     return fail(EINVAL, "--image-opts and -f are mutually exclusive");
   }
@@ -92,7 +92,7 @@ io::Task<Result<NodePointer>> open_bottom(block::Graph& graph, const NbdOptions&
   if (!name) {
     co_return pass(name);
   }
-  Result<NodePointer> node = co_await open_image(graph, std::move(*name), flags_of(options));
+  Result<NodePointer> node = co_await open_image(graph, std::move(*name), served_flags(options));
   co_return node;
 }
 
@@ -114,7 +114,7 @@ io::Task<Result<NodePointer>> open_layers(block::Graph& graph, const NbdOptions&
 }
 
 // A root edge; gives the node back when there can be none.
-io::Task<Result<RootPointer>> attach(block::Graph& graph, NodePointer node) {
+io::Task<Result<RootPointer>> attach_served(block::Graph& graph, NodePointer node) {
   const block::Permissions permissions{
       .used = block::PermissionSet::kConsistentRead,
       .shared = block::PermissionSet::all().without(block::PermissionSet::kResize)};
@@ -142,7 +142,7 @@ io::Task<Result<RootPointer>> open_part(block::Graph& graph, RootPointer whole,
                                                                .no_flush = below.no_flush});
   Result<RootPointer> root = nullptr;
   if (node) {
-    root = co_await attach(graph, std::move(*node));
+    root = co_await attach_served(graph, std::move(*node));
   } else {
     root = pass(node);
   }
@@ -154,14 +154,14 @@ io::Task<Result<RootPointer>> open_part(block::Graph& graph, RootPointer whole,
 
 io::Task<Result<std::unique_ptr<block::Edge>>> open_served(block::Graph& graph,
                                                            const NbdOptions& options) {
-  if (auto checked = check(options); !checked) {
+  if (auto checked = check_served(options); !checked) {
     co_return pass(checked);
   }
   Result<NodePointer> node = co_await open_layers(graph, options);
   if (!node) {
     co_return pass(node);
   }
-  Result<RootPointer> root = co_await attach(graph, std::move(*node));
+  Result<RootPointer> root = co_await attach_served(graph, std::move(*node));
   if (root && options.load_snapshot) {
     Result<void> shown = co_await show_snapshot(**root, *options.load_snapshot);
     if (!shown) {

@@ -26,7 +26,7 @@ constexpr std::array<std::string_view, 13> kFlagNames = {
     "",      "readonly", "flush", "fua",       "rotational",          "trim", "zeroes", "df",
     "multi", "resize",   "cache", "fast-zero", "block-status-payload"};
 
-std::string info_text(const ExportInfo& info) {
+std::string export_text(const ExportInfo& info) {
   std::string text = fmt::format("  size:  {}\n", info.size);
   if ((info.flags & nbd::kHasFlags) != 0) {
     text += fmt::format("  flags: 0x{:x} (", info.flags);
@@ -85,7 +85,7 @@ Result<nbd::client::TlsWish> tls_wish(const NbdOptions& options) {
   return wish;
 }
 
-Result<Exports> list(const NbdOptions& options) {
+Result<Exports> fetch_list(const NbdOptions& options) {
   for (const std::string& definition : options.objects) {
     if (auto added = add_object(definition); !added) {
       return pass(added);
@@ -114,7 +114,7 @@ std::string export_list_text(std::span<const ListedExport> exports) {
       text += fmt::format("  description: {}\n", entry.description);
     }
     if (entry.info) {
-      text += info_text(*entry.info);
+      text += export_text(*entry.info);
     }
     if (!entry.contexts.empty()) {
       text += fmt::format("  available meta contexts: {}\n", entry.contexts.size());
@@ -127,7 +127,7 @@ std::string export_list_text(std::span<const ListedExport> exports) {
 }
 
 int list_exports(const NbdOptions& options) {
-  const Result<Exports> exports = list(options);
+  const Result<Exports> exports = fetch_list(options);
   if (!exports) {
     report_error(exports.error());
     return EXIT_FAILURE;

@@ -20,7 +20,7 @@
 namespace cairn::tools {
 namespace {
 
-enum LongOption : int {
+enum NbdLongOption : int {
   kAio = 256,
   kCache,
   kDetectZeroes,
@@ -36,7 +36,7 @@ enum LongOption : int {
   kTlsHostname,
 };
 
-constexpr std::array kSpecs = {
+constexpr std::array kNbdSpecs = {
     OptionSpec{'h', "help", false},
     OptionSpec{'V', "version", false},
     OptionSpec{'p', "port", true},
@@ -90,7 +90,7 @@ std::optional<uint64_t> parse_number(const std::string& text, uint64_t limit, bo
 class Parser {
  public:
   explicit Parser(std::span<const std::string> arguments)
-      : reader_(program_name(), arguments, kSpecs) {}
+      : reader_(program_name(), arguments, kNbdSpecs) {}
 
   // Nothing: `exit_code()` says how it ends.
   std::optional<NbdOptions> run();

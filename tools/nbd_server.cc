@@ -36,7 +36,7 @@ Result<void> refuse_device(const std::string& device) {
               "'nbd-client' can");
 }
 
-JsonValue address(const NbdOptions& options, std::optional<int> descriptor) {
+JsonValue listening_address(const NbdOptions& options, std::optional<int> descriptor) {
   JsonObject object;
   if (descriptor) {
     object.add("type", "fd");
@@ -145,7 +145,7 @@ io::Task<Result<void>> NbdServer::set_up() {
 
 io::Task<Result<void>> NbdServer::listen() {
   JsonObject object;
-  object.add("addr", address(options_, descriptor_));
+  object.add("addr", listening_address(options_, descriptor_));
   object.add("max-connections", static_cast<int64_t>(options_.shared));
   object.add("handshake-max-seconds", static_cast<int64_t>(options_.handshake_limit));
   if (options_.tls_creds) {
@@ -223,7 +223,7 @@ io::Task<Result<void>> NbdServer::tear_down() {
 
 namespace {
 
-Result<int> serve(const NbdOptions& options, std::optional<int> descriptor) {
+Result<int> run_server(const NbdOptions& options, std::optional<int> descriptor) {
   std::optional<Background> background;
   if (options.fork) {
     auto entered = Background::enter();
@@ -254,7 +254,7 @@ Result<int> serve(const NbdOptions& options, std::optional<int> descriptor) {
 }  // namespace
 
 int serve_image(const NbdOptions& options, std::optional<int> descriptor) {
-  const Result<int> code = serve(options, descriptor);
+  const Result<int> code = run_server(options, descriptor);
   if (!code) {
     report_error(code.error());
     return EXIT_FAILURE;

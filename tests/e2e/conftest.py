@@ -17,7 +17,7 @@ import support  # noqa: E402
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: too slow for an instrumented build")
     for name in support.PEER_NAMES:
-        if name != "cairn-nbd" and not pathlib.Path(support.program(name) or "").exists():
+        if not pathlib.Path(support.program(name) or "").exists():
             raise pytest.UsageError(f"there is no {support.program(name)}; build first")
 
 

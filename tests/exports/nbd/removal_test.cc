@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -74,6 +75,26 @@ TEST_F(RemovalTest, HardRemovalDoesNotWaitForAClientThatDoesNotRead) {
   }
   ASSERT_TRUE(harness_.registry().remove("e", RemoveMode::kHard));
   EXPECT_TRUE(gone("e"));
+}
+
+TEST_F(RemovalTest, TheOwnerHearsOfClientsThatHaveUsedAnExport) {
+  std::vector<std::size_t> remaining;
+  harness_.server().set_on_client_left([&](std::size_t count) { remaining.push_back(count); });
+  NbdClient shy(harness_);
+  EXPECT_FALSE(shy.go("nosuch"));
+  shy.shut_down_writing();
+  EXPECT_TRUE(shy.sees_end());
+  EXPECT_TRUE(remaining.empty());
+  NbdClient first(harness_);
+  NbdClient second(harness_);
+  ASSERT_TRUE(first.go("e"));
+  ASSERT_TRUE(second.go("e"));
+  first.close();
+  ASSERT_TRUE(harness_.until([&] { return remaining.size() == 1; }));
+  EXPECT_EQ(remaining.back(), 1U);
+  second.close();
+  ASSERT_TRUE(harness_.until([&] { return remaining.size() == 2; }));
+  EXPECT_EQ(remaining.back(), 0U);
 }
 
 TEST_F(RemovalTest, OtherExportsGoOnMeanwhile) {
