@@ -53,6 +53,7 @@ struct IoOpenRequest {
   bool copy_on_read = false;
   bool force_share = false;
   bool discard = true;
+  bool native_aio = false;  // checked and otherwise ignored
   CacheMode cache;
 };
 

@@ -55,8 +55,8 @@ void print_usage() {
       "  -n, --nocache         go round the host's cache, like -t none\n"
       "  -t, --cache MODE      how the host's cache is used\n"
       "  -d, --discard MODE    what becomes of discards: unmap (default) or ignore\n"
-      "  -i, --aio MODE        threads, native or io_uring; accepted, see CAIRN_IO\n"
-      "  -k, --native-aio      accepted, see CAIRN_IO\n"
+      "  -i, --aio MODE        threads, native or io_uring: checked; CAIRN_IO decides\n"
+      "  -k, --native-aio      --aio native, which needs -n\n"
       "  -m, --misalign        accepted; buffers may have any alignment\n"
       "  -U, --force-share     open an image that others write\n"
       "  -T, --trace WHAT      accepted; this version has no trace points\n"
@@ -91,6 +91,7 @@ std::optional<int> take_checked(const ParsedOption& option, IoProgram& program) 
       if (option.value != "threads" && option.value != "native" && option.value != "io_uring") {
         wrong = "Invalid aio option: " + option.value;
       }
+      request.native_aio = option.value == "native";
       break;
     case kOptObject:
       if (const auto added = add_object(option.value); !added) {
@@ -131,6 +132,9 @@ std::optional<int> take_option(const ParsedOption& option, IoProgram& program) {
       break;
     case 'C':
       request.copy_on_read = true;
+      break;
+    case 'k':
+      request.native_aio = true;
       break;
     case 'U':
       request.force_share = true;

@@ -99,6 +99,7 @@ std::optional<bool> take_mode(const ParsedOption& option, IoOpenRequest& request
         report_error(fmt::format("Invalid aio option: {}", option.value));
         return false;
       }
+      request.native_aio = option.value == "native";
       return true;
     default:
       return std::nullopt;
@@ -123,6 +124,12 @@ Result<void> IoShell::open(IoOpenRequest request) {
     return std::unexpected(failure(
         request, Error(ENOTSUP, request.read_only ? "Can't use copy-on-read on read-only device"
                                                   : "copy-on-read is not part of this version")));
+  }
+  if (request.native_aio && !request.cache.direct) {
+    return std::unexpected(failure(
+        request, Error(EINVAL,
+                       "aio=native was specified, but it requires cache.direct=on, which was not "
+                       "specified.")));
   }
   auto node = session_.run(open_node(session_.graph(), request));
   if (!node) {
@@ -182,6 +189,7 @@ int io_open(IoShell& shell, const IoArguments& arguments) {
         request.cache = {.direct = true};
         break;
       case 'k':
+        request.native_aio = true;
         break;
       case 'o':
         request.options += (request.options.empty() ? "" : ",") + option->value;

@@ -1,0 +1,61 @@
+"""Command lines that cairn-img and cairn-io refuse: the same words and exit code as the peer's.
+
+command_lines.txt has one a line, where the newest peer says what the installed one says. They are
+given to a shell in a folder with a few small images.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from support import PEER, TOOLS, environment, run
+
+LINES = pathlib.Path(__file__).with_name("command_lines.txt").read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    for command in ("qemu-img create -q -f raw t.raw 1M",
+                    "qemu-io -f raw -c 'write -q -P 1 0 64k' t.raw",
+                    "qemu-img create -q -f qcow2 base.qcow2 1M",
+                    "qemu-io -f qcow2 -c 'write -q -P 2 0 128k' base.qcow2",
+                    "qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 top.qcow2",
+                    "qemu-img create -q -f qcow2 s.qcow2 1M", "qemu-img snapshot -c one s.qcow2",
+                    "qemu-img bitmap --add s.qcow2 b0", "truncate -s 1000 odd.raw",
+                    "truncate -s 0 empty.raw", "printf hello > tiny.raw"):
+        run("sh", "-c", command, cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory):
+    """A folder with our programs under the peer's names."""
+    folder = tmp_path_factory.mktemp("programs")
+    for name in ("img", "io"):
+        (folder / f"qemu-{name}").symlink_to(TOOLS / f"cairn-{name}")
+    return folder
+
+
+def refusal(line, images, folder, path):
+    """What a command line says on a copy of the images, and how it ends."""
+    shutil.copytree(images, folder)
+    env = environment(None)
+    env["PATH"] = f"{path}:{env['PATH']}"
+    done = subprocess.run(line, shell=True, cwd=folder, env=env, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False,
+                          timeout=120)
+    out = re.sub(r"\d+ ops; [^\n]*", "$OPS", done.stdout)
+    return out, done.stderr, done.returncode
+
+
+@pytest.mark.skipif(PEER, reason="compares with the peer")
+@pytest.mark.parametrize("line", LINES)
+def test_it_is_refused_as_the_peer_refuses_it(images, ours, folder, line):
+    said = refusal(line, images, folder / "ours", ours)
+    assert said == refusal(line, images, folder / "theirs", "/usr/bin")
+    assert said[2] != 0
