@@ -132,6 +132,17 @@ void DirtyBitmaps::remove(std::string_view name) {
   std::erase_if(bitmaps_, [name](const auto& bitmap) { return bitmap->name() == name; });
 }
 
+std::vector<std::unique_ptr<DirtyBitmap>> DirtyBitmaps::take_persistent() {
+  std::vector<std::unique_ptr<DirtyBitmap>> taken;
+  for (auto& bitmap : bitmaps_) {
+    if (bitmap->persistent()) {
+      taken.push_back(std::move(bitmap));
+    }
+  }
+  std::erase(bitmaps_, nullptr);
+  return taken;
+}
+
 void DirtyBitmaps::mark(uint64_t offset, uint64_t length, uint64_t node_length) {
   for (const auto& bitmap : bitmaps_) {
     // A format makes the file below it longer by writing.

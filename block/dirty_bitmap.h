@@ -128,6 +128,8 @@ class DirtyBitmaps {
 
   DirtyBitmap& add(std::unique_ptr<DirtyBitmap> bitmap);
   void remove(std::string_view name);
+  // All that are kept in the image, oldest first.
+  [[nodiscard]] std::vector<std::unique_ptr<DirtyBitmap>> take_persistent();
 
   // A request changes, or has changed, a range of the node, which has `node_length` bytes.
   void mark(uint64_t offset, uint64_t length, uint64_t node_length);

@@ -20,6 +20,9 @@ constexpr uint32_t kLeastDefault = 4096;
 constexpr uint32_t kMostDefault = 65536;
 
 Result<void> check_persistent(const Node& node, const NewBitmap& wanted, uint32_t granularity) {
+  if (!node.active()) {
+    return fail(EPERM, "Block node '{}' is inactive", node.name());
+  }
   const BitmapStore* store = node.driver().bitmap_store();
   if (store == nullptr) {
     return fail(ENOTSUP, "Can't store persistent bitmaps to {}: Operation not supported",

@@ -26,6 +26,13 @@ io::Task<Result<void>> Driver::flush() {
 
 io::Task<Result<void>> Driver::close() { co_return Result<void>{}; }
 
+io::Task<Result<void>> Driver::quiesce() { return flush(); }
+
+Result<bool> Driver::adopt_options(const NodeOptions& /*node*/,
+                                   const schema::BlockdevOptions& /*options*/) {
+  return false;
+}
+
 io::Task<Result<void>> Driver::resize(uint64_t /*length*/, ResizeOptions /*options*/) {
   co_return fail(ENOTSUP, "Image format driver does not support resize");
 }

@@ -28,8 +28,9 @@
 #include "io/task.h"
 
 namespace cairn::schema {
+struct BlockdevOptions;
 struct ImageInfoSpecific;
-}
+}  // namespace cairn::schema
 
 namespace cairn::block {
 
@@ -41,6 +42,7 @@ class Node;
 class RequestDriver;
 class TranslatingDriver;
 struct DriverInfo;
+struct NodeOptions;
 
 // What a parent uses a child for; decides default permissions and which child is which.
 enum class ChildRole : uint8_t {
@@ -117,6 +119,22 @@ class Driver {
   // Called once, with no request in flight, before the node goes away: writes out and releases.
   // Errors are reported, and the node goes away all the same.
   [[nodiscard]] virtual io::Task<Result<void>> close();
+
+  // Writes out all there is and leaves the image as close() would, with no request in flight. It
+  // can be used again afterwards. The default flushes.
+  [[nodiscard]] virtual io::Task<Result<void>> quiesce();
+
+  // Has the driver go on with other options than it was opened with: those of its node, and its own
+  // in `options`, of which only those that DriverInfo::reopen_options names differ. What they need
+  // from outside is taken in prepare_permissions(), which follows. False, the default: it can not,
+  // and a new driver is opened in its place, on the same children, after quiesce().
+  [[nodiscard]] virtual Result<bool> adopt_options(const NodeOptions& node,
+                                                   const schema::BlockdevOptions& options);
+  // In place of close(), when another driver has taken the place of this one after quiesce(), or
+  // this one is never to be used: ends what it does in the background.
+  virtual void retire() {}
+  // The node becomes active, and goes on with this driver: others may have changed the image.
+  [[nodiscard]] virtual Result<void> refresh() { return {}; }
 
   // Changes length(). Shrinking drops what lies beyond.
   [[nodiscard]] virtual io::Task<Result<void>> resize(uint64_t length, ResizeOptions options);

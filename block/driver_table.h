@@ -68,6 +68,8 @@ struct DriverInfo {
   bool supports_backing = false;
   // What Driver::amend() can change, in the order of a list for people; empty: nothing.
   std::span<const CreateOptionInfo> amend_options = {};
+  // Its own options that may change while a node is in use, children aside.
+  std::span<const std::string_view> reopen_options = {};
 };
 
 class DriverTable {

@@ -13,7 +13,8 @@
 namespace cairn::block {
 
 bool Engine::must_wait(const Edge& edge) {
-  return edge.parent_ == nullptr && edge.child_->graph_.draining();
+  const Graph& graph = edge.child_->graph_;
+  return edge.parent_ == nullptr && graph.draining() && !graph.has_pass(edge);
 }
 
 io::Task<void> Engine::admitted(Node& node) {
@@ -22,9 +23,20 @@ io::Task<void> Engine::admitted(Node& node) {
   }
 }
 
+// Nodes that are being opened, or made active, read through edges that are not root edges.
+Result<void> Engine::check_active(const Edge& edge) {
+  if (edge.parent_ == nullptr && !edge.child_->active()) [[unlikely]] {
+    return fail(EPERM, "Block node '{}' is inactive", edge.child_->name());
+  }
+  return {};
+}
+
 Result<void> Engine::check_range(const Edge& edge, uint64_t offset, uint64_t length,
                                  bool may_grow) {
   const Node& node = *edge.child_;
+  if (auto usable = check_active(edge); !usable) [[unlikely]] {
+    return usable;
+  }
   if (length > kLargestOffset || offset > kLargestOffset - length) {
     return fail(EIO, "Request of {} bytes at {} is out of bounds", length, offset);
   }
@@ -41,6 +53,9 @@ Result<void> Engine::check_range(const Edge& edge, uint64_t offset, uint64_t len
 
 Result<void> Engine::check_writable(const Edge& edge, PermissionSet::Bit needed) {
   const Node& node = *edge.child_;
+  if (auto usable = check_active(edge); !usable) [[unlikely]] {
+    return usable;
+  }
   if (node.options_.read_only) {
     return fail(EACCES, "Block node '{}' is read-only", node.name());
   }
@@ -226,6 +241,9 @@ Engine::Outcome Engine::discard(Edge& edge, uint64_t offset, uint64_t length) {
 Engine::Outcome Engine::flush(Edge& edge) {
   if (must_wait(edge)) {
     co_await admitted(*edge.child_);
+  }
+  if (auto usable = check_active(edge); !usable) {
+    co_return usable;
   }
   const RequestScope scope(*edge.child_);
   co_return co_await flush_node(*edge.child_);

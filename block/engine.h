@@ -49,9 +49,13 @@ class Engine {
 
   // Waits while a drain keeps requests of root edges out.
   static io::Task<void> admitted(Node& node);
+  static bool must_wait(const Edge& edge);
+  // EPERM when nothing may go through a root edge.
+  static Result<void> check_active(const Edge& edge);
 
  private:
   friend class Graph;
+  friend class Reopening;
 
   // Offsets and sizes of requests stay below this, so that sums of a few of them can not overflow.
   static constexpr uint64_t kLargestOffset = INT64_MAX - (uint64_t{1} << 30);
@@ -60,7 +64,6 @@ class Engine {
   static Result<void> check_range(const Edge& edge, uint64_t offset, uint64_t length,
                                   bool may_grow);
   static Result<void> check_writable(const Edge& edge, PermissionSet::Bit needed);
-  static bool must_wait(const Edge& edge);
   static Node* plain_leaf(const Extent& extent, const io::IoVector& data);
   static void mark_bitmaps(Node& node, uint64_t offset, uint64_t length);
   static void account_write(Node& node, uint64_t offset, uint64_t length);

@@ -20,10 +20,13 @@ Engine::Outcome Engine::change_image(Edge& edge, PermissionSet needed, Change ch
   if (needed.has(PermissionSet::kResize) && !edge.permissions_.used.has(PermissionSet::kResize)) {
     co_return fail(EPERM, "The user of block node '{}' did not ask to resize it", node.name());
   }
-  if (edge.parent_ != nullptr) {
+  if (auto usable = check_active(edge); !usable) {
+    co_return usable;
+  }
+  if (edge.parent_ != nullptr || node.graph_.has_pass(edge)) {
     co_return co_await change_node(node, std::move(change));
   }
-  const auto alone = co_await node.graph_.resizes().lock();
+  const auto alone = co_await node.graph_.changes().lock();
   if (must_wait(edge)) {
     co_await admitted(node);
   }

@@ -22,8 +22,8 @@ Engine::Outcome Engine::resize(Edge& edge, uint64_t length, ResizeOptions option
     co_return fail(EFBIG, "The new size of '{}' is too large", node.name());
   }
   Result<void> result;
-  if (edge.parent_ == nullptr) {
-    const auto alone = co_await node.graph_.resizes().lock();
+  if (edge.parent_ == nullptr && !node.graph_.has_pass(edge)) {
+    const auto alone = co_await node.graph_.changes().lock();
     if (must_wait(edge)) {
       co_await admitted(node);
     }

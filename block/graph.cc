@@ -5,9 +5,11 @@
 #include <cassert>
 #include <cerrno>
 #include <cstdio>
+#include <unordered_set>
 
 #include "base/identifier.h"
 #include "block/engine.h"
+#include "block/node_name.h"
 #include "io/wait_in.h"
 
 namespace cairn::block {
@@ -31,15 +33,18 @@ Result<void> Graph::check_name(std::string_view name) const {
   if (name.size() > kLongestName) {
     return fail(EINVAL, "Node name too long");
   }
-  if (find(name) != nullptr) {
+  const bool taken = std::ranges::any_of(
+      nodes_, [name](const Node* node) { return node->name() == name && !node->closing_; });
+  if (taken) {
     return fail(EINVAL, "Duplicate nodes with node-name='{}'", name);
   }
   return {};
 }
 
 std::shared_ptr<Node> Graph::find(std::string_view name) const {
-  const auto found = std::ranges::find_if(
-      nodes_, [name](const Node* node) { return node->name() == name && !node->closing_; });
+  const auto found = std::ranges::find_if(nodes_, [name](const Node* node) {
+    return node->name() == name && !node->closing_ && node->driver_ != nullptr;
+  });
   return found == nodes_.end() ? nullptr : (*found)->shared_from_this();
 }
 
@@ -57,6 +62,7 @@ io::Task<Result<void>> Graph::add_monitor_node(const schema::BlockdevOptions& op
 }
 
 io::Task<Result<void>> Graph::remove_monitor_node(std::string name) {
+  const auto lock = co_await changes_.lock();
   const std::shared_ptr<Node> node = find(name);
   if (node == nullptr) {
     co_return fail(ENOENT, "Failed to find node with node-name='{}'", name);
@@ -91,7 +97,10 @@ io::Task<Result<void>> Graph::release(std::shared_ptr<Node> node) {
     co_await io::WaitIn(node->in_flight_waiters_);
   }
   Result<void> result;
-  if (node->driver_ != nullptr) {
+  if (node->driver_ != nullptr && !node->active() &&
+      node->info().kind != DriverInfo::Kind::kProtocol) {
+    node->driver_->retire();  // its image is somebody else's
+  } else if (node->driver_ != nullptr) {
     // What was acknowledged is durable once a node is closed, with every driver.
     result = co_await Engine::flush_node(*node);
     Result<void> closed = co_await node->driver_->close();
@@ -137,10 +146,42 @@ io::Task<void> Graph::drain_begin() {
   }
 }
 
+io::Task<Graph::Alone> Graph::alone() {
+  auto guard = co_await changes_.lock();
+  co_await drain_begin();
+  co_return Alone(*this, std::move(guard));
+}
+
 void Graph::drain_end() {
   assert(drains_ > 0);
   if (--drains_ == 0) {
+    ++drain_;
     drain_waiters_.wake_all();
+  }
+}
+
+bool Graph::born_in_drain(const Node& node) const {
+  return draining() && node.born_ == drain_ &&
+         std::ranges::all_of(node.children(),
+                             [this](const auto& edge) { return born_in_drain(edge->node()); });
+}
+
+void Graph::refresh_names() {
+  std::unordered_set<const Node*> done;
+  const auto refresh = [&done](const auto& self, Node& node) -> void {
+    if (!done.insert(&node).second || node.driver_ == nullptr || node.closing_) {
+      return;
+    }
+    for (const auto& edge : node.children()) {
+      self(self, edge->node());
+    }
+    if (node.info().kind != DriverInfo::Kind::kProtocol) {
+      node.set_filename({});
+      name_node(node, node.opened_with(), node.chain_wanted_);
+    }
+  };
+  for (Node* node : nodes_) {
+    refresh(refresh, *node);
   }
 }
 

@@ -55,7 +55,8 @@ struct OpenFlags {
   // Which of the backing files is opened for writing, as a commit into it needs: 1 is the one that
   // the image itself names. 0: none.
   unsigned writable_backing = 0;
-  bool probed = false;  // nobody named the format: it was guessed from the image's content
+  bool inactive = false;  // default for nodes whose options do not say
+  bool probed = false;    // nobody named the format: it was guessed from the image's content
   const OpenTrail* trail = nullptr;
 };
 
@@ -83,10 +84,11 @@ class Graph {
                                                              OpenFlags flags = {});
 
   // Opens what a command line or an image header names by a filename: a path, "PROTOCOL:…", or
-  // "json:{…}". An empty `format` is probed.
+  // "json:{…}". An empty `format` is probed. The node is called `name`, unless that is empty.
   [[nodiscard]] io::Task<Result<std::shared_ptr<Node>>> open_filename(std::string filename,
                                                                       std::string format,
-                                                                      OpenFlags flags = {});
+                                                                      OpenFlags flags = {},
+                                                                      std::string name = {});
 
   // Gives a node back; closes it, and what only it held, when nobody else holds it. The error is
   // that of a failed final write-out.
@@ -96,7 +98,7 @@ class Graph {
   [[nodiscard]] io::Task<Result<void>> add_monitor_node(const schema::BlockdevOptions& options);
   [[nodiscard]] io::Task<Result<void>> remove_monitor_node(std::string name);
 
-  // By node name; null when there is none.
+  // By node name; null when there is none, or it is still being opened.
   [[nodiscard]] std::shared_ptr<Node> find(std::string_view name) const;
   // All nodes, in the order they were made.
   [[nodiscard]] const std::vector<Node*>& nodes() const { return nodes_; }
@@ -108,6 +110,8 @@ class Graph {
   // ("export 'x'"). Fails with EPERM when the permissions conflict with other users of the node.
   [[nodiscard]] Result<std::unique_ptr<Edge>> attach(std::shared_ptr<Node> node, std::string user,
                                                      Permissions permissions);
+  // A root edge that asks for nothing, and keeps the node from being closed; detach() it.
+  [[nodiscard]] static std::unique_ptr<Edge> hold(std::shared_ptr<Node> node);
   [[nodiscard]] Result<void> set_permissions(Edge& root, Permissions permissions);
   // Waits for the edge's requests, drops it, and releases its node.
   [[nodiscard]] io::Task<Result<void>> detach(std::unique_ptr<Edge> root);
@@ -116,6 +120,11 @@ class Graph {
   [[nodiscard]] io::Task<void> drain_begin();
   void drain_end();
   [[nodiscard]] bool draining() const { return drains_ > 0; }
+  // Requests of this root edge are made by whoever holds the drain, and do not wait for its end.
+  // The same holds for edges to nodes that were opened during the drain, with all that is below
+  // them, until the graph is edited.
+  void let_through(Edge& root) const { root.pass_ = drain_; }
+  [[nodiscard]] bool has_pass(const Edge& root) const { return draining() && root.pass_ == drain_; }
   // Requests of root edges that wait for the end of the drain.
   [[nodiscard]] io::WaiterList& drain_waiters() { return drain_waiters_; }
 
@@ -145,8 +154,28 @@ class Graph {
                         : fail(ENOENT, "No TLS credentials with id '{}'", name);
   }
 
-  // Held while a root edge's node is resized or its snapshots change: one at a time.
-  [[nodiscard]] io::AsyncMutex& resizes() { return resizes_; }
+  // Held while the graph is edited, or a node is changed as a whole (resized, reopened): one at a
+  // time.
+  [[nodiscard]] io::AsyncMutex& changes() { return changes_; }
+
+  // While it lives nobody else changes the graph, and no request of a root edge is in flight.
+  class [[nodiscard]] Alone {
+   public:
+    Alone(Graph& graph, io::AsyncMutex::Guard guard) : graph_(&graph), guard_(std::move(guard)) {}
+    Alone(Alone&& other) noexcept
+        : graph_(std::exchange(other.graph_, nullptr)), guard_(std::move(other.guard_)) {}
+    Alone& operator=(Alone&&) = delete;
+    ~Alone() {
+      if (graph_ != nullptr) {
+        graph_->drain_end();
+      }
+    }
+
+   private:
+    Graph* graph_;
+    io::AsyncMutex::Guard guard_;
+  };
+  [[nodiscard]] io::Task<Alone> alone();
 
   // Closes every node, parents first, and reports the first error.
   [[nodiscard]] io::Task<Result<void>> close_all();
@@ -154,7 +183,9 @@ class Graph {
  private:
   friend class OpenContext;
   friend class Edge;
+  friend class GraphEdit;
   friend class Node;
+  friend class Reopening;
 
   struct Proposal;
 
@@ -165,10 +196,13 @@ class Graph {
   [[nodiscard]] Result<void> propose(Node& node, Proposal& proposal) const;
   // For changes that only take edges away, which can not fail.
   void loosen_permissions();
+  // Names of images follow from those of the nodes below them.
+  void refresh_names();
   [[nodiscard]] Result<Edge*> connect(Node& parent, std::string name, std::shared_ptr<Node> child,
                                       ChildRole role);
   // The format of what `file` holds.
   [[nodiscard]] io::Task<Result<const DriverInfo*>> probe(std::shared_ptr<Node> file);
+  [[nodiscard]] bool born_in_drain(const Node& node) const;
   [[nodiscard]] bool held_by_monitor(const Node& node) const;
   [[nodiscard]] std::string generate_name();
   [[nodiscard]] Result<void> check_name(std::string_view name) const;
@@ -180,8 +214,10 @@ class Graph {
   std::vector<std::shared_ptr<Node>> monitor_nodes_;
   uint64_t generated_names_ = 0;
   int drains_ = 0;
+  uint64_t drain_ = 1;  // counts drains and, within them, edits
   io::WaiterList drain_waiters_;
-  io::AsyncMutex resizes_;
+  io::AsyncMutex changes_;
+  std::vector<GraphEdit*> edits_;  // that are not at their end
   std::function<void(const Corruption&)> on_corruption_;
   WarningCallback on_warning_;
   CredentialsLookup credentials_;
@@ -190,12 +226,15 @@ class Graph {
 // What a driver's open() works with: attaching children and asking how the node is opened.
 class OpenContext {
  public:
-  OpenContext(Graph& graph, Node& node, OpenFlags flags);
+  // `reopening`: the children are those that the node has already, and so are its bitmaps.
+  OpenContext(Graph& graph, Node& node, OpenFlags flags, bool reopening = false);
 
   [[nodiscard]] Graph& graph() const { return graph_; }
   [[nodiscard]] Node& node() const { return node_; }
   [[nodiscard]] const OpenFlags& flags() const { return flags_; }
+  // Its image may be written to from now on.
   [[nodiscard]] bool writable() const;
+  [[nodiscard]] bool reopening() const { return reopening_; }
   // For auto-read-only: the image can only be read, and that is good enough.
   void set_read_only();
 
@@ -221,6 +260,15 @@ class OpenContext {
   Graph& graph_;
   Node& node_;
   OpenFlags flags_;
+  const bool reopening_;
 };
+
+// What options say for a node when `flags` are what they leave open.
+[[nodiscard]] NodeOptions node_options(const schema::BlockdevOptions& options,
+                                       const OpenFlags& flags);
+// EINVAL when they do not go together.
+[[nodiscard]] Result<void> check_options(const NodeOptions& options);
+// What is left open to a child that its parent's options describe.
+[[nodiscard]] OpenFlags child_flags(const NodeOptions& parent, ChildRole role);
 
 }  // namespace cairn::block

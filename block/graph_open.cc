@@ -22,47 +22,6 @@ constexpr int kLongestChain = 500;
 // Bytes at the start of an image that formats are recognised by.
 constexpr uint64_t kProbeLength = 2048;
 
-NodeOptions node_options(const schema::BlockdevOptions& options, const OpenFlags& flags) {
-  using DetectZeroes = NodeOptions::DetectZeroes;
-  NodeOptions result{.read_only = options.read_only.value_or(flags.read_only),
-                     .auto_read_only = options.auto_read_only.value_or(flags.auto_read_only),
-                     .discard_unmap = flags.discard_unmap,
-                     .force_share = options.force_share.value_or(flags.force_share),
-                     .cache_direct = flags.cache_direct,
-                     .no_flush = flags.no_flush};
-  if (options.discard) {
-    result.discard_unmap = *options.discard == schema::BlockdevDiscardOptions::kUnmap;
-  }
-  switch (options.detect_zeroes.value_or(schema::BlockdevDetectZeroesOptions::kOff)) {
-    case schema::BlockdevDetectZeroesOptions::kOff:
-      result.detect_zeroes = DetectZeroes::kOff;
-      break;
-    case schema::BlockdevDetectZeroesOptions::kOn:
-      result.detect_zeroes = DetectZeroes::kOn;
-      break;
-    case schema::BlockdevDetectZeroesOptions::kUnmap:
-      result.detect_zeroes = DetectZeroes::kUnmap;
-      break;
-  }
-  if (options.cache) {
-    result.cache_direct = options.cache->direct.value_or(flags.cache_direct);
-    result.no_flush = options.cache->no_flush.value_or(flags.no_flush);
-  }
-  return result;
-}
-
-Result<void> check_options(const NodeOptions& options) {
-  if (options.force_share && !options.read_only) {
-    return fail(EINVAL, "force-share=on can only be used with read-only images");
-  }
-  if (options.detect_zeroes == NodeOptions::DetectZeroes::kUnmap && !options.discard_unmap) {
-    return fail(EINVAL,
-                "setting detect-zeroes to unmap is not allowed without setting discard operation "
-                "to unmap");
-  }
-  return {};
-}
-
 // The branch of a format that needs nothing but its file.
 schema::BlockdevOptions::Branch format_branch(schema::BlockdevDriver driver,
                                               schema::BlockdevRef file) {
@@ -102,6 +61,59 @@ int depth_of(const OpenFlags& flags) {
 
 }  // namespace
 
+NodeOptions node_options(const schema::BlockdevOptions& options, const OpenFlags& flags) {
+  using DetectZeroes = NodeOptions::DetectZeroes;
+  NodeOptions result{.read_only = options.read_only.value_or(flags.read_only),
+                     .auto_read_only = options.auto_read_only.value_or(flags.auto_read_only),
+                     .discard_unmap = flags.discard_unmap,
+                     .force_share = options.force_share.value_or(flags.force_share),
+                     .cache_direct = flags.cache_direct,
+                     .no_flush = flags.no_flush,
+                     .active = options.active.value_or(!flags.inactive)};
+  if (options.discard) {
+    result.discard_unmap = *options.discard == schema::BlockdevDiscardOptions::kUnmap;
+  }
+  switch (options.detect_zeroes.value_or(schema::BlockdevDetectZeroesOptions::kOff)) {
+    case schema::BlockdevDetectZeroesOptions::kOff:
+      result.detect_zeroes = DetectZeroes::kOff;
+      break;
+    case schema::BlockdevDetectZeroesOptions::kOn:
+      result.detect_zeroes = DetectZeroes::kOn;
+      break;
+    case schema::BlockdevDetectZeroesOptions::kUnmap:
+      result.detect_zeroes = DetectZeroes::kUnmap;
+      break;
+  }
+  if (options.cache) {
+    result.cache_direct = options.cache->direct.value_or(flags.cache_direct);
+    result.no_flush = options.cache->no_flush.value_or(flags.no_flush);
+  }
+  return result;
+}
+
+Result<void> check_options(const NodeOptions& options) {
+  if (options.force_share && !options.read_only) {
+    return fail(EINVAL, "force-share=on can only be used with read-only images");
+  }
+  if (options.detect_zeroes == NodeOptions::DetectZeroes::kUnmap && !options.discard_unmap) {
+    return fail(EINVAL,
+                "setting detect-zeroes to unmap is not allowed without setting discard operation "
+                "to unmap");
+  }
+  return {};
+}
+
+OpenFlags child_flags(const NodeOptions& parent, ChildRole role) {
+  const bool backing = role == ChildRole::kBacking;
+  return {.read_only = backing || parent.read_only,
+          .auto_read_only = parent.auto_read_only,
+          .force_share = parent.force_share,
+          .discard_unmap = !backing,  // formats decide themselves what they discard
+          .cache_direct = parent.cache_direct,
+          .no_flush = parent.no_flush,
+          .inactive = !parent.active};
+}
+
 io::Task<Result<std::shared_ptr<Node>>> Graph::open(const schema::BlockdevOptions& options,
                                                     OpenFlags flags) {
   if (options.node_name) {
@@ -118,11 +130,12 @@ io::Task<Result<std::shared_ptr<Node>>> Graph::open(const schema::BlockdevOption
   if (auto ok = check_options(common); !ok) {
     co_return pass(ok);
   }
-  if (options.active && !*options.active) {
-    co_return fail(ENOTSUP, "Inactive block nodes are not supported");
-  }
   auto node = std::make_shared<Node>(
       *this, options.node_name ? *options.node_name : generate_name(), *info, common);
+  node->opened_with_ = std::make_shared<const schema::BlockdevOptions>(options);
+  node->chain_wanted_ = !flags.no_backing;
+  node->probed_ = flags.probed;
+  node->born_ = draining() ? drain_ : 0;
   nodes_.push_back(node.get());
   OpenContext context(*this, *node, flags);
   Result<std::unique_ptr<Driver>> driver = co_await info->open(context, options);
@@ -140,12 +153,13 @@ io::Task<Result<std::shared_ptr<Node>>> Graph::open(const schema::BlockdevOption
     std::erase(nodes_, node.get());
     co_return pass(result);
   }
-  name_node(*node, options, !flags.no_backing);
+  name_node(*node, options, node->chain_wanted_);
   co_return node;
 }
 
 io::Task<Result<std::shared_ptr<Node>>> Graph::open_filename(std::string filename,
-                                                             std::string format, OpenFlags flags) {
+                                                             std::string format, OpenFlags flags,
+                                                             std::string name) {
   Result<schema::BlockdevOptions> protocol = parse_filename(filename);
   if (!protocol) {
     co_return pass(protocol);
@@ -183,13 +197,18 @@ io::Task<Result<std::shared_ptr<Node>>> Graph::open_filename(std::string filenam
   const auto driver = schema::from_string<schema::BlockdevDriver>(info->name);
   assert(driver && "a driver that the schema does not name");
   options.driver = *driver;
+  if (!name.empty()) {
+    options.node_name = std::move(name);
+  }
   schema::BlockdevRef reference;
   reference.value = (*file)->name();
   options.branch = format_branch(*driver, std::move(reference));
   Result<std::shared_ptr<Node>> node = co_await open(options, flags);
   if (!node) {
     Result<void> ignored = co_await release(*file);
+    co_return node;
   }
+  (*node)->child("file")->owned_ = true;
   co_return node;
 }
 
@@ -218,34 +237,32 @@ io::Task<Result<const DriverInfo*>> Graph::probe(std::shared_ptr<Node> file) {
   co_return found;
 }
 
-OpenContext::OpenContext(Graph& graph, Node& node, OpenFlags flags)
-    : graph_(graph), node_(node), flags_(flags) {}
+OpenContext::OpenContext(Graph& graph, Node& node, OpenFlags flags, bool reopening)
+    : graph_(graph), node_(node), flags_(flags), reopening_(reopening) {}
 
-bool OpenContext::writable() const { return !node_.read_only(); }
+bool OpenContext::writable() const { return !node_.read_only() && node_.active(); }
 
 void OpenContext::set_read_only() { node_.options_.read_only = true; }
 
 OpenFlags OpenContext::child_flags(ChildRole role) const {
-  const NodeOptions& mine = node_.options();
+  OpenFlags flags = block::child_flags(node_.options(), role);
   const bool backing = role == ChildRole::kBacking;
-  const bool written = backing && flags_.writable_backing == 1;
-  OpenFlags flags{
-      .read_only = backing ? !written : mine.read_only,
-      .auto_read_only = mine.auto_read_only,
-      .no_io = flags_.no_io,
-      .force_share = mine.force_share,
-      .check_only = flags_.check_only,
-      // Formats decide themselves what they discard.
-      .discard_unmap = !backing || written,
-      .cache_direct = mine.cache_direct,
-      .no_flush = mine.no_flush,
-      .writable_backing = backing && flags_.writable_backing > 1 ? flags_.writable_backing - 1 : 0,
-      .trail = flags_.trail};
+  if (backing && flags_.writable_backing == 1) {
+    flags.read_only = false;
+    flags.discard_unmap = true;
+  }
+  flags.no_io = flags_.no_io;
+  flags.check_only = flags_.check_only;
+  flags.writable_backing = backing && flags_.writable_backing > 1 ? flags_.writable_backing - 1 : 0;
+  flags.trail = flags_.trail;
   return flags;
 }
 
 io::Task<Result<Edge*>> OpenContext::open_child(std::string name, const schema::BlockdevRef& ref,
                                                 ChildRole role) {
+  if (reopening_) {
+    co_return node_.child(name);
+  }
   std::shared_ptr<Node> child;
   if (const auto* existing = std::get_if<std::string>(&ref.value)) {
     child = graph_.find(*existing);
@@ -263,7 +280,9 @@ io::Task<Result<Edge*>> OpenContext::open_child(std::string name, const schema::
   Result<Edge*> edge = graph_.connect(node_, std::move(name), child, role);
   if (!edge) {
     Result<void> ignored = co_await graph_.release(child);
+    co_return edge;
   }
+  (*edge)->owned_ = !std::holds_alternative<std::string>(ref.value);
   co_return edge;
 }
 
@@ -286,6 +305,9 @@ io::Task<Result<Edge*>> OpenContext::open_implicit_backing(std::string filename,
                                                            std::string format) {
   if (flags_.no_backing) {
     co_return nullptr;
+  }
+  if (reopening_) {
+    co_return node_.child("backing");
   }
   const Result<std::string> path = implicit_path("backing", filename);
   if (!path) {
@@ -311,10 +333,14 @@ io::Task<Result<Edge*>> OpenContext::open_implicit_backing(std::string filename,
     Result<void> ignored = co_await graph_.release(*opened);
     co_return pass(edge, "Could not open backing file: ");
   }
+  (*edge)->owned_ = true;
   co_return edge;
 }
 
 io::Task<Result<Edge*>> OpenContext::open_implicit_data(std::string filename) {
+  if (reopening_) {
+    co_return node_.child("data-file");
+  }
   if (!protocol_prefix(filename).empty()) {
     filename.insert(0, "./");
   }

@@ -44,6 +44,11 @@ std::vector<Node*> parents_first(const std::vector<Node*>& nodes) {
 Result<void> Graph::propose(Node& node, Proposal& proposal) const {
   Permissions together{.used = PermissionSet::none(), .shared = PermissionSet::all()};
   for (const Edge* edge : node.parents()) {
+    if (!node.active()) {
+      proposal.edges.at(edge) = together;  // nobody has a use for it
+    }
+  }
+  for (const Edge* edge : node.parents()) {
     const Permissions mine = proposal.edges.at(edge);
     for (const Edge* other : node.parents()) {
       const PermissionSet refused = proposal.edges.at(other).used.without(mine.shared);
@@ -59,10 +64,21 @@ Result<void> Graph::propose(Node& node, Proposal& proposal) const {
   }
   const bool changes =
       together.used.has(PermissionSet::kWrite) || together.used.has(PermissionSet::kWriteUnchanged);
-  if (changes && node.read_only() && !node.options().auto_read_only) {
-    return fail(EPERM, "Block node is read-only");
+  if (changes && node.read_only()) {
+    return node.becomes_read_only_
+               ? fail(EPERM, "Read-only block node '{}' cannot support read-write users",
+                      node.name())
+               : fail(EPERM, "Block node is read-only");
   }
   for (const auto& edge : node.children()) {
+    if (!node.active()) {
+      proposal.edges[edge.get()] = {};
+      continue;
+    }
+    if (!edge->node().active()) {
+      return fail(EPERM, "Node '{}' is inactive and can not be used by node '{}', which is active",
+                  edge->node().name(), node.name());
+    }
     const bool writable = !node.read_only();
     proposal.edges[edge.get()] =
         node.driver_ != nullptr ? node.driver_->child_permissions(edge->role(), together, writable)
@@ -82,7 +98,7 @@ Result<void> Graph::refresh_permissions(const Edge* root, Permissions proposed) 
   for (const Node* node : nodes_) {
     for (const Edge* edge : node->parents()) {
       if (edge->parent() == nullptr) {
-        proposal.edges[edge] = edge == root ? proposed : edge->permissions();
+        proposal.edges[edge] = edge == root ? proposed : edge->wanted_;
       }
     }
   }
@@ -105,6 +121,9 @@ Result<void> Graph::refresh_permissions(const Edge* root, Permissions proposed) 
   for (Node* node : nodes_) {
     for (Edge* edge : node->parents_) {
       edge->permissions_ = proposal.edges.at(edge);
+      if (edge == root) {
+        edge->wanted_ = proposed;
+      }
     }
   }
   return {};
@@ -119,10 +138,16 @@ Result<std::unique_ptr<Edge>> Graph::attach(std::shared_ptr<Node> node, std::str
                                             Permissions permissions) {
   auto edge = std::make_unique<Edge>("root", nullptr, std::move(node), ChildRole::kFiltered,
                                      std::move(user));
+  edge->pass_ = born_in_drain(edge->node()) ? drain_ : 0;
   if (auto ok = refresh_permissions(edge.get(), permissions); !ok) {
     return pass(ok);
   }
   return edge;
+}
+
+std::unique_ptr<Edge> Graph::hold(std::shared_ptr<Node> node) {
+  return std::make_unique<Edge>("root", nullptr, std::move(node), ChildRole::kFiltered,
+                                std::string());
 }
 
 Result<void> Graph::set_permissions(Edge& root, Permissions permissions) {

@@ -9,6 +9,7 @@
 #include "block/dirty_bitmap.h"
 #include "block/engine.h"
 #include "block/graph.h"
+#include "block/graph_edit.h"
 
 namespace cairn::block {
 
@@ -22,7 +23,12 @@ Edge::Edge(std::string name, Node* parent, std::shared_ptr<Node> child, ChildRol
   child_->parents_.push_back(this);
 }
 
-Edge::~Edge() { std::erase(child_->parents_, this); }
+Edge::~Edge() {
+  std::erase(child_->parents_, this);
+  for (GraphEdit* edit : child_->graph_.edits_) {
+    edit->forget(*this);
+  }
+}
 
 uint64_t Edge::length() const { return child_->length(); }
 
@@ -114,7 +120,7 @@ io::Task<Result<void>> Edge::write(uint64_t offset, const void* buffer, uint64_t
 bool Edge::try_read_zeroes(uint64_t offset, uint64_t length) {
   Node& node = *child_;
   const uint64_t end = node.driver_->length();
-  if (node.translating_ == nullptr || node.graph_.draining() || offset > end ||
+  if (node.translating_ == nullptr || node.graph_.draining() || !node.active() || offset > end ||
       length > end - offset || length == 0) {
     return false;
   }
@@ -132,16 +138,22 @@ bool Edge::try_read_zeroes(uint64_t offset, uint64_t length) {
 }
 
 io::Task<Result<BlockStatus>> Edge::status(uint64_t offset, uint64_t length) {
-  if (parent_ == nullptr) {
+  if (Engine::must_wait(*this)) {
     co_await Engine::admitted(*child_);
+  }
+  if (auto usable = Engine::check_active(*this); !usable) {
+    co_return pass(usable);
   }
   co_return co_await Engine::status(*child_, offset, length);
 }
 
 io::Task<Result<ChainStatus>> Edge::chain_status(uint64_t offset, uint64_t length,
                                                  const Node* base) {
-  if (parent_ == nullptr) {
+  if (Engine::must_wait(*this)) {
     co_await Engine::admitted(*child_);
+  }
+  if (auto usable = Engine::check_active(*this); !usable) {
+    co_return pass(usable);
   }
   co_return co_await Engine::chain_status(*child_, offset, length, base);
 }

@@ -29,11 +29,16 @@
 #include "io/task.h"
 #include "io/waiter.h"
 
+namespace cairn::schema {
+struct BlockdevOptions;
+}
+
 namespace cairn::block {
 
 class DirtyBitmap;
 class DirtyBitmaps;
 class Graph;
+class GraphEdit;
 class Node;
 
 // Where a request has its answer from: status() along a chain.
@@ -59,6 +64,12 @@ class Edge {
   [[nodiscard]] Node* parent() const { return parent_; }
   [[nodiscard]] ChildRole role() const { return role_; }
   [[nodiscard]] Permissions permissions() const { return permissions_; }
+  // The child was made for this edge: by what the parent's options say of it, or because the image
+  // names it. What the parent is reopened with counts for such a child, too.
+  [[nodiscard]] bool owned() const { return owned_; }
+  // Of a root edge: its holder can live with a node that is inactive, through which nothing goes.
+  void allow_inactive() { allows_inactive_ = true; }
+  [[nodiscard]] bool allows_inactive() const { return allows_inactive_; }
   [[nodiscard]] uint64_t length() const;
   // "node 'q' (uses node 'f' as 'file' child)": for messages about conflicts.
   [[nodiscard]] std::string describe() const;
@@ -109,7 +120,9 @@ class Edge {
  private:
   friend class Engine;
   friend class Graph;
+  friend class GraphEdit;
   friend class Node;
+  friend class OpenContext;
 
   std::string name_;
   Node* parent_;
@@ -117,6 +130,10 @@ class Edge {
   ChildRole role_;
   std::string user_;
   Permissions permissions_;
+  Permissions wanted_;  // of a root edge: what its holder asked for, whatever it has now
+  bool owned_ = false;
+  bool allows_inactive_ = false;
+  uint64_t pass_ = 0;  // of a root edge: the drain that does not concern it; 0: none
 };
 
 // Options that every node has, whatever its driver.
@@ -129,6 +146,11 @@ struct NodeOptions {
   bool force_share = false;
   bool cache_direct = false;
   bool no_flush = false;  // flush requests succeed without doing anything
+  // False: the image is another program's to use, until the node is made active again. Requests
+  // fail, nothing is locked, and what the driver knows of the image may be out of date.
+  bool active = true;
+
+  bool operator==(const NodeOptions&) const = default;
 };
 
 class Node : public std::enable_shared_from_this<Node> {
@@ -144,6 +166,9 @@ class Node : public std::enable_shared_from_this<Node> {
   [[nodiscard]] const DriverInfo& info() const { return info_; }
   [[nodiscard]] const NodeOptions& options() const { return options_; }
   [[nodiscard]] bool read_only() const { return options_.read_only; }
+  [[nodiscard]] bool active() const { return options_.active; }
+  // What it was opened with, or last reopened.
+  [[nodiscard]] const schema::BlockdevOptions& opened_with() const { return *opened_with_; }
   [[nodiscard]] Driver& driver() const { return *driver_; }
 
   // Bytes, a multiple of 512: a tail shorter than a sector reads as filled up with zeroes.
@@ -181,7 +206,9 @@ class Node : public std::enable_shared_from_this<Node> {
   friend class Edge;
   friend class Engine;
   friend class Graph;
+  friend class GraphEdit;
   friend class OpenContext;
+  friend class Reopening;
   friend class RequestScope;
 
   void set_driver(std::unique_ptr<Driver> driver);
@@ -190,6 +217,11 @@ class Node : public std::enable_shared_from_this<Node> {
   std::string name_;
   const DriverInfo& info_;
   NodeOptions options_;
+  std::shared_ptr<const schema::BlockdevOptions> opened_with_;
+  uint64_t born_ = 0;               // the drain during which it was opened; 0: none
+  bool becomes_read_only_ = false;  // by an edit that is not settled
+  bool probed_ = false;             // nobody named its format
+  bool chain_wanted_ = true;        // it was opened with the backing file that its image names
   std::string filename_;
   std::string description_;
   std::unique_ptr<Driver> driver_;

@@ -44,9 +44,10 @@ class BitmapKeeper final : public block::BitmapStore {
   BitmapKeeper(Image& image, Refcounts& refcounts, Reclaim& reclaim, Writeback& writeback)
       : image_(image), refcounts_(refcounts), reclaim_(reclaim), writeback_(writeback) {}
 
-  // Reads the directory and the tables, and gives the node its bitmaps; their bits, too, unless
-  // nobody is going to ask (`with_bits`). Damage is EINVAL; EFBIG when there is too much of it all.
-  // Bitmaps that a program void of them has left behind are told of, and ignored.
+  // Reads the directory and the tables, and gives the node its bitmaps that it does not have yet;
+  // their bits, too, unless nobody is going to ask (`with_bits`). Damage is EINVAL; EFBIG when
+  // there is too much of it all. Bitmaps that a program void of them has left behind are told of,
+  // and ignored.
   [[nodiscard]] io::Task<Result<void>> load(bool with_bits);
 
   // What the image has, flags as on disk.

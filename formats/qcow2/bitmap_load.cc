@@ -80,6 +80,9 @@ io::Task<Result<void>> BitmapKeeper::load_directory(BitmapsExtension extension) 
 io::Task<Result<void>> BitmapKeeper::load_bitmap(std::size_t index, bool with_bits,
                                                  Budget& budget) {
   const BitmapEntry& entry = entries_[index];
+  if (this->bitmap(index) != nullptr) {
+    co_return Result<void>{};  // the image is reopened, and the node has it
+  }
   auto bitmap = std::make_unique<DirtyBitmap>(entry.name, uint32_t{1} << entry.granularity_bits,
                                               align_up(image_.header().size, kSectorSize));
   bitmap->set_persistent(true);

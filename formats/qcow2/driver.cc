@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <string_view>
 #include <utility>
 #include <variant>
 
@@ -136,9 +137,12 @@ io::Task<Result<std::unique_ptr<block::Driver>>> open_image(
   if (!loaded) {
     co_return pass(loaded);
   }
-  loaded = co_await driver->bitmaps().load(!context.flags().no_io && !context.flags().check_only);
-  if (!loaded) {
-    co_return pass(loaded);
+  if (node.active()) {
+    const bool bits_wanted = !context.flags().no_io && !context.flags().check_only;
+    loaded = co_await driver->bitmaps().load(bits_wanted);
+    if (!loaded) {
+      co_return pass(loaded);
+    }
   }
   Result<void> backing = co_await open_backing(context, options, *header);
   if (!backing) {
@@ -156,6 +160,12 @@ int probe(std::span<const std::byte> head, std::string_view /*filename*/) {
   return load_be<uint32_t>(head.data() + 4) >= 2 ? 100 : 0;
 }
 
+constexpr std::string_view kReopenOptions[] = {
+    "lazy-refcounts",      "pass-discard-request", "pass-discard-snapshot",
+    "pass-discard-other",  "discard-no-unref",     "overlap-check",
+    "cache-size",          "l2-cache-size",        "l2-cache-entry-size",
+    "refcount-cache-size", "cache-clean-interval"};
+
 }  // namespace
 
 const block::DriverInfo kQcow2Driver{
@@ -169,6 +179,7 @@ const block::DriverInfo kQcow2Driver{
     .measure = measure_image,
     .supports_backing = true,
     .amend_options = amend_option_table(),
+    .reopen_options = kReopenOptions,
 };
 
 Qcow2Driver::Qcow2Driver(block::Edge& file, block::Edge* data, block::Node& node, Header header,
@@ -237,7 +248,11 @@ io::Task<Result<block::Extent>> Qcow2Driver::map(uint64_t offset, uint64_t lengt
 }
 
 io::Task<Result<void>> Qcow2Driver::close() {
-  cache_cleaner_.stop();
+  retire();
+  return quiesce();
+}
+
+io::Task<Result<void>> Qcow2Driver::quiesce() {
   Result<void> result;
   if (image_.open_for_writing()) {
     Result<void> stored = co_await bitmaps_.store();

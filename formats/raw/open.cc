@@ -1,6 +1,7 @@
 // The raw format's entry in the driver table: opening and creating.
 #include <cerrno>
 #include <memory>
+#include <string_view>
 #include <utility>
 #include <variant>
 
@@ -66,6 +67,8 @@ io::Task<Result<block::MeasuredSize>> measure(const block::CreateOptions& option
   co_return block::MeasuredSize{.required = *size, .fully_allocated = *size, .bitmaps = {}};
 }
 
+constexpr std::string_view kReopenOptions[] = {"offset", "size"};
+
 }  // namespace
 
 const block::DriverInfo kRawDriver = {
@@ -76,6 +79,7 @@ const block::DriverInfo kRawDriver = {
     .create_options = kCreateOptions,
     .create = create,
     .measure = measure,
+    .reopen_options = kReopenOptions,
 };
 
 }  // namespace cairn::raw

@@ -6,10 +6,13 @@
 
 #include <cerrno>
 #include <string_view>
+#include <variant>
 
+#include "block/node.h"
 #include "protocols/file/device.h"
 #include "protocols/file/regular_file.h"
 #include "schema/types_block_info.h"
+#include "schema/types_block_options.h"
 
 namespace cairn::file {
 
@@ -58,7 +61,7 @@ Result<std::unique_ptr<HostFile>> HostFile::open(HostFileOptions options) {
   if (!length) {
     return fail_errno(length.error().code(), "Could not refresh total sector count");
   }
-  auto open_file = std::make_unique<OpenFile>(std::move(*file), write_now);
+  auto open_file = std::make_unique<OpenFile>(std::move(*file), write_now, options.direct);
   if (options.device) {
     return Device::create(std::move(options), std::move(open_file), *length);
   }
@@ -119,13 +122,45 @@ Result<std::unique_ptr<OpenFile>> HostFile::reopen(bool writable, LockSet locks)
   if (!file) {
     return fail_errno(file.error().code(), "Could not open '{}'", path());
   }
-  auto replacement = std::make_unique<OpenFile>(std::move(*file), writable);
+  auto replacement = std::make_unique<OpenFile>(std::move(*file), writable, options_.direct);
   if (options_.locking != Locking::kOff && image_locks_supported()) {
     if (auto locked = replacement->lock.share(replacement->file.fd(), locks); !locked) {
       return pass(locked);
     }
   }
   return replacement;
+}
+
+Result<bool> HostFile::adopt_options(const block::NodeOptions& node,
+                                     const schema::BlockdevOptions& options) {
+  const auto& file = std::get<schema::BlockdevOptionsFile>(options.branch);
+  if (auto possible = check_aio(file, node.cache_direct); !possible) {
+    return pass(possible);
+  }
+  options_.writable = !node.read_only;
+  options_.open_on_demand = node.auto_read_only;
+  options_.direct = node.cache_direct;
+  return true;
+}
+
+Result<void> HostFile::refresh() {
+  const Result<uint64_t> length = file_->file.size();
+  if (!length) {
+    return fail_errno(length.error().code(), "Could not refresh total sector count");
+  }
+  length_ = *length;
+  segments_ = {};
+  return {};
+}
+
+Result<void> check_aio(const schema::BlockdevOptionsFile& options, bool direct) {
+  // Which interface carries the requests is the reactor's choice; the option is only checked.
+  if (options.aio == schema::BlockdevAioOptions::kNative && !direct) {
+    return fail(EINVAL,
+                "aio=native was specified, but it requires cache.direct=on, which was not "
+                "specified.");
+  }
+  return {};
 }
 
 Result<void> HostFile::prepare_permissions(block::Permissions permissions) {
@@ -143,7 +178,7 @@ Result<void> HostFile::prepare_permissions(block::Permissions permissions) {
   if (auto locked = lock(wanted); !locked) {
     return locked;
   }
-  if (writable != file_->writable) {
+  if (writable != file_->writable || options_.direct != file_->direct) {
     auto replacement = reopen(writable, wanted);
     if (!replacement) {
       file_->lock.keep(file_->file.fd(), change.before);
@@ -161,7 +196,8 @@ void HostFile::commit_permissions() {
   }
   if (change_->replacement) {
     file_->lock.keep(file_->file.fd(), {});
-    retire(std::exchange(file_, std::move(change_->replacement)));
+    file::retire(std::exchange(file_, std::move(change_->replacement)));
+    alignment_ = options_.direct ? probe_direct_alignment(file_->file.fd()) : DirectAlignment{};
   } else {
     file_->lock.keep(file_->file.fd(), change_->wanted);
   }

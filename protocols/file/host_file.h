@@ -21,6 +21,10 @@
 #include "protocols/file/open_file.h"
 #include "protocols/file/segment_cache.h"
 
+namespace cairn::schema {
+struct BlockdevOptionsFile;
+}
+
 namespace cairn::file {
 
 enum class Locking : uint8_t { kOff, kOn, kAuto };
@@ -35,6 +39,9 @@ struct HostFileOptions {
   Locking locking = Locking::kAuto;
 };
 
+// EINVAL when the option `aio` does not go with how the file is opened.
+[[nodiscard]] Result<void> check_aio(const schema::BlockdevOptionsFile& options, bool direct);
+
 class HostFile : public block::RequestDriver {
  public:
   // Opens the file and checks that it is of the right kind.
@@ -45,6 +52,11 @@ class HostFile : public block::RequestDriver {
   [[nodiscard]] int64_t allocated_size() const override;
   [[nodiscard]] io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>> specific_info()
       override;
+
+  // Whether it is written to, and how, takes effect with the permissions.
+  [[nodiscard]] Result<bool> adopt_options(const block::NodeOptions& node,
+                                           const schema::BlockdevOptions& options) override;
+  [[nodiscard]] Result<void> refresh() override;
 
   [[nodiscard]] Result<void> prepare_permissions(block::Permissions permissions) override;
   void commit_permissions() override;

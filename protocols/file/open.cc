@@ -1,6 +1,7 @@
 // The entries of file and host_device in the driver table.
 #include <cerrno>
 #include <memory>
+#include <string_view>
 #include <utility>
 #include <variant>
 
@@ -38,11 +39,8 @@ Opened open_host_file(block::OpenContext& context, const schema::BlockdevOptions
     return fail(EINVAL, "The '{}' block driver requires a file name",
                 device ? "host_device" : "file");
   }
-  // Which interface carries the requests is the reactor's choice; the option is only checked.
-  if (file.aio == schema::BlockdevAioOptions::kNative && !node.cache_direct) {
-    return fail(EINVAL,
-                "aio=native was specified, but it requires cache.direct=on, which was not "
-                "specified.");
+  if (auto possible = check_aio(file, node.cache_direct); !possible) {
+    return pass(possible);
   }
   context.node().set_filename(file.filename);
   auto opened = HostFile::open({.path = file.filename,
@@ -82,6 +80,8 @@ constexpr block::CreateOptionInfo kDeviceCreateOptions[] = {
     {.name = "size", .type = Type::kSize, .help = "Virtual disk size"},
 };
 
+constexpr std::string_view kReopenOptions[] = {"drop-cache"};
+
 }  // namespace
 
 const block::DriverInfo kFileDriver = {
@@ -90,6 +90,7 @@ const block::DriverInfo kFileDriver = {
     .open = open_file,
     .create_options = kFileCreateOptions,
     .create = create_from_options,
+    .reopen_options = kReopenOptions,
 };
 
 const block::DriverInfo kHostDeviceDriver = {
@@ -98,6 +99,7 @@ const block::DriverInfo kHostDeviceDriver = {
     .open = open_device,
     .create_options = kDeviceCreateOptions,
     .create = create_from_options,
+    .reopen_options = kReopenOptions,
 };
 
 }  // namespace cairn::file

@@ -14,11 +14,13 @@
 namespace cairn::file {
 
 struct OpenFile {
-  OpenFile(io::File opened, bool is_writable) : file(std::move(opened)), writable(is_writable) {}
+  OpenFile(io::File opened, bool is_writable, bool is_direct)
+      : file(std::move(opened)), writable(is_writable), direct(is_direct) {}
 
   io::File file;
   ImageLock lock;
   bool writable;
+  bool direct;  // O_DIRECT
   uint64_t users = 0;
   // Its node has gone on to another descriptor; the last user closes this one.
   bool retired = false;

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/bytes.h"
+#include "block/node.h"
 
 namespace cairn::nbd::client {
 
@@ -146,6 +147,14 @@ io::Task<Result<void>> NbdDriver::resize(uint64_t length, block::ResizeOptions o
     co_return Result<void>();
   }
   co_return fail(ENOTSUP, "Cannot resize NBD nodes");
+}
+
+Result<bool> NbdDriver::adopt_options(const block::NodeOptions& node,
+                                      const schema::BlockdevOptions& /*options*/) {
+  if (!node.read_only && offers(kReadOnly)) {
+    return fail_errno(EACCES, "Could not open image");
+  }
+  return true;
 }
 
 io::Task<Result<void>> NbdDriver::close() {

@@ -33,6 +33,9 @@ class NbdDriver final : public block::RequestDriver {
   [[nodiscard]] io::Task<Result<void>> resize(uint64_t length,
                                               block::ResizeOptions options) override;
   [[nodiscard]] io::Task<Result<void>> close() override;
+  // Nothing of the connection depends on what can change.
+  [[nodiscard]] Result<bool> adopt_options(const block::NodeOptions& node,
+                                           const schema::BlockdevOptions& options) override;
 
  private:
   [[nodiscard]] const ExportInfo& info() const { return session_->info(); }
