@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/identifier.h"
+#include "block/activation.h"
 #include "schema/types_block_export.h"
 
 namespace cairn::exports {
@@ -56,12 +57,20 @@ io::Task<Result<void>> ExportRegistry::add_checked(const schema::BlockExportOpti
                           .node_name = options.node_name,
                           .writable = options.writable.value_or(false),
                           .writethrough = options.writethrough.value_or(false)};
+  const bool allow_inactive = options.allow_inactive.value_or(false);
   std::shared_ptr<block::Node> node = graph_.find(settings.node_name);
   if (node == nullptr) {
     co_return fail(ENOENT, "Cannot find device='' nor node-name='{}'", settings.node_name);
   }
   if (settings.writable && node->read_only()) {
     co_return fail(EACCES, "Cannot export read-only node as writable");
+  }
+  if (!allow_inactive && !node->active()) {
+    const auto alone = co_await graph_.alone();
+    Result<void> active = co_await block::activate(node);
+    if (!active) {
+      co_return active;
+    }
   }
   block::Permissions permissions;
   permissions.used = block::PermissionSet::kConsistentRead;
@@ -72,6 +81,9 @@ io::Task<Result<void>> ExportRegistry::add_checked(const schema::BlockExportOpti
   auto root = graph_.attach(std::move(node), {}, permissions);
   if (!root) {
     co_return pass(root);
+  }
+  if (allow_inactive) {
+    (*root)->allow_inactive();
   }
   auto made = type.create(options, settings, *root);
   if (!made) {
@@ -99,7 +111,9 @@ std::vector<ExportInfo> ExportRegistry::query() const {
   infos.reserve(exports_.size());
   for (auto entry = exports_.rbegin(); entry != exports_.rend(); ++entry) {
     const Export& e = **entry;
-    infos.push_back({e.id(), e.type(), e.node_name(), e.shutting_down()});
+    // The node that it was made for may have got another one above it.
+    const std::string& node_name = e.root_ != nullptr ? e.node().name() : e.node_name();
+    infos.push_back({e.id(), e.type(), node_name, e.shutting_down()});
   }
   return infos;
 }

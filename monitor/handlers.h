@@ -109,13 +109,28 @@ HandlerResult<commands::XDebugBlockDirtyBitmapSha256> handle(Services& services,
 HandlerResult<commands::Transaction> handle(Services& services, commands::Transaction,
                                             schema::TransactionArguments arguments);
 
-// image_handlers.cc
+// reopen_handlers.cc
+HandlerResult<commands::BlockdevReopen> handle(Services& services, commands::BlockdevReopen,
+                                               schema::BlockdevReopenArguments arguments);
+HandlerResult<commands::BlockdevSetActive> handle(Services& services, commands::BlockdevSetActive,
+                                                  schema::BlockdevSetActiveArguments arguments);
+HandlerResult<commands::XBlockdevChange> handle(Services& services, commands::XBlockdevChange,
+                                                schema::XBlockdevChangeArguments arguments);
+
+// snapshot_handlers.cc
+HandlerResult<commands::BlockdevSnapshotSync> handle(Services& services,
+                                                     commands::BlockdevSnapshotSync,
+                                                     schema::BlockdevSnapshotSync arguments);
+HandlerResult<commands::BlockdevSnapshot> handle(Services& services, commands::BlockdevSnapshot,
+                                                 schema::BlockdevSnapshot arguments);
 HandlerResult<commands::BlockdevSnapshotInternalSync> handle(
     Services& services, commands::BlockdevSnapshotInternalSync,
-    schema::BlockdevSnapshotInternalSyncArguments arguments);
+    schema::BlockdevSnapshotInternal arguments);
 HandlerResult<commands::BlockdevSnapshotDeleteInternalSync> handle(
     Services& services, commands::BlockdevSnapshotDeleteInternalSync,
     schema::BlockdevSnapshotDeleteInternalSyncArguments arguments);
+
+// image_handlers.cc
 HandlerResult<commands::ChangeBackingFile> handle(Services& services, commands::ChangeBackingFile,
                                                   schema::ChangeBackingFileArguments arguments);
 

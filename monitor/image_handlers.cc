@@ -1,128 +1,41 @@
-// Commands that change an image as a whole: its snapshots, the name of its backing file.
-#include <time.h>
-
+// Commands that change an image as a whole: the name of its backing file.
 #include <cerrno>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 
-#include "block/node_info.h"
+#include "block/reopen.h"
+#include "monitor/find_node.h"
 #include "monitor/handlers.h"
-#include "schema/types_block_info.h"
 
 namespace cairn::monitor {
+
 namespace {
 
-// Nodes are no devices, but either name serves.
-Result<std::shared_ptr<block::Node>> find_by_device(Services& services, const std::string& name) {
-  std::shared_ptr<block::Node> node = services.graph.find(name);
-  if (!node) {
-    return fail(ENODEV, "Cannot find device='{}' nor node-name='{}'", name, name);
+// The caller holds the drain.
+io::Task<Result<void>> change_backing(Services& services, std::shared_ptr<block::Node> image,
+                                      std::string filename) {
+  // Others go on with theirs: nothing they see changes.
+  auto edge = services.graph.attach(image, "", {.used = block::PermissionSet::kWrite});
+  if (!edge) {
+    co_return pass(edge);
   }
-  return node;
-}
-
-// An edge that may change the image. Others go on with theirs: nothing they see changes.
-Result<std::unique_ptr<block::Edge>> attach_for_change(Services& services,
-                                                       std::shared_ptr<block::Node> node) {
-  block::Permissions permissions{.used = block::PermissionSet::kWrite,
-                                 .shared = block::PermissionSet::all()};
-  return services.graph.attach(std::move(node), "", permissions);
-}
-
-// Ends an edge; the first failure is the one to tell.
-io::Task<Result<void>> detach_after(Services& services, std::unique_ptr<block::Edge> edge,
-                                    Result<void> result) {
-  Result<void> detached = co_await services.graph.detach(std::move(edge));
-  co_return result ? std::move(detached) : std::move(result);
+  services.graph.let_through(**edge);
+  // What is behind the image stays what it is, and so does its format.
+  std::string format(image->backing()->node().info().name);
+  Result<void> changed = co_await (*edge)->change_backing(filename, std::move(format));
+  if (!changed) {
+    changed = pass(changed, "Could not change backing file to '" + filename + "': ");
+  }
+  Result<void> detached = co_await services.graph.detach(std::move(*edge));
+  co_return changed ? std::move(detached) : std::move(changed);
 }
 
 }  // namespace
 
-HandlerResult<commands::BlockdevSnapshotInternalSync> handle(
-    Services& services, commands::BlockdevSnapshotInternalSync,
-    schema::BlockdevSnapshotInternalSyncArguments arguments) {
-  auto node = find_by_device(services, arguments.device);
-  if (!node) {
-    co_return pass(node);
-  }
-  const auto snapshots = (*node)->driver().snapshots();
-  if (!snapshots) {
-    co_return fail(ENOTSUP,
-                   "Block format '{}' used by device '{}' does not support internal snapshots",
-                   (*node)->info().name, arguments.device);
-  }
-  if ((*node)->read_only()) {
-    co_return fail(EACCES, "Device '{}' is read only", arguments.device);
-  }
-  if (arguments.name.empty()) {
-    co_return fail(EINVAL, "Name is empty");
-  }
-  if (block::find_snapshot_by_name(*snapshots, arguments.name) != nullptr) {
-    co_return fail(EEXIST, "Snapshot with name '{}' already exists on device '{}'", arguments.name,
-                   arguments.device);
-  }
-  auto edge = attach_for_change(services, *node);
-  if (!edge) {
-    co_return pass(edge);
-  }
-  timespec now{};
-  clock_gettime(CLOCK_REALTIME, &now);
-  block::Snapshot snapshot;
-  snapshot.name = arguments.name;
-  snapshot.date_seconds = static_cast<uint64_t>(now.tv_sec);
-  snapshot.date_nanoseconds = static_cast<uint32_t>(now.tv_nsec);
-  Result<void> created = co_await (*edge)->create_snapshot(std::move(snapshot));
-  if (!created) {
-    created = pass(created, "Failed to create snapshot '" + arguments.name + "' on device '" +
-                                arguments.device + "': ");
-  }
-  co_return co_await detach_after(services, std::move(*edge), std::move(created));
-}
-
-HandlerResult<commands::BlockdevSnapshotDeleteInternalSync> handle(
-    Services& services, commands::BlockdevSnapshotDeleteInternalSync,
-    schema::BlockdevSnapshotDeleteInternalSyncArguments arguments) {
-  auto node = find_by_device(services, arguments.device);
-  if (!node) {
-    co_return pass(node);
-  }
-  if (!arguments.id && !arguments.name) {
-    co_return fail(EINVAL, "Name or id must be provided");
-  }
-  const auto snapshots = (*node)->driver().snapshots();
-  if (!snapshots) {
-    co_return fail(ENOTSUP, "Failed to get a snapshot list: Operation not supported");
-  }
-  std::optional<block::Snapshot> found;
-  for (const block::Snapshot& snapshot : *snapshots) {
-    const bool matches = (!arguments.id || snapshot.id == *arguments.id) &&
-                         (!arguments.name || snapshot.name == *arguments.name);
-    if (matches && !found) {
-      found = snapshot;
-    }
-  }
-  if (!found) {
-    co_return fail(ENOENT, "Snapshot with id '{}' and name '{}' does not exist on device '{}'",
-                   arguments.id.value_or("null"), arguments.name.value_or("null"),
-                   arguments.device);
-  }
-  auto edge = attach_for_change(services, *node);
-  if (!edge) {
-    co_return pass(edge);
-  }
-  Result<void> deleted = co_await (*edge)->delete_snapshot(found->id);
-  deleted = co_await detach_after(services, std::move(*edge), std::move(deleted));
-  if (!deleted) {
-    co_return pass(deleted);
-  }
-  co_return block::describe_snapshot(*found);
-}
-
 HandlerResult<commands::ChangeBackingFile> handle(Services& services, commands::ChangeBackingFile,
                                                   schema::ChangeBackingFileArguments arguments) {
-  auto device = find_by_device(services, arguments.device);
+  auto device = find_root_node(services.graph, arguments.device);
   if (!device) {
     co_return pass(device);
   }
@@ -140,18 +53,22 @@ HandlerResult<commands::ChangeBackingFile> handle(Services& services, commands::
   if (at == nullptr) {
     co_return fail(EINVAL, "'{}' and image file are not in the same chain", arguments.device);
   }
-  auto edge = attach_for_change(services, image);
-  if (!edge) {
-    co_return pass(edge);
+  const auto alone = co_await services.graph.alone();
+  const bool read_only = image->read_only();
+  if (read_only) {
+    Result<void> opened = co_await block::set_read_only(image, false);
+    if (!opened) {
+      co_return opened;
+    }
   }
-  // What is behind the image stays what it is, and so does its format.
-  std::string format(image->backing()->node().info().name);
-  Result<void> changed =
-      co_await (*edge)->change_backing(arguments.backing_file, std::move(format));
-  if (!changed) {
-    changed = pass(changed, "Could not change backing file to '" + arguments.backing_file + "': ");
+  Result<void> changed = co_await change_backing(services, image, arguments.backing_file);
+  if (read_only) {
+    Result<void> closed = co_await block::set_read_only(image, true);
+    if (changed) {
+      changed = std::move(closed);
+    }
   }
-  co_return co_await detach_after(services, std::move(*edge), std::move(changed));
+  co_return changed;
 }
 
 }  // namespace cairn::monitor

@@ -67,7 +67,7 @@ io::Task<Result<schema::BlockDeviceInfo>> describe_node(const block::Node& node,
   info.node_name = node.name();
   info.ro = node.read_only();
   info.drv = node.info().name;
-  info.active = true;
+  info.active = node.active();
   info.detect_zeroes = detect_zeroes(node);
   info.cache.writeback = true;
   info.cache.direct = node.options().cache_direct;

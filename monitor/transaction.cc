@@ -52,6 +52,12 @@ Result<void> check_grouping(const schema::TransactionArguments& arguments) {
 
 }  // namespace
 
+io::Task<Result<void>> run_actions(Services& services,
+                                   std::vector<std::unique_ptr<Action>> actions) {
+  const auto alone = co_await services.graph.alone();
+  co_return co_await apply_all(actions);
+}
+
 HandlerResult<commands::Transaction> handle(Services& services, commands::Transaction,
                                             schema::TransactionArguments arguments) {
   auto grouping = check_grouping(arguments);
@@ -62,10 +68,7 @@ HandlerResult<commands::Transaction> handle(Services& services, commands::Transa
   for (const schema::TransactionAction& wanted : arguments.actions) {
     actions.push_back(make_action(services, wanted));
   }
-  co_await services.graph.drain_begin();
-  Result<void> done = co_await apply_all(actions);
-  services.graph.drain_end();
-  co_return done;
+  co_return co_await run_actions(services, std::move(actions));
 }
 
 }  // namespace cairn::monitor

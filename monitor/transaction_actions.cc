@@ -10,6 +10,7 @@
 #include "block/dirty_bitmap_ops.h"
 #include "block/node.h"
 #include "monitor/bitmap_arguments.h"
+#include "monitor/snapshot_actions.h"
 
 namespace cairn::monitor {
 
@@ -202,6 +203,15 @@ std::unique_ptr<Action> make_action(Services& services, const schema::Transactio
       return std::make_unique<RemoveBitmap>(services, bitmap->data);
     }
     return std::make_unique<SwitchBitmap>(services, bitmap->data, wanted.type);
+  }
+  if (const auto* file = std::get_if<schema::BlockdevSnapshotSyncWrapper>(&wanted.branch)) {
+    return make_snapshot(services, file->data);
+  }
+  if (const auto* node = std::get_if<schema::BlockdevSnapshotWrapper>(&wanted.branch)) {
+    return make_snapshot(services, node->data);
+  }
+  if (const auto* inner = std::get_if<schema::BlockdevSnapshotInternalWrapper>(&wanted.branch)) {
+    return make_snapshot(services, inner->data);
   }
   return std::make_unique<Abort>();
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "base/result.h"
 #include "io/task.h"
@@ -32,6 +33,10 @@ class Action {
 // it is applied: an earlier action may have made what they name.
 [[nodiscard]] std::unique_ptr<Action> make_action(Services& services,
                                                   const schema::TransactionAction& wanted);
+
+// Carries them out, in their order, while nothing else happens to the graph: all of them, or none.
+[[nodiscard]] io::Task<Result<void>> run_actions(Services& services,
+                                                 std::vector<std::unique_ptr<Action>> actions);
 
 // Whether actions of this kind start jobs, or may stand beside some whose ends are tied together.
 [[nodiscard]] bool may_be_grouped(schema::TransactionActionKind kind);

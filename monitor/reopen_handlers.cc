@@ -1,0 +1,62 @@
+// Commands that change how nodes are used, or how they are connected.
+#include <cerrno>
+#include <memory>
+#include <utility>
+
+#include "block/activation.h"
+#include "block/reopen.h"
+#include "monitor/find_node.h"
+#include "monitor/handlers.h"
+
+namespace cairn::monitor {
+
+HandlerResult<commands::BlockdevReopen> handle(Services& services, commands::BlockdevReopen,
+                                               schema::BlockdevReopenArguments arguments) {
+  const auto alone = co_await services.graph.alone();
+  co_return co_await block::reopen(services.graph, std::move(arguments.options));
+}
+
+HandlerResult<commands::BlockdevSetActive> handle(Services& services, commands::BlockdevSetActive,
+                                                  schema::BlockdevSetActiveArguments arguments) {
+  const auto alone = co_await services.graph.alone();
+  block::Graph& graph = services.graph;
+  Result<void> done;
+  if (!arguments.node_name) {
+    auto changing = arguments.active ? block::activate_all(graph) : block::inactivate_all(graph);
+    done = co_await std::move(changing);
+    co_return done;
+  }
+  std::shared_ptr<block::Node> node = graph.find(*arguments.node_name);
+  if (node == nullptr) {
+    co_return fail(ENOENT, "Failed to find node with node-name='{}'", *arguments.node_name);
+  }
+  auto changing = arguments.active ? block::activate(node) : block::inactivate(node);
+  done = co_await std::move(changing);
+  co_return done;
+}
+
+// No driver here has children that come and go.
+HandlerResult<commands::XBlockdevChange> handle(Services& services, commands::XBlockdevChange,
+                                                schema::XBlockdevChangeArguments arguments) {
+  const auto parent = find_device_or_node(services.graph, arguments.parent, arguments.parent);
+  if (!parent) {
+    co_return std::unexpected(parent.error());
+  }
+  if (arguments.child.has_value() == arguments.node.has_value()) {
+    co_return arguments.child ? fail(EINVAL, "The parameters child and node are in conflict")
+                              : fail(EINVAL, "Either child or node must be specified");
+  }
+  if (arguments.child) {
+    if ((*parent)->child(*arguments.child) == nullptr) {
+      co_return fail(ENOENT, "Node '{}' does not have child '{}'", arguments.parent,
+                     *arguments.child);
+    }
+    co_return fail(ENOTSUP, "The node {} does not support removing a child", arguments.parent);
+  }
+  if (services.graph.find(*arguments.node) == nullptr) {
+    co_return fail(ENOENT, "Node '{}' not found", *arguments.node);
+  }
+  co_return fail(ENOTSUP, "The node {} does not support adding a child", arguments.parent);
+}
+
+}  // namespace cairn::monitor
