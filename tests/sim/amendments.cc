@@ -101,6 +101,11 @@ io::Task<void> History::change_alone(bool may_commit) {
   if (plan_.format != Plan::Format::kQcow2 || !world_.powered()) {
     co_return;
   }
+  // Drawn apart from all else, so that histories without it stay what they were.
+  if (Random(plan_.size + next_number_).chance(50)) {
+    co_await reopen();
+    co_return;
+  }
   // What a snapshot left to the backing file changes with it.
   if (may_commit && snapshots_.empty() && random_.chance(70)) {
     const bool empty = random_.chance(70);

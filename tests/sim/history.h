@@ -114,6 +114,9 @@ class History {
   io::Task<void> change_alone(bool may_commit);
   io::Task<void> change_refcount_width();
   io::Task<void> commit(bool empty);
+  // reopens.cc
+  io::Task<void> reopen();
+  io::Task<Result<void>> set_read_only(bool read_only);
   void inspect_header(const Qcow2Verifier& verifier);
   // The image below the top, into which was committed.
   void inspect_base();
