@@ -5,7 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include "block/dirty_bitmap.h"
 #include "block/reopening.h"
 
 namespace cairn::block {
@@ -45,25 +44,10 @@ void add_taken_back(Nodes& nodes, Node& node) {
   nodes.push_back(node.shared_from_this());
 }
 
-Result<void> check_bitmaps(const Node& node) {
-  if (node.bitmaps() == nullptr) {
-    return {};
-  }
-  for (const auto& bitmap : node.bitmaps()->all()) {
-    if (bitmap->persistent() && bitmap->busy()) {
-      return bitmap->check();
-    }
-  }
-  return {};
-}
-
 io::Task<Result<void>> set_active(Graph& graph, Nodes nodes, bool active) {
   using NewDriver = Reopening::NewDriver;
   Reopening reopening(graph);
   for (std::shared_ptr<Node>& node : nodes) {
-    if (auto free = active ? Result<void>{} : check_bitmaps(*node); !free) {
-      co_return free;
-    }
     NodeOptions common = node->options();
     common.active = active;
     reopening.add({.node = node,

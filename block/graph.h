@@ -110,7 +110,8 @@ class Graph {
   // ("export 'x'"). Fails with EPERM when the permissions conflict with other users of the node.
   [[nodiscard]] Result<std::unique_ptr<Edge>> attach(std::shared_ptr<Node> node, std::string user,
                                                      Permissions permissions);
-  // A root edge that asks for nothing, and keeps the node from being closed; detach() it.
+  // A root edge that asks for nothing, and keeps the node from being closed; detach() it. It stays
+  // with its node when another one is put above that.
   [[nodiscard]] static std::unique_ptr<Edge> hold(std::shared_ptr<Node> node);
   [[nodiscard]] Result<void> set_permissions(Edge& root, Permissions permissions);
   // Waits for the edge's requests, drops it, and releases its node.

@@ -137,7 +137,8 @@ void GraphEdit::remove_child(Edge& edge) {
 void GraphEdit::insert_above(const std::shared_ptr<Node>& below, std::shared_ptr<Node> above) {
   const std::vector<Edge*> users = below->parents();
   for (Edge* user : users) {
-    const bool stays = user->parent() != nullptr && stands_on(*above, *user->parent());
+    const bool stays =
+        user->stays_ || (user->parent() != nullptr && stands_on(*above, *user->parent()));
     if (!stays) {
       connect(*user, above, false);
     }

@@ -46,7 +46,7 @@ class GraphEdit {
   // Takes a child away from its parent. Not for root edges.
   void remove_child(Edge& edge);
   // Puts `above`, which has `below` among its children, between `below` and its users: all of them
-  // point to `above` afterwards, but for those that it stands on itself.
+  // point to `above` afterwards, but for those that it stands on itself, and holds.
   void insert_above(const std::shared_ptr<Node>& below, std::shared_ptr<Node> above);
   void change_options(Node& node, const NodeOptions& options);
 

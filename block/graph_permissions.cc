@@ -146,8 +146,10 @@ Result<std::unique_ptr<Edge>> Graph::attach(std::shared_ptr<Node> node, std::str
 }
 
 std::unique_ptr<Edge> Graph::hold(std::shared_ptr<Node> node) {
-  return std::make_unique<Edge>("root", nullptr, std::move(node), ChildRole::kFiltered,
-                                std::string());
+  auto edge =
+      std::make_unique<Edge>("root", nullptr, std::move(node), ChildRole::kFiltered, std::string());
+  edge->stays_ = true;
+  return edge;
 }
 
 Result<void> Graph::set_permissions(Edge& root, Permissions permissions) {

@@ -132,6 +132,7 @@ class Edge {
   Permissions permissions_;
   Permissions wanted_;  // of a root edge: what its holder asked for, whatever it has now
   bool owned_ = false;
+  bool stays_ = false;  // with its node, whatever is put above that: see Graph::hold()
   bool allows_inactive_ = false;
   uint64_t pass_ = 0;  // of a root edge: the drain that does not concern it; 0: none
 };

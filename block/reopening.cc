@@ -90,7 +90,27 @@ Result<void> Reopening::change_child(const ChildChange& change) {
                          : edit_.add_child(*change.parent, change.name, change.child, change.role);
 }
 
+// Somebody looks at bitmaps that would not be the node's any more.
+Result<void> Reopening::check_bitmaps(const Step& step) {
+  const Node& node = *step.item.node;
+  const bool go = step.item.takes_bitmaps || step.item.driver == NewDriver::kNewContent;
+  if (!go || node.bitmaps() == nullptr) {
+    return {};
+  }
+  for (const auto& bitmap : node.bitmaps()->all()) {
+    if (bitmap->persistent() && bitmap->busy()) {
+      return bitmap->check();
+    }
+  }
+  return {};
+}
+
 Result<void> Reopening::apply() {
+  for (const Step& step : steps_) {
+    if (auto idle = check_bitmaps(step); !idle) {
+      return idle;
+    }
+  }
   for (const ChildChange& change : child_changes_) {
     if (auto changed = change_child(change); !changed) {
       return changed;

@@ -138,8 +138,7 @@ class ExternalSnapshot : public Action {
   block::GraphEdit edit_;
   std::shared_ptr<block::Node> node_;
   std::shared_ptr<block::Node> overlay_;
-  // Neither is closed before the end, whoever lets go of it. The first one moves to the overlay
-  // with the other users.
+  // Neither is closed before the end, whoever lets go of it.
   std::unique_ptr<block::Edge> hold_;
   std::unique_ptr<block::Edge> overlay_hold_;
 };

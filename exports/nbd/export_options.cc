@@ -67,20 +67,12 @@ Result<FoundBitmap> find_bitmap(const schema::BlockDirtyBitmapOrStr& wanted,
   return found;
 }
 
-Result<std::vector<ExportedBitmap>> take_bitmaps(const std::vector<FoundBitmap>& found,
-                                                 const block::Edge& root) {
+// The export's own root may come to point to another node, which is put above this one.
+std::vector<ExportedBitmap> take_bitmaps(const std::vector<FoundBitmap>& found) {
   std::vector<ExportedBitmap> taken;
   for (const FoundBitmap& one : found) {
-    std::unique_ptr<block::Edge> holder;
-    if (one.node != root.shared_node()) {
-      auto held = root.node().graph().attach(one.node, {},
-                                             {.used = {}, .shared = block::PermissionSet::all()});
-      if (!held) {
-        return pass(held);
-      }
-      holder = std::move(*held);
-    }
-    taken.push_back({std::move(holder), one.bitmap, block::DirtyBitmap::Use(*one.bitmap)});
+    taken.push_back(
+        {block::Graph::hold(one.node), one.bitmap, block::DirtyBitmap::Use(*one.bitmap)});
   }
   return taken;
 }
@@ -115,11 +107,7 @@ Result<NbdView> make_view(const schema::BlockExportOptions& options,
     }
     found.push_back(std::move(*one));
   }
-  auto taken = take_bitmaps(found, root);
-  if (!taken) {
-    return pass(taken);
-  }
-  view.bitmaps = std::move(*taken);
+  view.bitmaps = take_bitmaps(found);
   return view;
 }
 

@@ -90,10 +90,8 @@ io::Task<void> NbdExport::close() {
   while (!bitmaps.empty()) {
     std::unique_ptr<block::Edge> holder = std::move(bitmaps.back().holder);
     bitmaps.pop_back();
-    if (holder != nullptr) {
-      // Nothing was written through it.
-      static_cast<void>(co_await node().graph().detach(std::move(holder)));
-    }
+    // Nothing was written through it.
+    static_cast<void>(co_await node().graph().detach(std::move(holder)));
   }
 }
 

@@ -40,7 +40,7 @@ class ExportList final : public ExportDirectory {
 // A dirty bitmap that clients may look at. While it exists nobody can change the bitmap, nor take
 // its node away.
 struct ExportedBitmap {
-  std::unique_ptr<block::Edge> holder;  // null when the export's own root holds the node
+  std::unique_ptr<block::Edge> holder;
   const block::DirtyBitmap* bitmap;
   block::DirtyBitmap::Use use;  // gone before the holder
 };

@@ -169,6 +169,33 @@ def test_a_failed_transaction_takes_snapshots_back(folder, served):
     reference(folder / "a.qcow2", {0: 1, 65536: 2})
 
 
+def test_an_exported_bitmap_stays_with_its_node(served):
+    """A snapshot takes the export to the overlay; the bitmap that it shows is still there, and is
+    nobody else's."""
+    daemon, monitor, client = served()
+    monitor("block-dirty-bitmap-add", node="disk", name="b", persistent=True)
+    client.pwrite(b"\x01" * 65536, 65536)
+    monitor("block-export-add", type="nbd", id="x", node_name="disk", name="x", writable=True,
+            bitmaps=["b"])
+    reader = nbd.NBD()
+    reader.add_meta_context("qemu:dirty-bitmap:b")
+    reader.connect_uri(daemon.uri("x"))
+    for turn in range(2):
+        found = []
+        reader.block_status(262144, 0, lambda context, offset, entries, error:
+                            found.extend(entries))
+        assert found[:4] == [65536, 0, 65536, 1]
+        if turn == 0:
+            monitor("blockdev-snapshot-sync", node_name="disk", snapshot_file="o.qcow2",
+                    snapshot_node_name="o")
+            monitor("blockdev-reopen", options=[{
+                "driver": "qcow2", "node-name": "o", "backing": None,
+                "file": {"driver": "file", "filename": "o.qcow2"}}])
+            assert "in use" in monitor.ask("blockdev-del", node_name="disk")["error"]["desc"]
+    reader.shutdown()
+    client.shutdown()
+
+
 def test_a_node_that_is_given_up_is_anothers(folder, served):
     """What was written is there for the other program, and what that writes is seen afterwards."""
     daemon, monitor, client = served()
