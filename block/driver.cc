@@ -7,6 +7,7 @@
 #include "block/driver_table.h"
 #include "block/node.h"
 #include "schema/types_block_info.h"
+#include "schema/types_block_stats.h"
 
 namespace cairn::block {
 
@@ -82,6 +83,8 @@ io::Task<Result<void>> Driver::amend(CreateOptions /*options*/) {
   co_return fail(ENOTSUP, "Format driver '{}' does not support option amendment",
                  node_->info().name);
 }
+
+std::unique_ptr<schema::BlockStatsSpecific> Driver::specific_statistics() const { return nullptr; }
 
 io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>> Driver::specific_info() {
   co_return std::unique_ptr<schema::ImageInfoSpecific>();

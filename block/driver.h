@@ -28,6 +28,7 @@
 #include "io/task.h"
 
 namespace cairn::schema {
+struct BlockStatsSpecific;
 struct BlockdevOptions;
 struct ImageInfoSpecific;
 }  // namespace cairn::schema
@@ -184,6 +185,9 @@ class Driver {
   // Format-specific part of `info`; null when there is none.
   [[nodiscard]] virtual io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>>
   specific_info();
+
+  // Counters that only this driver has; null when there are none.
+  [[nodiscard]] virtual std::unique_ptr<schema::BlockStatsSpecific> specific_statistics() const;
 
   // Bytes of host storage in use by what this node itself stores (not its children); negative when
   // it can not be told. For leaves.

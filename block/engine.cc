@@ -8,6 +8,7 @@
 #include "block/dirty_bitmap.h"
 #include "block/graph.h"
 #include "block/request_scope.h"
+#include "io/reactor.h"
 #include "io/wait_in.h"
 
 namespace cairn::block {
@@ -67,6 +68,13 @@ Result<void> Engine::check_writable(const Edge& edge, PermissionSet::Bit needed)
   return {};
 }
 
+// What is asked of every request that may change a range, with a permission that goes for it.
+Result<void> Engine::check_change(const Edge& edge, uint64_t offset, uint64_t length,
+                                  PermissionSet::Bit needed, bool may_grow) {
+  auto ok = check_writable(edge, needed);
+  return ok ? check_range(edge, offset, length, may_grow) : ok;
+}
+
 // The leaf that a request for exactly this plain extent can go to as it is; null when there is more
 // to do.
 Node* Engine::plain_leaf(const Extent& extent, const io::IoVector& data) {
@@ -87,11 +95,32 @@ void Engine::mark_bitmaps(Node& node, uint64_t offset, uint64_t length) {
   }
 }
 
-void Engine::account_write(Node& node, uint64_t offset, uint64_t length) {
+// A request that may change a range is let in.
+void Engine::begin_change(Node& node, uint64_t offset, uint64_t length) {
+  if (!node.observed()) {
+    return;
+  }
+  mark_bitmaps(node, offset, length);
+  const uint64_t threshold = node.write_threshold_;
+  if (threshold != 0 && offset + length > threshold) {
+    node.set_write_threshold(0);
+    node.graph_.report_write_threshold(node, threshold, offset + length - threshold);
+  }
+}
+
+// A request of one kind is done that began at `begin`.
+void Engine::account(Node& node, RequestCounters Statistics::* kind, uint64_t length,
+                     bool succeeded, io::TimePoint begin) {
+  const auto end = io::Reactor::current().now();
+  (node.statistics_.*kind).count(length, succeeded, begin, end);
+  node.statistics_.last_access = end;
+}
+
+void Engine::account_write(Node& node, uint64_t offset, uint64_t length, bool succeeded,
+                           io::TimePoint begin) {
   mark_bitmaps(node, offset, length);
   ++node.writes_completed_;
-  ++node.statistics_.write_operations;
-  node.statistics_.write_bytes += length;
+  account(node, &Statistics::writes, length, succeeded, begin);
   node.statistics_.write_highest_offset =
       std::max(node.statistics_.write_highest_offset, offset + length);
 }
@@ -101,31 +130,35 @@ Engine::Outcome Engine::read(Edge& edge, uint64_t offset, io::IoVector data) {
     co_await admitted(*edge.child_);
   }
   const uint64_t length = data.size();
+  Node& node = *edge.child_;
   if (auto ok = check_range(edge, offset, length, false); !ok || length == 0) {
+    node.statistics_.reads.invalid += ok ? 0 : 1;
     co_return ok;
   }
-  Node& node = *edge.child_;
   const RequestScope scope(node);
-  ++node.statistics_.read_operations;
-  node.statistics_.read_bytes += length;
+  const auto begin = io::Reactor::current().now();
+  Result<void> result;
+  Extent extent;
   if (node.translating_ == nullptr) {
     if (fits(node, offset, data)) {
-      co_return co_await node.request_->read(offset, std::move(data));
+      result = co_await node.request_->read(offset, std::move(data));
+    } else {
+      result = co_await read_leaf(node, offset, std::move(data));
     }
-    co_return co_await read_leaf(node, offset, std::move(data));
-  }
-  // The usual case: one plain extent on a leaf, answered without another coroutine in between.
-  Extent extent;
-  if (node.translating_->try_map(offset, length, extent) && extent.length == length) {
+  } else if (node.translating_->try_map(offset, length, extent) && extent.length == length) {
+    // The usual case: one plain extent on a leaf, answered without another coroutine in between.
     if (Node* leaf = plain_leaf(extent, data)) {
       const RequestScope leaf_scope(*leaf);
-      ++leaf->statistics_.read_operations;
-      leaf->statistics_.read_bytes += length;
-      co_return co_await leaf->request_->read(extent.host_offset, std::move(data));
+      result = co_await leaf->request_->read(extent.host_offset, std::move(data));
+      account(*leaf, &Statistics::reads, length, result.has_value(), begin);
+    } else {
+      result = co_await read_extent(node, extent, offset, std::move(data));
     }
-    co_return co_await read_extent(node, extent, offset, std::move(data));
+  } else {
+    result = co_await read_translated(node, offset, std::move(data));
   }
-  co_return co_await read_translated(node, offset, std::move(data));
+  account(node, &Statistics::reads, length, result.has_value(), begin);
+  co_return result;
 }
 
 Engine::Outcome Engine::write(Edge& edge, uint64_t offset, io::IoVector data, WriteFlags flags) {
@@ -134,13 +167,11 @@ Engine::Outcome Engine::write(Edge& edge, uint64_t offset, io::IoVector data, Wr
   }
   const uint64_t length = data.size();
   const auto needed = flags.unchanged ? PermissionSet::kWriteUnchanged : PermissionSet::kWrite;
-  if (auto ok = check_writable(edge, needed); !ok) {
-    co_return ok;
-  }
-  if (auto ok = check_range(edge, offset, length, true); !ok || length == 0) {
-    co_return ok;
-  }
   Node& node = *edge.child_;
+  if (auto ok = check_change(edge, offset, length, needed, true); !ok || length == 0) {
+    node.statistics_.writes.invalid += ok ? 0 : 1;
+    co_return ok;
+  }
   if (node.options_.detect_zeroes != NodeOptions::DetectZeroes::kOff && data.is_zero()) {
     const ZeroFlags zero_flags{
         .fua = flags.fua,
@@ -148,7 +179,8 @@ Engine::Outcome Engine::write(Edge& edge, uint64_t offset, io::IoVector data, Wr
     co_return co_await write_zeroes(edge, offset, length, zero_flags);
   }
   const RequestScope scope(node);
-  mark_bitmaps(node, offset, length);
+  begin_change(node, offset, length);
+  const auto begin = io::Reactor::current().now();
   Result<void> result;
   if (flags.compressed) {
     result = co_await write_compressed(node, offset, std::move(data), flags);
@@ -168,12 +200,12 @@ Engine::Outcome Engine::write(Edge& edge, uint64_t offset, io::IoVector data, Wr
       const RequestScope leaf_scope(*leaf);
       const auto in_place = node.in_place_.pin();
       result = co_await leaf->request_->write(extent.host_offset, std::move(data), WriteFlags{});
-      account_write(*leaf, extent.host_offset, length);
+      account_write(*leaf, extent.host_offset, length, result.has_value(), begin);
     } else {
       result = co_await write_translated(node, offset, std::move(data), flags);
     }
   }
-  account_write(node, offset, length);
+  account_write(node, offset, length, result.has_value(), begin);
   // Translating nodes see to it themselves: they know whether their metadata is durable.
   if (result && flags.fua && node.translating_ == nullptr && !node.limits_.native_fua) {
     result = co_await flush_node(node);
@@ -186,23 +218,23 @@ Engine::Outcome Engine::write_zeroes(Edge& edge, uint64_t offset, uint64_t lengt
   if (must_wait(edge)) {
     co_await admitted(*edge.child_);
   }
-  if (auto ok = check_writable(edge, PermissionSet::kWrite); !ok) {
-    co_return ok;
-  }
-  if (auto ok = check_range(edge, offset, length, true); !ok || length == 0) {
-    co_return ok;
-  }
   Node& node = *edge.child_;
+  if (auto ok = check_change(edge, offset, length, PermissionSet::kWrite, true);
+      !ok || length == 0) {
+    node.statistics_.writes.invalid += ok ? 0 : 1;
+    co_return ok;
+  }
   flags.may_unmap = flags.may_unmap && node.options_.discard_unmap;
   const RequestScope scope(node);
-  mark_bitmaps(node, offset, length);
+  begin_change(node, offset, length);
+  const auto begin = io::Reactor::current().now();
   Result<void> result;
   if (node.translating_ != nullptr) {
     result = co_await zero_translated(node, offset, length, flags);
   } else {
     result = co_await zero_leaf(node, offset, length, flags);
   }
-  account_write(node, offset, length);
+  account_write(node, offset, length, result.has_value(), begin);
   if (result && flags.fua) {
     result = co_await flush_node(node);
   }
@@ -213,18 +245,18 @@ Engine::Outcome Engine::discard(Edge& edge, uint64_t offset, uint64_t length) {
   if (must_wait(edge)) {
     co_await admitted(*edge.child_);
   }
-  if (auto ok = check_writable(edge, PermissionSet::kWrite); !ok) {
-    co_return ok;
-  }
-  if (auto ok = check_range(edge, offset, length, false); !ok || length == 0) {
-    co_return ok;
-  }
   Node& node = *edge.child_;
+  if (auto ok = check_change(edge, offset, length, PermissionSet::kWrite, false);
+      !ok || length == 0) {
+    node.statistics_.unmaps.invalid += ok ? 0 : 1;
+    co_return ok;
+  }
   if (!node.options_.discard_unmap) {
     co_return Result<void>{};
   }
   const RequestScope scope(node);
-  mark_bitmaps(node, offset, length);
+  begin_change(node, offset, length);
+  const auto begin = io::Reactor::current().now();
   Result<void> result;
   if (node.translating_ != nullptr) {
     result = co_await discard_translated(node, offset, length);
@@ -233,8 +265,7 @@ Engine::Outcome Engine::discard(Edge& edge, uint64_t offset, uint64_t length) {
   }
   mark_bitmaps(node, offset, length);
   ++node.writes_completed_;
-  ++node.statistics_.unmap_operations;
-  node.statistics_.unmap_bytes += length;
+  account(node, &Statistics::unmaps, length, result.has_value(), begin);
   co_return result;
 }
 
@@ -250,18 +281,17 @@ Engine::Outcome Engine::flush(Edge& edge) {
 }
 
 Engine::Outcome Engine::flush_node(Node& node) {
-  ++node.statistics_.flush_operations;
-  if (node.options_.no_flush && node.request_ != nullptr) {
-    co_return Result<void>{};
-  }
+  const auto begin = io::Reactor::current().now();
   const uint64_t covered = node.writes_completed_;
-  if (covered == node.writes_flushed_) {
-    co_return Result<void>{};
+  const bool ignored = node.options_.no_flush && node.request_ != nullptr;
+  Result<void> result;
+  if (!ignored && covered != node.writes_flushed_) {
+    result = co_await node.driver_->flush();
+    if (result) {
+      node.writes_flushed_ = std::max(node.writes_flushed_, covered);
+    }
   }
-  Result<void> result = co_await node.driver_->flush();
-  if (result) {
-    node.writes_flushed_ = std::max(node.writes_flushed_, covered);
-  }
+  account(node, &Statistics::flushes, 0, result.has_value(), begin);
   co_return result;
 }
 

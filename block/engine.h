@@ -64,9 +64,15 @@ class Engine {
   static Result<void> check_range(const Edge& edge, uint64_t offset, uint64_t length,
                                   bool may_grow);
   static Result<void> check_writable(const Edge& edge, PermissionSet::Bit needed);
+  static Result<void> check_change(const Edge& edge, uint64_t offset, uint64_t length,
+                                   PermissionSet::Bit needed, bool may_grow);
   static Node* plain_leaf(const Extent& extent, const io::IoVector& data);
   static void mark_bitmaps(Node& node, uint64_t offset, uint64_t length);
-  static void account_write(Node& node, uint64_t offset, uint64_t length);
+  static void begin_change(Node& node, uint64_t offset, uint64_t length);
+  static void account(Node& node, RequestCounters Statistics::* kind, uint64_t length,
+                      bool succeeded, io::TimePoint begin);
+  static void account_write(Node& node, uint64_t offset, uint64_t length, bool succeeded,
+                            io::TimePoint begin);
   static Outcome flush_node(Node& node);
   static Outcome resize_node(Node& node, uint64_t length, ResizeOptions options);
   static Outcome change_node(Node& node, Change change);

@@ -140,6 +140,19 @@ class Graph {
     }
   }
 
+  // Who is to hear that a node was written to beyond its threshold, by how many bytes; nobody by
+  // default.
+  using ThresholdCallback =
+      std::function<void(const Node& node, uint64_t threshold, uint64_t exceeded)>;
+  void set_on_write_threshold(ThresholdCallback callback) {
+    on_write_threshold_ = std::move(callback);
+  }
+  void report_write_threshold(const Node& node, uint64_t threshold, uint64_t exceeded) const {
+    if (on_write_threshold_) {
+      on_write_threshold_(node, threshold, exceeded);
+    }
+  }
+
   // Who is to hear of what is odd about an image that is opened all the same, and what to do about
   // it; standard error by default.
   using WarningCallback = std::function<void(std::string_view message, std::string_view advice)>;
@@ -220,6 +233,7 @@ class Graph {
   io::AsyncMutex changes_;
   std::vector<GraphEdit*> edits_;  // that are not at their end
   std::function<void(const Corruption&)> on_corruption_;
+  ThresholdCallback on_write_threshold_;
   WarningCallback on_warning_;
   CredentialsLookup credentials_;
 };

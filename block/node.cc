@@ -131,8 +131,8 @@ bool Edge::try_read_zeroes(uint64_t offset, uint64_t length) {
   const bool zero = extent.kind == Extent::Kind::kZero ||
                     (extent.kind == Extent::Kind::kHole && node.backing_ == nullptr);
   if (zero) {
-    ++node.statistics_.read_operations;
-    node.statistics_.read_bytes += length;
+    ++node.statistics_.reads.operations;
+    node.statistics_.reads.bytes += length;
   }
   return zero;
 }
@@ -187,6 +187,11 @@ void Node::remove_bitmap(std::string_view name) {
     bitmaps_->remove(name);
     --observers_;
   }
+}
+
+void Node::set_write_threshold(uint64_t offset) {
+  observers_ += (offset != 0 ? 1 : 0) - (write_threshold_ != 0 ? 1 : 0);
+  write_threshold_ = offset;
 }
 
 uint64_t Node::length() const { return align_up(driver_->length(), 512); }

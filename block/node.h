@@ -199,8 +199,14 @@ class Node : public std::enable_shared_from_this<Node> {
   DirtyBitmap& add_bitmap(std::unique_ptr<DirtyBitmap> bitmap);
   void remove_bitmap(std::string_view name);
 
+  // The first write, zeroing or discard that goes beyond this offset is told to the graph, and sets
+  // it back to 0: never.
+  [[nodiscard]] uint64_t write_threshold() const { return write_threshold_; }
+  void set_write_threshold(uint64_t offset);
+
   [[nodiscard]] EpochTracker& epochs() { return epochs_; }
   [[nodiscard]] const Statistics& statistics() const { return statistics_; }
+  [[nodiscard]] const Limits& limits() const { return limits_; }
   [[nodiscard]] uint64_t requests_in_flight() const { return in_flight_; }
 
  private:
@@ -241,6 +247,7 @@ class Node : public std::enable_shared_from_this<Node> {
   UnitCache units_;
   Statistics statistics_;
   std::unique_ptr<DirtyBitmaps> bitmaps_;
+  uint64_t write_threshold_ = 0;
   uint64_t in_flight_ = 0;
   uint64_t writes_completed_ = 0;  // a flush is needed when it has moved since the last one
   uint64_t writes_flushed_ = 0;

@@ -81,6 +81,11 @@ HandlerResult<commands::BlockdevDel> handle(Services& services, commands::Blockd
                                             schema::BlockdevDelArguments arguments);
 HandlerResult<commands::BlockResize> handle(Services& services, commands::BlockResize,
                                             schema::BlockResizeArguments arguments);
+HandlerResult<commands::BlockSetWriteThreshold> handle(
+    Services& services, commands::BlockSetWriteThreshold,
+    schema::BlockSetWriteThresholdArguments arguments);
+HandlerResult<commands::XBlockdevChange> handle(Services& services, commands::XBlockdevChange,
+                                                schema::XBlockdevChangeArguments arguments);
 
 // bitmap_handlers.cc
 HandlerResult<commands::BlockDirtyBitmapAdd> handle(Services& services,
@@ -169,5 +174,21 @@ HandlerResult<commands::JobFinalize> handle(Services& services, commands::JobFin
                                             schema::JobFinalizeArguments arguments);
 HandlerResult<commands::BlockdevCreate> handle(Services& services, commands::BlockdevCreate,
                                                schema::BlockdevCreateArguments arguments);
+HandlerResult<commands::XBlockdevAmend> handle(Services& services, commands::XBlockdevAmend,
+                                               schema::XBlockdevAmendArguments arguments);
+HandlerResult<commands::BlockJobSetSpeed> handle(Services& services, commands::BlockJobSetSpeed,
+                                                 schema::BlockJobSetSpeedArguments arguments);
+HandlerResult<commands::BlockJobCancel> handle(Services& services, commands::BlockJobCancel,
+                                               schema::BlockJobCancelArguments arguments);
+HandlerResult<commands::BlockJobPause> handle(Services& services, commands::BlockJobPause,
+                                              schema::BlockJobPauseArguments arguments);
+HandlerResult<commands::BlockJobResume> handle(Services& services, commands::BlockJobResume,
+                                               schema::BlockJobResumeArguments arguments);
+HandlerResult<commands::BlockJobComplete> handle(Services& services, commands::BlockJobComplete,
+                                                 schema::BlockJobCompleteArguments arguments);
+HandlerResult<commands::BlockJobDismiss> handle(Services& services, commands::BlockJobDismiss,
+                                                schema::BlockJobDismissArguments arguments);
+HandlerResult<commands::BlockJobFinalize> handle(Services& services, commands::BlockJobFinalize,
+                                                 schema::BlockJobFinalizeArguments arguments);
 
 }  // namespace cairn::monitor

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "jobs/amend_job.h"
 #include "jobs/create_job.h"
 #include "jobs/job_list.h"
 #include "monitor/handlers.h"
@@ -78,6 +79,72 @@ HandlerResult<commands::BlockdevCreate> handle(Services& services, commands::Blo
   services.jobs.start(std::make_unique<jobs::CreateJob>(std::move(settings), services.graph,
                                                         std::move(arguments.options)));
   co_return Result<void>{};
+}
+
+HandlerResult<commands::XBlockdevAmend> handle(Services& services, commands::XBlockdevAmend,
+                                               schema::XBlockdevAmendArguments arguments) {
+  const std::shared_ptr<block::Node> node = services.graph.find(arguments.node_name);
+  if (!node) {
+    co_return fail(ENODEV, "Cannot find device='' nor node-name='{}'", arguments.node_name);
+  }
+  if (schema::to_string(arguments.options.driver) != node->info().name) {
+    co_return fail(ENOTSUP, "x-blockdev-amend doesn't support changing the block driver");
+  }
+  if (arguments.options.driver != schema::BlockdevAmendDriver::kQcow2) {
+    co_return fail(ENOTSUP, "Driver does not support x-blockdev-amend");
+  }
+  if (Result<void> possible = services.jobs.check_id(arguments.job_id); !possible) {
+    co_return possible;
+  }
+  jobs::JobSettings settings{
+      .id = std::move(arguments.job_id), .type = schema::JobType::kAmend, .auto_dismiss = false};
+  services.jobs.start(std::make_unique<jobs::AmendJob>(std::move(settings)));
+  co_return Result<void>{};
+}
+
+// The commands for jobs that work on a block device, of which there are none to find yet.
+namespace {
+
+std::unexpected<Error> no_block_job(std::string_view id) {
+  Error error(ESRCH, fmt::format("Block job '{}' not found", id), ErrorClass::kDeviceNotActive);
+  return std::unexpected(std::move(error));
+}
+
+}  // namespace
+
+HandlerResult<commands::BlockJobSetSpeed> handle(Services&, commands::BlockJobSetSpeed,
+                                                 schema::BlockJobSetSpeedArguments arguments) {
+  co_return no_block_job(arguments.device);
+}
+
+HandlerResult<commands::BlockJobCancel> handle(Services&, commands::BlockJobCancel,
+                                               schema::BlockJobCancelArguments arguments) {
+  co_return no_block_job(arguments.device);
+}
+
+HandlerResult<commands::BlockJobPause> handle(Services&, commands::BlockJobPause,
+                                              schema::BlockJobPauseArguments arguments) {
+  co_return no_block_job(arguments.device);
+}
+
+HandlerResult<commands::BlockJobResume> handle(Services&, commands::BlockJobResume,
+                                               schema::BlockJobResumeArguments arguments) {
+  co_return no_block_job(arguments.device);
+}
+
+HandlerResult<commands::BlockJobComplete> handle(Services&, commands::BlockJobComplete,
+                                                 schema::BlockJobCompleteArguments arguments) {
+  co_return no_block_job(arguments.device);
+}
+
+HandlerResult<commands::BlockJobDismiss> handle(Services&, commands::BlockJobDismiss,
+                                                schema::BlockJobDismissArguments arguments) {
+  co_return no_block_job(arguments.id);
+}
+
+HandlerResult<commands::BlockJobFinalize> handle(Services&, commands::BlockJobFinalize,
+                                                 schema::BlockJobFinalizeArguments arguments) {
+  co_return no_block_job(arguments.id);
 }
 
 }  // namespace cairn::monitor

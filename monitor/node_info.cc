@@ -2,6 +2,7 @@
 #include "monitor/node_info.h"
 
 #include <algorithm>
+#include <climits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -10,6 +11,8 @@
 
 #include "block/dirty_bitmap.h"
 #include "block/node_info.h"
+#include "io/buffer.h"
+#include "io/reactor.h"
 
 namespace cairn::monitor {
 
@@ -59,6 +62,44 @@ schema::BlockDirtyInfo describe_bitmap(const block::DirtyBitmap& bitmap) {
 
 int64_t as_signed(uint64_t count) { return static_cast<int64_t>(count); }
 
+// Nothing for a limit that is none.
+template <typename Number>
+std::optional<Number> unless_below(Number least, Number value) {
+  return value < least ? std::nullopt : std::optional(value);
+}
+
+// What memory has to be aligned to so that neither the node nor what lies below it copies it.
+uint64_t memory_alignment(const block::Node& node) {
+  uint64_t alignment = node.limits().memory_alignment;
+  for (const auto& edge : node.children()) {
+    if (edge->role() != block::ChildRole::kBacking) {
+      alignment = std::max(alignment, memory_alignment(edge->node()));
+    }
+  }
+  return alignment;
+}
+
+schema::BlockLimitsInfo describe_limits(const block::Node& node) {
+  const block::Limits& limits = node.limits();
+  schema::BlockLimitsInfo info;
+  info.request_alignment = limits.request_alignment;
+  info.max_discard = unless_below<uint64_t>(1, limits.max_discard);
+  info.max_write_zeroes = unless_below<uint64_t>(1, limits.max_zeroes);
+  info.max_transfer = unless_below(1U, static_cast<uint32_t>(limits.max_transfer));
+  uint64_t zero_alignment = limits.zero_alignment;
+  uint64_t discard_alignment = limits.discard_alignment;
+  if (const auto* format = node.driver().as_translating()) {
+    zero_alignment = format->zeroing_unit();
+    discard_alignment = format->allocation_unit();
+  }
+  info.write_zeroes_alignment = unless_below(2U, static_cast<uint32_t>(zero_alignment));
+  info.discard_alignment = unless_below(2U, static_cast<uint32_t>(discard_alignment));
+  info.max_iov = IOV_MAX;
+  info.min_mem_alignment = memory_alignment(node);
+  info.opt_mem_alignment = std::max<uint64_t>(info.min_mem_alignment, io::AlignedBuffer::kPage);
+  return info;
+}
+
 }  // namespace
 
 io::Task<Result<schema::BlockDeviceInfo>> describe_node(const block::Node& node, bool flat) {
@@ -72,6 +113,7 @@ io::Task<Result<schema::BlockDeviceInfo>> describe_node(const block::Node& node,
   info.cache.writeback = true;
   info.cache.direct = node.options().cache_direct;
   info.cache.no_flush = node.options().no_flush;
+  info.write_threshold = as_signed(node.write_threshold());
   if (const block::Edge* below = node.child("backing")) {
     info.backing_file = below->node().filename();
   }
@@ -89,6 +131,7 @@ io::Task<Result<schema::BlockDeviceInfo>> describe_node(const block::Node& node,
     co_return pass(image);
   }
   static_cast<schema::BlockNodeInfo&>(info.image) = std::move(*image);
+  info.image.limits = describe_limits(node);
   // The images below, each inside the one above it.
   schema::ImageInfo* above = &info.image;
   const block::Edge* backing = node.child("backing");
@@ -99,6 +142,7 @@ io::Task<Result<schema::BlockDeviceInfo>> describe_node(const block::Node& node,
     }
     schema::ImageInfo next;
     static_cast<schema::BlockNodeInfo&>(next) = std::move(*below);
+    next.limits = describe_limits(backing->node());
     above->backing_image.emplace(std::move(next));
     above = &**above->backing_image;
     backing = backing->node().child("backing");
@@ -111,16 +155,33 @@ schema::BlockStats describe_statistics(const block::Node& node) {
   schema::BlockStats info;
   info.node_name = node.name();
   schema::BlockDeviceStats& stats = info.stats;
-  stats.rd_bytes = as_signed(counters.read_bytes);
-  stats.wr_bytes = as_signed(counters.write_bytes);
-  stats.unmap_bytes = as_signed(counters.unmap_bytes);
-  stats.rd_operations = as_signed(counters.read_operations);
-  stats.wr_operations = as_signed(counters.write_operations);
-  stats.flush_operations = as_signed(counters.flush_operations);
-  stats.unmap_operations = as_signed(counters.unmap_operations);
+  stats.rd_bytes = as_signed(counters.reads.bytes);
+  stats.wr_bytes = as_signed(counters.writes.bytes);
+  stats.unmap_bytes = as_signed(counters.unmaps.bytes);
+  stats.rd_operations = as_signed(counters.reads.operations);
+  stats.wr_operations = as_signed(counters.writes.operations);
+  stats.flush_operations = as_signed(counters.flushes.operations);
+  stats.unmap_operations = as_signed(counters.unmaps.operations);
+  stats.rd_total_time_ns = counters.reads.time.count();
+  stats.wr_total_time_ns = counters.writes.time.count();
+  stats.flush_total_time_ns = counters.flushes.time.count();
+  stats.unmap_total_time_ns = counters.unmaps.time.count();
+  stats.failed_rd_operations = as_signed(counters.reads.failed);
+  stats.failed_wr_operations = as_signed(counters.writes.failed);
+  stats.failed_flush_operations = as_signed(counters.flushes.failed);
+  stats.failed_unmap_operations = as_signed(counters.unmaps.failed);
+  stats.invalid_rd_operations = as_signed(counters.reads.invalid);
+  stats.invalid_wr_operations = as_signed(counters.writes.invalid);
+  stats.invalid_unmap_operations = as_signed(counters.unmaps.invalid);
   stats.wr_highest_offset = as_signed(counters.write_highest_offset);
+  if (counters.last_access != io::TimePoint()) {
+    stats.idle_time_ns = (io::Reactor::current().now() - counters.last_access).count();
+  }
   stats.account_failed = false;
   stats.account_invalid = false;
+  if (auto specific = node.driver().specific_statistics()) {
+    info.driver_specific.emplace(std::move(*specific));
+  }
   if (const block::Edge* file = node.child("file")) {
     info.parent.emplace(describe_statistics(file->node()));
   }

@@ -86,6 +86,14 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
                          [this](const std::string& id, const std::string& identity) {
                            return monitor::authorize(objects_, id, identity);
                          }});
+  graph_.set_on_write_threshold(
+      [this](const block::Node& node, uint64_t threshold, uint64_t exceeded) {
+        schema::BlockWriteThresholdEvent data;
+        data.node_name = node.name();
+        data.amount_exceeded = exceeded;
+        data.write_threshold = threshold;
+        events_.raise<schema::events::BlockWriteThreshold>(data);
+      });
   graph_.set_on_corruption([this](const block::Corruption& found) {
     schema::BlockImageCorruptedEvent data;
     data.node_name = found.node_name;

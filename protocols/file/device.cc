@@ -71,7 +71,7 @@ io::Task<Result<void>> Device::write_zeroes(uint64_t offset, uint64_t length,
   co_return fail(ENOTSUP, "No fast way to write zeroes to '{}'", path());
 }
 
-io::Task<Result<void>> Device::discard(uint64_t offset, uint64_t length) {
+io::Task<Result<void>> Device::give_back(uint64_t offset, uint64_t length) {
   if (!can_discard_) {
     co_return fail(ENOTSUP, "'{}' can not discard", path());
   }

@@ -16,12 +16,12 @@ class Device final : public HostFile {
   [[nodiscard]] block::Limits limits() const override;
   [[nodiscard]] io::Task<Result<void>> write_zeroes(uint64_t offset, uint64_t length,
                                                     block::ZeroFlags flags) override;
-  [[nodiscard]] io::Task<Result<void>> discard(uint64_t offset, uint64_t length) override;
   // Devices have the size they have; a new size can only be taken note of.
   [[nodiscard]] io::Task<Result<void>> resize(uint64_t length,
                                               block::ResizeOptions options) override;
 
  private:
+  [[nodiscard]] io::Task<Result<void>> give_back(uint64_t offset, uint64_t length) override;
   Device(HostFileOptions options, std::unique_ptr<OpenFile> file, uint64_t length);
 
   uint32_t sector_size_ = 512;

@@ -13,6 +13,7 @@
 #include "protocols/file/regular_file.h"
 #include "schema/types_block_info.h"
 #include "schema/types_block_options.h"
+#include "schema/types_block_stats.h"
 
 namespace cairn::file {
 
@@ -89,6 +90,29 @@ io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>> HostFile::specific_
   info->type = schema::ImageInfoSpecificKind::kFile;
   info->branch = schema::ImageInfoSpecificFileWrapper{};
   co_return info;
+}
+
+std::unique_ptr<schema::BlockStatsSpecific> HostFile::specific_statistics() const {
+  schema::BlockStatsSpecificFile counters;
+  counters.discard_nb_ok = discards_.succeeded;
+  counters.discard_nb_failed = discards_.failed;
+  counters.discard_bytes_ok = discards_.bytes;
+  auto statistics = std::make_unique<schema::BlockStatsSpecific>();
+  statistics->driver =
+      options_.device ? schema::BlockdevDriver::kHostDevice : schema::BlockdevDriver::kFile;
+  statistics->branch = counters;
+  return statistics;
+}
+
+io::Task<Result<void>> HostFile::discard(uint64_t offset, uint64_t length) {
+  Result<void> given_back = co_await give_back(offset, length);
+  if (given_back) {
+    ++discards_.succeeded;
+    discards_.bytes += length;
+  } else {
+    ++discards_.failed;
+  }
+  co_return given_back;
 }
 
 Result<void> HostFile::lock(LockSet wanted) {

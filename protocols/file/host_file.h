@@ -52,6 +52,7 @@ class HostFile : public block::RequestDriver {
   [[nodiscard]] int64_t allocated_size() const override;
   [[nodiscard]] io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>> specific_info()
       override;
+  [[nodiscard]] std::unique_ptr<schema::BlockStatsSpecific> specific_statistics() const override;
 
   // Whether it is written to, and how, takes effect with the permissions.
   [[nodiscard]] Result<bool> adopt_options(const block::NodeOptions& node,
@@ -65,10 +66,14 @@ class HostFile : public block::RequestDriver {
   [[nodiscard]] io::Task<Result<void>> read(uint64_t offset, io::IoVector data) override;
   [[nodiscard]] io::Task<Result<void>> write(uint64_t offset, io::IoVector data,
                                              block::WriteFlags flags) override;
+  [[nodiscard]] io::Task<Result<void>> discard(uint64_t offset, uint64_t length) final;
   [[nodiscard]] io::Task<Result<void>> flush() override;
   [[nodiscard]] io::Task<Result<void>> close() override;
 
  protected:
+  // Gives the range back to the file system or the device; ENOTSUP when it can not take it.
+  [[nodiscard]] virtual io::Task<Result<void>> give_back(uint64_t offset, uint64_t length) = 0;
+
   HostFile(HostFileOptions options, std::unique_ptr<OpenFile> file, uint64_t length);
 
   [[nodiscard]] const std::string& path() const { return options_.path; }
@@ -97,6 +102,11 @@ class HostFile : public block::RequestDriver {
   std::optional<PermissionChange> change_;
   DirectAlignment alignment_;
   SegmentCache segments_;
+  struct {
+    uint64_t succeeded = 0;
+    uint64_t failed = 0;
+    uint64_t bytes = 0;  // of those that succeeded
+  } discards_;
   uint64_t length_;      // bytes, not rounded
   int flush_error_ = 0;  // errno of the first flush that failed
 };

@@ -107,7 +107,7 @@ io::Task<Result<void>> RegularFile::write_zeroes(uint64_t offset, uint64_t lengt
   co_return result;
 }
 
-io::Task<Result<void>> RegularFile::discard(uint64_t offset, uint64_t length) {
+io::Task<Result<void>> RegularFile::give_back(uint64_t offset, uint64_t length) {
   if (!can_punch_) {
     co_return fail(ENOTSUP, "No holes in '{}'", path());
   }

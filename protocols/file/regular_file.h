@@ -15,13 +15,13 @@ class RegularFile final : public HostFile {
 
   [[nodiscard]] io::Task<Result<void>> write_zeroes(uint64_t offset, uint64_t length,
                                                     block::ZeroFlags flags) override;
-  [[nodiscard]] io::Task<Result<void>> discard(uint64_t offset, uint64_t length) override;
   [[nodiscard]] io::Task<Result<void>> resize(uint64_t length,
                                               block::ResizeOptions options) override;
   [[nodiscard]] io::Task<Result<block::BlockStatus>> status(uint64_t offset,
                                                             uint64_t length) override;
 
  private:
+  [[nodiscard]] io::Task<Result<void>> give_back(uint64_t offset, uint64_t length) override;
   using HostFile::HostFile;
 
   [[nodiscard]] io::Task<Result<void>> zero_and_allocate(const io::File& file, uint64_t offset,

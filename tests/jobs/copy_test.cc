@@ -33,7 +33,7 @@ class CopyTest : public cairn::testing::GraphTest {
     return edge;
   }
 
-  uint64_t bytes_written(const block::Edge& edge) { return edge.node().statistics().write_bytes; }
+  uint64_t bytes_written(const block::Edge& edge) { return edge.node().statistics().writes.bytes; }
 
   CompareOutcome compare(block::Edge* a, block::Edge* b, bool strict = false) {
     return run(compare_images({.first = a, .second = b, .strict = strict}));
