@@ -1,4 +1,5 @@
-// EventHub: hands every event to all sessions that have negotiated.
+// EventHub: hands every event to all sessions that have negotiated, some kinds not more often than
+// once a second.
 #pragma once
 
 #include <chrono>
@@ -6,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "monitor/event_throttle.h"
 #include "schema/json.h"
 #include "schema/visit_containers.h"
 
@@ -41,8 +43,10 @@ class EventHub {
 
  private:
   void send(std::string_view name, schema::JsonValue data);
+  void deliver(const schema::JsonValue& message) const;
 
   std::vector<EventListener*> listeners_;
+  EventThrottle throttle_{[this](const schema::JsonValue& message) { deliver(message); }};
 };
 
 }  // namespace cairn::monitor

@@ -254,6 +254,11 @@ io::Task<Result<schema::JsonValue>> Session::execute(Request request) {
     co_return not_found("Expecting capabilities negotiation with 'qmp_capabilities'");
   }
   const CommandEntry* command = find_command(request.command);
+  if (const std::string_view feature = missing_feature(request.command);
+      !command && !feature.empty()) {
+    co_return fail(ENOTSUP, "The command {} is not available: this version does not have {}",
+                   request.command, feature);
+  }
   if (!command) {
     co_return not_found(fmt::format("The command {} has not been found", request.command));
   }
@@ -284,13 +289,18 @@ void Session::on_event(const schema::JsonValue& message) {
   send(message);
   if (outbox_.size() > kOutboxLimit) {
     failed_ = true;
+    outbox_ = std::string();
     writing_.cancel();
     reading_.cancel();
   }
 }
 
-// Lines end in CR LF, as the specification asks for.
+// Lines end in CR LF, as the specification asks for. Who has been given up is sent nothing more: a
+// command that is still at work for it may last.
 void Session::send(const schema::JsonValue& message) {
+  if (failed_) {
+    return;
+  }
   const auto layout = pretty_ ? schema::JsonLayout::kPretty : schema::JsonLayout::kLine;
   for (const char c : schema::to_text(message, layout)) {
     outbox_ += c == '\n' ? "\r\n" : std::string_view(&c, 1);

@@ -15,6 +15,7 @@
 #include "block/driver_table.h"
 #include "io/reactor.h"
 #include "io/task_group.h"
+#include "io/timer.h"
 #include "monitor/dispatch.h"
 #include "protocols/null/null.h"
 #include "schema/commands.h"
@@ -22,7 +23,7 @@
 namespace cairn::monitor {
 namespace {
 
-class SessionTest : public testing::Test {
+class SessionTest : public ::testing::Test {
  public:
   ~SessionTest() override {
     reactor_->block_on(exports_.remove_all());
@@ -224,6 +225,61 @@ TEST_F(SessionTest, TellsEventsOnlyToThoseWhoNegotiated) {
   events_.remove(recorder);
   events_.raise<schema::events::BlockExportDeleted>(data);
   EXPECT_EQ(recorder.names, (Lines{"BLOCK_EXPORT_DELETED"}));
+}
+
+// Hears all events, without a connection.
+class Counter final : public EventListener {
+ public:
+  void on_event(const schema::JsonValue&) override { ++count; }
+  int count = 0;
+};
+
+TEST_F(SessionTest, GivesUpAClientThatLetsEventsPileUpAndNobodyElse) {
+  constexpr int kMost = 1'000'000;
+  auto pair = io::Stream::pair();
+  client_ = std::move(pair->first);
+  chardev::StreamConnection connection(std::move(pair->second));
+  Session session(services_, connection, false);
+  Counter other;
+  events_.add(other);
+  bool ended = false;
+  int raised = 0;
+  const auto serve = [](Session& served, bool& done) -> io::Task<void> {
+    co_await served.run(io::CancelToken());
+    done = true;
+  };
+  const auto raise = [](EventHub& events, const bool& done, int& count) -> io::Task<void> {
+    schema::BlockExportDeletedEvent data;
+    data.id = std::string(1000, 'x');
+    while (!done && count < kMost) {
+      events.raise<schema::events::BlockExportDeleted>(data);
+      ++count;
+      co_await io::yield_now();
+    }
+  };
+  io::TaskGroup tasks;
+  tasks.spawn(serve(session, ended));
+  const std::string text = "{'execute':'qmp_capabilities'}";
+  const iovec segment{.iov_base = const_cast<char*>(text.data()), .iov_len = text.size()};
+  auto sending = client_.write_all(std::span(&segment, 1));
+  ASSERT_TRUE(reactor_->block_on(std::move(sending)));
+  reactor_->block_on(raise(events_, ended, raised));
+  EXPECT_TRUE(ended) << "it let " << raised << " events pile up";
+  EXPECT_EQ(other.count, raised);
+  EXPECT_LT(raised, 100'000);
+  reactor_->block_on(tasks.join());
+  events_.remove(other);
+}
+
+TEST_F(SessionTest, SaysWhatACommandNeedsThatIsNotBuilt) {
+  EXPECT_EQ(command("{'execute':'blockdev-mirror','arguments':{'anything':1}}"),
+            (Lines{"{\"error\": {\"class\": \"GenericError\", \"desc\": \"The command "
+                   "blockdev-mirror is not available: this version does not have jobs that copy "
+                   "between nodes\"}}"}));
+  schema::commands::All::for_each([]<typename Command>() {
+    EXPECT_EQ(missing_feature(Command::kName), "")
+        << Command::kName << " is there: take it out of the table in dispatch.cc";
+  });
 }
 
 TEST_F(SessionTest, HasAHandlerForEveryCommandOfTheSchema) {
