@@ -118,7 +118,7 @@ io::Task<void> Graph::drop_children(Node& node, Result<void>& result) {
   while (!node.children_.empty()) {
     std::shared_ptr<Node> child = node.children_.back()->child_;
     node.children_.pop_back();
-    loosen_permissions();
+    loosen_permissions(child.get());
     Result<void> released = co_await release(std::move(child));
     if (!released && result) {
       result = std::move(released);
@@ -129,7 +129,7 @@ io::Task<void> Graph::drop_children(Node& node, Result<void>& result) {
 io::Task<Result<void>> Graph::detach(std::unique_ptr<Edge> root) {
   std::shared_ptr<Node> node = root->child_;
   root.reset();
-  loosen_permissions();
+  loosen_permissions(node.get());
   co_return co_await release(std::move(node));
 }
 

@@ -203,13 +203,13 @@ class Graph {
 
   struct Proposal;
 
-  // Computes the permissions of every edge anew, with `root` (may be null) as proposed, and applies
-  // them as a whole or not at all.
-  [[nodiscard]] Result<void> refresh_permissions(const Edge* root = nullptr,
+  // Computes the permissions of every edge to `top` and what lies below it anew (null: of all
+  // edges), with `root` (may be null) as proposed, and applies them as a whole or not at all.
+  [[nodiscard]] Result<void> refresh_permissions(Node* top, const Edge* root = nullptr,
                                                  Permissions proposed = {});
   [[nodiscard]] Result<void> propose(Node& node, Proposal& proposal) const;
-  // For changes that only take edges away, which can not fail.
-  void loosen_permissions();
+  // For changes that only take edges to `top` (null: any edges) away, which can not fail.
+  void loosen_permissions(Node* top);
   // Names of images follow from those of the nodes below them.
   void refresh_names();
   [[nodiscard]] Result<Edge*> connect(Node& parent, std::string name, std::shared_ptr<Node> child,

@@ -159,7 +159,7 @@ void GraphEdit::settle_options() {
 }
 
 Result<void> GraphEdit::prepare() {
-  auto refreshed = graph_.refresh_permissions();
+  auto refreshed = graph_.refresh_permissions(nullptr);
   if (!refreshed) {
     abort();
     return refreshed;
@@ -193,7 +193,7 @@ void GraphEdit::abort() {
   left_.clear();
   settle_options();
   if (std::exchange(prepared_, false)) {
-    graph_.loosen_permissions();
+    graph_.loosen_permissions(nullptr);
   }
 }
 

@@ -142,7 +142,7 @@ io::Task<Result<std::shared_ptr<Node>>> Graph::open(const schema::BlockdevOption
   Result<void> result;
   if (driver) {
     node->set_driver(std::move(*driver));
-    result = refresh_permissions();
+    result = refresh_permissions(node.get());
   } else {
     result = pass(driver);
   }
@@ -227,7 +227,7 @@ io::Task<Result<const DriverInfo*>> Graph::probe(std::shared_ptr<Node> file) {
   const DriverInfo* found =
       read ? drivers_.probe({head->data(), length}, file->filename()) : nullptr;
   edge->reset();  // not detach(): the node has no other holder yet, and stays
-  loosen_permissions();
+  loosen_permissions(file.get());
   if (!read) {
     co_return pass(read, "Could not read image for determining its format: ");
   }

@@ -1,8 +1,10 @@
-// Permissions of the whole graph: computed from the roots down, checked, applied as one.
+// Permissions of the graph: computed from the roots down, checked, applied as one. They follow from
+// those of the parents, so that a change at one node concerns that node and what lies below it.
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "block/graph.h"
 
@@ -16,14 +18,29 @@ struct Graph::Proposal {
 
 namespace {
 
-// Every node after all of its parents.
+// A node and what lies below it.
+std::vector<Node*> with_descendants(Node& top) {
+  std::vector<Node*> found = {&top};
+  std::unordered_set<const Node*> seen = {&top};
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    for (const auto& edge : found[i]->children()) {
+      if (seen.insert(&edge->node()).second) {
+        found.push_back(&edge->node());
+      }
+    }
+  }
+  return found;
+}
+
+// Every node after all of its parents that are among them.
 std::vector<Node*> parents_first(const std::vector<Node*>& nodes) {
+  const std::unordered_set<const Node*> concerned(nodes.begin(), nodes.end());
   std::unordered_map<const Node*, std::size_t> missing_parents;
   std::vector<Node*> order;
   order.reserve(nodes.size());
   for (Node* node : nodes) {
     const auto inner = std::ranges::count_if(
-        node->parents(), [](const Edge* edge) { return edge->parent() != nullptr; });
+        node->parents(), [&](const Edge* edge) { return concerned.contains(edge->parent()); });
     missing_parents[node] = static_cast<std::size_t>(inner);
     if (inner == 0) {
       order.push_back(node);
@@ -93,17 +110,21 @@ Result<void> Graph::propose(Node& node, Proposal& proposal) const {
   return {};
 }
 
-Result<void> Graph::refresh_permissions(const Edge* root, Permissions proposed) {
+Result<void> Graph::refresh_permissions(Node* top, const Edge* root, Permissions proposed) {
+  const std::vector<Node*> concerned = top != nullptr ? with_descendants(*top) : nodes_;
   Proposal proposal;
-  for (const Node* node : nodes_) {
+  // What is above them stays; edges within are proposed anew before they are looked at.
+  for (const Node* node : concerned) {
     for (const Edge* edge : node->parents()) {
       if (edge->parent() == nullptr) {
         proposal.edges[edge] = edge == root ? proposed : edge->wanted_;
+      } else {
+        proposal.edges[edge] = edge->permissions();
       }
     }
   }
   Result<void> result;
-  for (Node* node : parents_first(nodes_)) {
+  for (Node* node : parents_first(concerned)) {
     result = propose(*node, proposal);
     if (!result) {
       break;
@@ -118,7 +139,7 @@ Result<void> Graph::refresh_permissions(const Edge* root, Permissions proposed) 
   for (Driver* driver : proposal.prepared) {
     driver->commit_permissions();
   }
-  for (Node* node : nodes_) {
+  for (Node* node : concerned) {
     for (Edge* edge : node->parents_) {
       edge->permissions_ = proposal.edges.at(edge);
       if (edge == root) {
@@ -129,9 +150,9 @@ Result<void> Graph::refresh_permissions(const Edge* root, Permissions proposed) 
   return {};
 }
 
-void Graph::loosen_permissions() {
+void Graph::loosen_permissions(Node* top) {
   // Fewer edges need fewer permissions. Should a leaf fail to give one up, it keeps it.
-  [[maybe_unused]] const Result<void> result = refresh_permissions();
+  [[maybe_unused]] const Result<void> result = refresh_permissions(top);
 }
 
 Result<std::unique_ptr<Edge>> Graph::attach(std::shared_ptr<Node> node, std::string user,
@@ -139,7 +160,7 @@ Result<std::unique_ptr<Edge>> Graph::attach(std::shared_ptr<Node> node, std::str
   auto edge = std::make_unique<Edge>("root", nullptr, std::move(node), ChildRole::kFiltered,
                                      std::move(user));
   edge->pass_ = born_in_drain(edge->node()) ? drain_ : 0;
-  if (auto ok = refresh_permissions(edge.get(), permissions); !ok) {
+  if (auto ok = refresh_permissions(&edge->node(), edge.get(), permissions); !ok) {
     return pass(ok);
   }
   return edge;
@@ -154,7 +175,7 @@ std::unique_ptr<Edge> Graph::hold(std::shared_ptr<Node> node) {
 
 Result<void> Graph::set_permissions(Edge& root, Permissions permissions) {
   assert(root.parent() == nullptr);
-  return refresh_permissions(&root, permissions);
+  return refresh_permissions(&root.node(), &root, permissions);
 }
 
 Result<Edge*> Graph::connect(Node& parent, std::string name, std::shared_ptr<Node> child,
@@ -162,7 +183,7 @@ Result<Edge*> Graph::connect(Node& parent, std::string name, std::shared_ptr<Nod
   parent.children_.push_back(
       std::make_unique<Edge>(std::move(name), &parent, std::move(child), role, std::string()));
   Edge* edge = parent.children_.back().get();
-  if (auto ok = refresh_permissions(); !ok) {
+  if (auto ok = refresh_permissions(&parent); !ok) {
     parent.children_.pop_back();
     return pass(ok);
   }

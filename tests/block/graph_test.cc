@@ -1,4 +1,5 @@
 // Nodes, permissions and transactions: all or nothing, whatever fails on the way.
+#include <array>
 #include <cerrno>
 
 #include "io/task_group.h"
@@ -185,16 +186,27 @@ class TransactionTest : public GraphTest {
   }
 };
 
-// Three leaves, a change that concerns them all, and every possible point of failure.
+// A chain with three leaves below, a change that concerns them all, and every possible point of
+// failure. A fourth leaf beside them is not asked.
 TEST_F(TransactionTest, AFailureAtAnyLeafUndoesTheWholeChange) {
   schema::BlockdevOptions options;
   options.driver = schema::BlockdevDriver::kNullCo;
   options.branch = schema::BlockdevOptionsNull{};
-  for (const char* name : {"a", "b", "c"}) {
+  for (const char* name : {"a", "b", "c", "beside"}) {
     options.node_name = name;
     ASSERT_TRUE(run(graph_.add_monitor_node(options)));
   }
-  auto edge = graph_.attach(graph_.find("b"), "a test", kReader);
+  options.driver = schema::BlockdevDriver::kQcow2;
+  for (const auto& [name, file, backing] :
+       {std::array{"base", "b", "c"}, std::array{"top", "a", "base"}}) {
+    options.node_name = name;
+    schema::BlockdevOptionsQcow2 branch;
+    branch.file.value = std::string(file);
+    branch.backing.emplace().value = std::string(backing);
+    options.branch = branch;
+    ASSERT_TRUE(run(graph_.add_monitor_node(options)));
+  }
+  auto edge = graph_.attach(graph_.find("top"), "a test", kReader);
   ASSERT_TRUE(edge.has_value());
   int refused = 0;
   for (int at = 1; at <= 4; ++at) {
