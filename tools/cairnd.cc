@@ -54,6 +54,7 @@ int main(int argc, char** argv) {
     background.emplace(std::move(*entered));
   }
   std::signal(SIGPIPE, SIG_IGN);
+  cairn::tools::raise_file_limit();
   const auto signals = cairn::io::SignalWatcher::create({SIGINT, SIGTERM, SIGHUP});
   if (!signals) {
     return fail_to_start(name, signals.error());

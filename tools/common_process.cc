@@ -2,6 +2,7 @@
 #include "tools/common_process.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -102,6 +103,15 @@ Result<PidFile> PidFile::create(const std::string& path, AtEnd at_end) {
 PidFile::~PidFile() {
   if (fd_.valid() && at_end_ == AtEnd::kRemove) {
     unlink(path_.c_str());
+  }
+}
+
+// A limit that stays as it is fails later, at the file that is one too many, and is told then.
+void raise_file_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
   }
 }
 

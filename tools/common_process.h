@@ -1,4 +1,5 @@
-// What makes a program a daemon: going to the background, and the file with its process id.
+// What makes a program a daemon: going to the background, the file with its process id, and room
+// for as many open files as there may be.
 #pragma once
 
 #include <cstdint>
@@ -47,5 +48,10 @@ class PidFile {
   std::string path_;
   AtEnd at_end_;
 };
+
+// Raises the limit of open files to what the system allows this process: every image is one, and
+// every client. The usual limit of 1024 is there for programs that call select(), which this one
+// does not.
+void raise_file_limit();
 
 }  // namespace cairn::tools
