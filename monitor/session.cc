@@ -302,10 +302,13 @@ void Session::send(const schema::JsonValue& message) {
     return;
   }
   const auto layout = pretty_ ? schema::JsonLayout::kPretty : schema::JsonLayout::kLine;
-  for (const char c : schema::to_text(message, layout)) {
-    outbox_ += c == '\n' ? "\r\n" : std::string_view(&c, 1);
+  const std::string text = schema::to_text(message, layout);
+  for (std::string_view rest = text; !rest.empty();) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    outbox_ += line;
+    outbox_ += "\r\n";
+    rest.remove_prefix(std::min(line.size() + 1, rest.size()));
   }
-  outbox_ += "\r\n";
   if (outbox_.size() >= kOutboxFull) {
     room_.reset();
   }
