@@ -108,19 +108,35 @@ void Engine::begin_change(Node& node, uint64_t offset, uint64_t length) {
   }
 }
 
-// A request of one kind is done that began at `begin`.
+// How long a request takes. It is done when that is asked for first; a node and the leaf below that
+// carried it out at once look at the clock together.
+class Engine::Stopwatch {
+ public:
+  [[nodiscard]] io::TimePoint begin() const { return begin_; }
+  [[nodiscard]] io::TimePoint end() {
+    if (end_ == io::TimePoint()) {
+      end_ = io::Reactor::current().now();
+    }
+    return end_;
+  }
+
+ private:
+  io::TimePoint begin_ = io::Reactor::current().now();
+  io::TimePoint end_;
+};
+
+// A request of one kind is done.
 void Engine::account(Node& node, RequestCounters Statistics::* kind, uint64_t length,
-                     bool succeeded, io::TimePoint begin) {
-  const auto end = io::Reactor::current().now();
-  (node.statistics_.*kind).count(length, succeeded, begin, end);
-  node.statistics_.last_access = end;
+                     bool succeeded, Stopwatch& watch) {
+  (node.statistics_.*kind).count(length, succeeded, watch.begin(), watch.end());
+  node.statistics_.last_access = watch.end();
 }
 
 void Engine::account_write(Node& node, uint64_t offset, uint64_t length, bool succeeded,
-                           io::TimePoint begin) {
+                           Stopwatch& watch) {
   mark_bitmaps(node, offset, length);
   ++node.writes_completed_;
-  account(node, &Statistics::writes, length, succeeded, begin);
+  account(node, &Statistics::writes, length, succeeded, watch);
   node.statistics_.write_highest_offset =
       std::max(node.statistics_.write_highest_offset, offset + length);
 }
@@ -136,7 +152,7 @@ Engine::Outcome Engine::read(Edge& edge, uint64_t offset, io::IoVector data) {
     co_return ok;
   }
   const RequestScope scope(node);
-  const auto begin = io::Reactor::current().now();
+  Stopwatch watch;
   Result<void> result;
   Extent extent;
   if (node.translating_ == nullptr) {
@@ -150,14 +166,14 @@ Engine::Outcome Engine::read(Edge& edge, uint64_t offset, io::IoVector data) {
     if (Node* leaf = plain_leaf(extent, data)) {
       const RequestScope leaf_scope(*leaf);
       result = co_await leaf->request_->read(extent.host_offset, std::move(data));
-      account(*leaf, &Statistics::reads, length, result.has_value(), begin);
+      account(*leaf, &Statistics::reads, length, result.has_value(), watch);
     } else {
       result = co_await read_extent(node, extent, offset, std::move(data));
     }
   } else {
     result = co_await read_translated(node, offset, std::move(data));
   }
-  account(node, &Statistics::reads, length, result.has_value(), begin);
+  account(node, &Statistics::reads, length, result.has_value(), watch);
   co_return result;
 }
 
@@ -180,7 +196,7 @@ Engine::Outcome Engine::write(Edge& edge, uint64_t offset, io::IoVector data, Wr
   }
   const RequestScope scope(node);
   begin_change(node, offset, length);
-  const auto begin = io::Reactor::current().now();
+  Stopwatch watch;
   Result<void> result;
   if (flags.compressed) {
     result = co_await write_compressed(node, offset, std::move(data), flags);
@@ -200,12 +216,12 @@ Engine::Outcome Engine::write(Edge& edge, uint64_t offset, io::IoVector data, Wr
       const RequestScope leaf_scope(*leaf);
       const auto in_place = node.in_place_.pin();
       result = co_await leaf->request_->write(extent.host_offset, std::move(data), WriteFlags{});
-      account_write(*leaf, extent.host_offset, length, result.has_value(), begin);
+      account_write(*leaf, extent.host_offset, length, result.has_value(), watch);
     } else {
       result = co_await write_translated(node, offset, std::move(data), flags);
     }
   }
-  account_write(node, offset, length, result.has_value(), begin);
+  account_write(node, offset, length, result.has_value(), watch);
   // Translating nodes see to it themselves: they know whether their metadata is durable.
   if (result && flags.fua && node.translating_ == nullptr && !node.limits_.native_fua) {
     result = co_await flush_node(node);
@@ -227,14 +243,14 @@ Engine::Outcome Engine::write_zeroes(Edge& edge, uint64_t offset, uint64_t lengt
   flags.may_unmap = flags.may_unmap && node.options_.discard_unmap;
   const RequestScope scope(node);
   begin_change(node, offset, length);
-  const auto begin = io::Reactor::current().now();
+  Stopwatch watch;
   Result<void> result;
   if (node.translating_ != nullptr) {
     result = co_await zero_translated(node, offset, length, flags);
   } else {
     result = co_await zero_leaf(node, offset, length, flags);
   }
-  account_write(node, offset, length, result.has_value(), begin);
+  account_write(node, offset, length, result.has_value(), watch);
   if (result && flags.fua) {
     result = co_await flush_node(node);
   }
@@ -256,7 +272,7 @@ Engine::Outcome Engine::discard(Edge& edge, uint64_t offset, uint64_t length) {
   }
   const RequestScope scope(node);
   begin_change(node, offset, length);
-  const auto begin = io::Reactor::current().now();
+  Stopwatch watch;
   Result<void> result;
   if (node.translating_ != nullptr) {
     result = co_await discard_translated(node, offset, length);
@@ -265,7 +281,7 @@ Engine::Outcome Engine::discard(Edge& edge, uint64_t offset, uint64_t length) {
   }
   mark_bitmaps(node, offset, length);
   ++node.writes_completed_;
-  account(node, &Statistics::unmaps, length, result.has_value(), begin);
+  account(node, &Statistics::unmaps, length, result.has_value(), watch);
   co_return result;
 }
 
@@ -281,7 +297,7 @@ Engine::Outcome Engine::flush(Edge& edge) {
 }
 
 Engine::Outcome Engine::flush_node(Node& node) {
-  const auto begin = io::Reactor::current().now();
+  Stopwatch watch;
   const uint64_t covered = node.writes_completed_;
   const bool ignored = node.options_.no_flush && node.request_ != nullptr;
   Result<void> result;
@@ -291,7 +307,7 @@ Engine::Outcome Engine::flush_node(Node& node) {
       node.writes_flushed_ = std::max(node.writes_flushed_, covered);
     }
   }
-  account(node, &Statistics::flushes, 0, result.has_value(), begin);
+  account(node, &Statistics::flushes, 0, result.has_value(), watch);
   co_return result;
 }
 

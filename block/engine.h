@@ -68,11 +68,12 @@ class Engine {
                                    PermissionSet::Bit needed, bool may_grow);
   static Node* plain_leaf(const Extent& extent, const io::IoVector& data);
   static void mark_bitmaps(Node& node, uint64_t offset, uint64_t length);
+  class Stopwatch;
   static void begin_change(Node& node, uint64_t offset, uint64_t length);
   static void account(Node& node, RequestCounters Statistics::* kind, uint64_t length,
-                      bool succeeded, io::TimePoint begin);
+                      bool succeeded, Stopwatch& watch);
   static void account_write(Node& node, uint64_t offset, uint64_t length, bool succeeded,
-                            io::TimePoint begin);
+                            Stopwatch& watch);
   static Outcome flush_node(Node& node);
   static Outcome resize_node(Node& node, uint64_t length, ResizeOptions options);
   static Outcome change_node(Node& node, Change change);
