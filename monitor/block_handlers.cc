@@ -98,29 +98,4 @@ HandlerResult<commands::BlockSetWriteThreshold> handle(
   co_return Result<void>();
 }
 
-HandlerResult<commands::XBlockdevChange> handle(Services& services, commands::XBlockdevChange,
-                                                schema::XBlockdevChangeArguments arguments) {
-  const std::shared_ptr<block::Node> parent = services.graph.find(arguments.parent);
-  if (!parent) {
-    co_return fail(ENODEV, "Cannot find device='{0}' nor node-name='{0}'", arguments.parent);
-  }
-  if (arguments.child && arguments.node) {
-    co_return fail(EINVAL, "The parameters child and node are in conflict");
-  }
-  if (arguments.child) {
-    if (!parent->child(*arguments.child)) {
-      co_return fail(ENOENT, "Node '{}' does not have child '{}'", arguments.parent,
-                     *arguments.child);
-    }
-    co_return fail(ENOTSUP, "The node {} does not support removing a child", parent->name());
-  }
-  if (!arguments.node) {
-    co_return fail(EINVAL, "Either child or node must be specified");
-  }
-  if (!services.graph.find(*arguments.node)) {
-    co_return fail(ENOENT, "Node '{}' not found", *arguments.node);
-  }
-  co_return fail(ENOTSUP, "The node {} does not support adding a child", parent->name());
-}
-
 }  // namespace cairn::monitor

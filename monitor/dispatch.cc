@@ -59,17 +59,12 @@ struct MissingCommand {
   std::string_view feature;
 };
 constexpr std::string_view kNoCopies = "jobs that copy between nodes";
-constexpr std::string_view kNoEdits = "changes of the graph while it is in use";
 constexpr MissingCommand kMissing[] = {
     {"block-commit", kNoCopies},
     {"block-job-change", kNoCopies},
     {"block-stream", kNoCopies},
     {"blockdev-backup", kNoCopies},
     {"blockdev-mirror", kNoCopies},
-    {"blockdev-reopen", kNoEdits},
-    {"blockdev-set-active", "inactive nodes"},
-    {"blockdev-snapshot", kNoEdits},
-    {"blockdev-snapshot-sync", kNoEdits},
     {"drive-backup", kNoCopies},
     {"drive-mirror", kNoCopies},
     {"x-blockdev-set-iothread", "nodes on I/O threads"},

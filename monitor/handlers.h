@@ -84,8 +84,6 @@ HandlerResult<commands::BlockResize> handle(Services& services, commands::BlockR
 HandlerResult<commands::BlockSetWriteThreshold> handle(
     Services& services, commands::BlockSetWriteThreshold,
     schema::BlockSetWriteThresholdArguments arguments);
-HandlerResult<commands::XBlockdevChange> handle(Services& services, commands::XBlockdevChange,
-                                                schema::XBlockdevChangeArguments arguments);
 
 // bitmap_handlers.cc
 HandlerResult<commands::BlockDirtyBitmapAdd> handle(Services& services,
