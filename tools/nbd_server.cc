@@ -111,7 +111,11 @@ io::Task<Result<void>> NbdServer::set_up() {
       co_return added;
     }
   }
-  Result<void> done = co_await listen();
+  const bool serving = options_.device.empty();
+  Result<void> done;
+  if (serving) {
+    done = co_await listen();
+  }
   if (done) {
     auto root = co_await open_served(graph_, options_);
     if (root) {
@@ -120,10 +124,9 @@ io::Task<Result<void>> NbdServer::set_up() {
       done = pass(root);
     }
   }
-  if (done) {
+  if (done && serving) {
     done = co_await add_export();
-  }
-  if (done && !options_.device.empty()) {
+  } else if (done) {
     done = refuse_device(options_.device);
   }
   if (done && !options_.pid_file.empty()) {
@@ -239,6 +242,8 @@ Result<int> run_server(const NbdOptions& options, std::optional<int> descriptor)
                 *options.selinux_label);
   }
   std::signal(SIGPIPE, SIG_IGN);
+  // Asks other tools for their progress.
+  std::signal(SIGUSR1, SIG_IGN);
   const auto signals = io::SignalWatcher::create({SIGINT, SIGTERM, SIGHUP});
   if (!signals) {
     return std::unexpected(signals.error());

@@ -142,6 +142,13 @@ def test_signals_end_it_in_good_order(serve, disk, number):
     assert not server.socket.exists()
 
 
+def test_a_question_for_progress_does_not_end_it(serve, disk):
+    server = serve("-f", "raw", "-t", disk)
+    server.process.send_signal(signal.SIGUSR1)
+    run("nbdinfo", server.uri())
+    server.stop()
+
+
 # -- starting
 
 
@@ -242,6 +249,14 @@ def test_a_passed_socket_is_the_only_one(folder, backend, disk, count, arguments
     finally:
         for one in sockets:
             one.close()
+
+
+@pytest.mark.skipif(PEER, reason="the peer drives devices of the kernel")
+def test_devices_of_the_kernel_are_refused(folder, disk):
+    done = nbd("-c", "/dev/null", "-f", "raw", disk, code=1)
+    assert "this version does not connect devices of the kernel" in done.err
+    done = nbd("-d", "/dev/null", code=1)
+    assert "does not disconnect devices of the kernel" in done.err
 
 
 # -- what is served
