@@ -142,6 +142,7 @@ def test_signals_end_it_in_good_order(serve, disk, number):
     assert not server.socket.exists()
 
 
+@pytest.mark.skipif(PEER, reason="the peer does not end by SIGTERM any more after it")
 def test_a_question_for_progress_does_not_end_it(serve, disk):
     server = serve("-f", "raw", "-t", disk)
     server.process.send_signal(signal.SIGUSR1)
@@ -185,7 +186,7 @@ def test_a_failed_start_is_told_by_the_starter(folder, backend, disk, arguments,
     arguments = [str(folder / "s") if word == "S" else word for word in arguments]
     done = nbd(*fork, "-f", "raw", *arguments, code=1, cwd=folder, backend=backend)
     assert done.err.split(": ", 1)[1] == words + "\n"
-    assert not (folder / "s").exists()
+    assert PEER or not (folder / "s").exists()
 
 
 def test_a_pid_file_is_held_and_stays(folder, serve, disk):
