@@ -14,8 +14,6 @@ namespace cairn::io {
 
 namespace {
 
-constexpr int kFirst = 3;
-
 // By their place; one without a name is empty.
 std::vector<std::string>& passed_names() {
   static std::vector<std::string> names;
@@ -56,17 +54,20 @@ Result<void> take_passed_descriptors() {
   const char* names = std::getenv("LISTEN_FDNAMES");
   std::string_view rest = names ? names : "";
   for (int i = 0; i < *number; ++i) {
-    const int flags = fcntl(kFirst + i, F_GETFD);
+    const int flags = fcntl(kFirstPassedDescriptor + i, F_GETFD);
     if (flags < 0) {
-      return fail_errno(errno, "LISTEN_FDS is {}, but descriptor {}", *number, kFirst + i);
+      return fail_errno(errno, "LISTEN_FDS is {}, but descriptor {}", *number,
+                        kFirstPassedDescriptor + i);
     }
-    fcntl(kFirst + i, F_SETFD, flags | FD_CLOEXEC);
+    fcntl(kFirstPassedDescriptor + i, F_SETFD, flags | FD_CLOEXEC);
     const size_t end = std::min(rest.find(':'), rest.size());
     passed_names().emplace_back(rest.substr(0, end));
     rest.remove_prefix(std::min(end + 1, rest.size()));
   }
   return {};
 }
+
+int count_passed_descriptors() { return static_cast<int>(passed_names().size()); }
 
 Result<int> find_passed_descriptor(std::string_view name) {
   const auto& names = passed_names();
@@ -78,7 +79,7 @@ Result<int> find_passed_descriptor(std::string_view name) {
     return fail(EINVAL, "Several sockets with the name '{}' were passed: name one by its number",
                 name);
   }
-  return kFirst + static_cast<int>(at - names.begin());
+  return kFirstPassedDescriptor + static_cast<int>(at - names.begin());
 }
 
 }  // namespace cairn::io

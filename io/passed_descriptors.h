@@ -14,6 +14,10 @@ namespace cairn::io {
 // nothing when nothing was passed. Fails when what the environment says can not be.
 [[nodiscard]] Result<void> take_passed_descriptors();
 
+// How many were passed; their numbers follow each other from kFirstPassedDescriptor on.
+inline constexpr int kFirstPassedDescriptor = 3;
+[[nodiscard]] int count_passed_descriptors();
+
 // The number of the one with this name. ENOENT when there is none, EINVAL when several have it.
 [[nodiscard]] Result<int> find_passed_descriptor(std::string_view name);
 

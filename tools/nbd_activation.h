@@ -1,4 +1,4 @@
-// Sockets that a service manager passes: LISTEN_FDS and LISTEN_PID, see sd_listen_fds(3).
+// The socket that a service manager passes, as cairn-nbd takes it.
 #pragma once
 
 #include <optional>
