@@ -224,3 +224,28 @@ def test_a_monitor_can_be_behind_tls(folder, daemons, pki):
     wait_until(lambda: "Cannot find QAuthZ object ID az" in daemon.output(), "a complaint")
     monitor.close()
     daemon.stop()
+
+
+@pytest.mark.parametrize("host, welcome", [("localhost", True), ("127.0.0.2", False)])
+def test_a_monitor_can_go_to_its_server_through_tls(folder, daemons, pki, host, welcome):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pki / "server.pem", pki / "server.key")
+    with socket.create_server((host, 0)) as listener:
+        listener.settimeout(TIMEOUT)
+        daemon = daemons("--object", f"tls-creds-x509,id=t,dir={pki}/good,endpoint=client",
+                         "--chardev", f"socket,id=s,host={host},ipv6=off,server=off,tls-creds=t,"
+                         f"port={listener.getsockname()[1]}", "--monitor", "chardev=s")
+        heard = ""
+        plain, _ = listener.accept()
+        with plain:
+            plain.settimeout(TIMEOUT)
+            try:
+                with context.wrap_socket(plain, server_side=True) as server:
+                    heard = server.recv(65536).decode()
+            except OSError:  # an alert: it is not who the daemon has been looking for
+                pass
+    assert ('"QMP"' in heard) == welcome
+    if not welcome and not PEER:
+        wait_until(lambda: f"Certificate does not match the hostname {host}" in daemon.output(),
+                   "a complaint")
+    daemon.stop()
