@@ -19,6 +19,8 @@ using Kind = OperationRequest::Kind;
 // The most that one record carries, and what it takes on the wire at most (RFC 8446, 5.2).
 constexpr std::size_t kRecord = std::size_t{16} * 1024;
 constexpr std::size_t kRecordOnWire = kRecord + 512;
+// How much is received at once: little while little comes, as an idle connection keeps that much.
+constexpr std::size_t kFirstWindow = std::size_t{4} * 1024;
 constexpr std::size_t kMaxWindow = 16 * kRecordOnWire;
 // No more is encrypted while so much has not been sent.
 constexpr std::size_t kMaxUnsent = 16 * kRecordOnWire;
@@ -30,7 +32,7 @@ std::unexpected<Error> kernel_error(int64_t result) {
 }  // namespace
 
 TlsStream::TlsStream(int fd, std::unique_ptr<TlsSession> session)
-    : fd_(fd), session_(std::move(session)), window_(kRecordOnWire) {}
+    : fd_(fd), session_(std::move(session)), window_(kFirstWindow) {}
 
 Task<Result<void>> TlsStream::handshake(CancelToken token) {
   for (;;) {
@@ -43,6 +45,7 @@ Task<Result<void>> TlsStream::handshake(CancelToken token) {
     auto sending = send_all(token);
     Result<void> sent = co_await std::move(sending);
     if (!sent || *done) {
+      release_buffers();
       co_return sent;
     }
     auto receiving = receive(token);
@@ -254,7 +257,7 @@ void TlsStream::release_buffers() {
   if (wire_.incoming.empty()) {
     received_ = {};
     wire_.incoming = {};
-    window_ = kRecordOnWire;
+    window_ = kFirstWindow;
   }
   if (unsent() == 0) {
     sending_ = {};

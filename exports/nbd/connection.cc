@@ -69,7 +69,9 @@ bool Connection::relax() {
   if (export_ == nullptr) {
     return true;  // in its handshake, without buffers
   }
-  const bool idle = waiting_idle_ && !std::exchange(active_since_relax_, false);
+  // Requests may have been answered since the receiver began to wait.
+  const bool quiet = waiting_ && in_flight_ == 0 && output_.empty();
+  const bool idle = quiet && !std::exchange(active_since_relax_, false);
   if (idle && !relaxed_) {
     relaxed_ = true;
     receive_cancel_->cancel();
@@ -215,9 +217,9 @@ io::Task<bool> Connection::receive() {
     if (memory.empty()) {
       co_return false;  // no memory even for this: the others are better off without the client
     }
-    waiting_idle_ = in_flight_ == 0 && input_.bytes().empty();
+    waiting_ = input_.bytes().empty();
     const int64_t got = co_await receive_into(memory, 0);
-    waiting_idle_ = false;
+    waiting_ = false;
     if (got > 0) {
       active_since_relax_ = true;
       input_.received(static_cast<std::size_t>(got));
@@ -232,9 +234,9 @@ io::Task<bool> Connection::receive() {
     receive_cancel_.emplace();
     const io::OperationRequest poll{
         .kind = io::OperationRequest::Kind::kPoll, .fd = stream_.fd(), .flags = POLLIN};
-    waiting_idle_ = true;
+    waiting_ = true;
     const int64_t ready = co_await io::OperationAwaiter(poll, receive_cancel_->token());
-    waiting_idle_ = false;
+    waiting_ = false;
     relaxed_ = false;
     if (ready < 0) {
       co_return false;

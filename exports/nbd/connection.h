@@ -164,7 +164,7 @@ class Connection {
   bool stopping_ = false;         // no further requests
   bool blocked_ = false;          // the socket is full, the sender waits for it
   bool broken_ = false;           // nothing can be sent any more
-  bool waiting_idle_ = false;     // the receiver waits with nothing in flight
+  bool waiting_ = false;          // the receiver waits with an empty buffer
   bool relaxed_ = false;          // that wait was interrupted by relax()
   bool active_since_relax_ = false;
 };

@@ -1,5 +1,7 @@
 #include "exports/nbd/server.h"
 
+#include <malloc.h>
+
 #include <cassert>
 #include <cerrno>
 #include <unordered_set>
@@ -156,15 +158,19 @@ io::Task<void> Server::State::serve(io::Stream stream) {
 
 // Runs while there are clients.
 io::Task<void> Server::State::tidy() {
+  bool trimmed = false;  // and nothing has happened since
   while (!over.cancelled() && !clients.empty()) {
     (void)co_await io::sleep_for(kTidyInterval, over.token());
     bool all_idle = true;
     for (Connection* client : clients) {
       all_idle &= client->relax();
     }
-    if (all_idle) {
+    if (all_idle && !trimmed) {
       pool.trim();
+      // What sessions of TLS have given back lies between what they keep.
+      malloc_trim(0);
     }
+    trimmed = all_idle;
   }
 }
 

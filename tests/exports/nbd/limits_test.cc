@@ -1,7 +1,13 @@
 // What bounds a client: requests and bytes in flight, slow readers, garbage, idleness.
+#include <sys/socket.h>
+
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "exports/nbd/connection.h"
+#include "exports/nbd/nbd_export.h"
+#include "io/task_group.h"
 #include "tests/exports/nbd/harness.h"
 
 namespace cairn::testing {
@@ -181,6 +187,52 @@ TEST_F(LimitsTest, AClientMayLeaveAtEveryByte) {
   NbdClient client(*harness_);
   ASSERT_TRUE(client.go("e"));
   EXPECT_EQ(client.ask(Command::kRead, 0, 9).payload, "some data");
+}
+
+TEST(IdleTest, AClientWhoseRequestsAreAnsweredLateGivesItsBufferBackAsWell) {
+  NbdHarness harness;
+  nbd::ExportList exports;
+  nbd::BufferPool pool;
+  const nbd::Gate gate;
+  auto root = harness.graph().attach(harness.graph().find("disk"), {},
+                                     {.used = block::PermissionSet::kConsistentRead});
+  ASSERT_TRUE(root.has_value());
+  nbd::NbdView view;
+  view.name = "e";
+  const nbd::NbdExport entry(exports, {.id = "e", .node_name = "disk"}, std::move(*root),
+                             std::move(view));
+  auto pair = io::Stream::pair();
+  ASSERT_TRUE(pair.has_value());
+  const io::Stream client = std::move(pair->second);
+  Connection connection(std::move(pair->first), exports, pool, gate);
+  io::TaskGroup group;
+  group.spawn(connection.run());
+  const auto say = [&client](const std::string& text) {
+    EXPECT_EQ(send(client.fd(), text.data(), text.size(), 0), static_cast<ssize_t>(text.size()));
+  };
+  const auto hears = [&](ssize_t count) {
+    std::string text(4096, '\0');
+    return harness.until([&] {
+      const ssize_t got = recv(client.fd(), text.data(), text.size(), MSG_DONTWAIT);
+      count -= std::max<ssize_t>(got, 0);
+      return count == 0;
+    });
+  };
+  say(wire(uint32_t{3}, nbd::kOptionMagic, uint32_t{1}, uint32_t{1}) + "e");
+  EXPECT_TRUE(hears(18 + 10));
+  for (int round = 0; round < 2; ++round) {
+    harness.disk().open_gate.reset();
+    say(wire(nbd::kRequestMagic, uint16_t{0}, uint16_t{0}, uint64_t{1}, uint64_t{0}, uint32_t{1}));
+    EXPECT_TRUE(harness.until([&] { return harness.disk().waiting == 1; }));
+    EXPECT_FALSE(connection.relax());  // not while something is in flight
+    harness.disk().open_gate.set();
+    EXPECT_TRUE(hears(16 + 1));
+    EXPECT_FALSE(connection.relax());  // it has just been active
+    EXPECT_TRUE(connection.relax());
+    EXPECT_TRUE(harness.until([&] { return pool.idle_bytes() >= nbd::ReceiveBuffer::kCapacity; }));
+  }
+  connection.stop();
+  EXPECT_TRUE(harness.until([&] { return group.running() == 0; }));
 }
 
 }  // namespace
