@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "block/engine.h"
+#include "block/node_name.h"
 #include "io/wait_in.h"
 
 namespace cairn::block {
@@ -119,6 +120,7 @@ Result<void> Reopening::apply() {
   for (Step& step : steps_) {
     Node& node = *step.item.node;
     step.before = node.options();
+    step.filename = node.filename();
     edit_.change_options(node, step.item.common);
     auto adopted = node.driver().adopt_options(step.item.common, step.item.options);
     if (!adopted) {
@@ -199,6 +201,9 @@ io::Task<void> Reopening::take_back() {
       const std::unique_ptr<Driver> unused = co_await install(node, std::move(step.previous));
       unused->retire();
     }
+    if (!step.filename.empty()) {
+      node.set_filename(std::move(step.filename));  // a leaf may have been told another one
+    }
     if (step.bitmaps_taken) {
       take_bitmaps(node).clear();
       for (std::unique_ptr<DirtyBitmap>& bitmap : step.bitmaps) {
@@ -220,12 +225,13 @@ io::Task<void> Reopening::take_back() {
 io::Task<Result<void>> Reopening::finish() {
   for (Step& step : steps_) {
     Node& node = *step.item.node;
+    node.opened_with_ =
+        std::make_shared<const schema::BlockdevOptions>(std::move(step.item.options));
     if (step.previous != nullptr) {
       step.previous->retire();
       step.previous.reset();
+      name_node(node, node.opened_with(), node.chain_wanted_);
     }
-    node.opened_with_ =
-        std::make_shared<const schema::BlockdevOptions>(std::move(step.item.options));
     node.limits_ = node.driver().limits();
     if (node.bitmaps_ == nullptr) {
       continue;

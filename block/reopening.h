@@ -9,6 +9,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/result.h"
@@ -58,6 +59,7 @@ class Reopening {
     Item item;
     std::unique_ptr<Edge> hold;
     NodeOptions before;
+    std::string filename;
     bool adopted = false;
     std::unique_ptr<Driver> previous;  // another one has taken its place
     bool bitmaps_taken = false;
