@@ -85,3 +85,27 @@ def clients(bench):
         server.stop()
     bench.row(f"{CLIENTS} idle clients: resident memory of each", seen["cairnd"],
               "qemu-storage-daemon", seen["qemu-storage-daemon"], "KiB", ("<=", 1.0))
+
+
+def imports(bench):
+    """A whole disk fetched from nbdkit over several connections, by convert and by nbdcopy."""
+    target = bench.folder / "fetched.raw"
+    seen = {"cairn-img convert": [], "nbdcopy": []}
+    for _ in range(bench.rounds):
+        server = servers.Server(servers.nbdkit, bench.folder / "disk.raw", "raw", bench.folder)
+        uri = f"nbd+unix:///?socket={server.path}"
+        commands = {
+            "cairn-img convert": [bench.img, "convert", "-f", "raw", "-O", "raw", uri, str(target)],
+            "nbdcopy": ["nbdcopy", "--connections=4", uri, str(target)]}
+        try:
+            for name, command in commands.items():
+                target.unlink(missing_ok=True)
+                begin = time.perf_counter()
+                subprocess.run(command, check=True)
+                seen[name].append(time.perf_counter() - begin)
+        finally:
+            server.stop()
+    target.unlink()
+    ours, peer = (statistics.median(times) for times in seen.values())
+    bench.row("fetching a disk from nbdkit", ours, "nbdcopy, 4 connections", peer, "s",
+              ("<=", 1.0))
