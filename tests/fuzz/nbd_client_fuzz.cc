@@ -18,6 +18,7 @@
 #include "io/task_group.h"
 #include "protocols/nbd/connection.h"
 #include "protocols/nbd/negotiation.h"
+#include "tests/fuzz/input.h"
 #include "tests/protocols/nbd/scripted_server.h"
 
 namespace {
@@ -25,32 +26,10 @@ namespace {
 using namespace cairn;               // NOLINT(google-build-using-namespace): a program of one page
 using namespace cairn::nbd::client;  // NOLINT(google-build-using-namespace)
 using testing::big;
+using testing::Input;
 
 // Fits into the socket at once, so that nobody has to wait for the other.
 constexpr std::size_t kMaxSaid = 100'000;
-
-// Takes fields off the input; zeroes when it has run out.
-class Input {
- public:
-  Input(const uint8_t* data, size_t size) : left_(data, size) {}
-  uint32_t number(int bytes) {
-    uint32_t value = 0;
-    for (; bytes > 0 && !left_.empty(); --bytes, left_ = left_.subspan(1)) {
-      value = value << 8 | left_.front();
-    }
-    return value;
-  }
-  std::string text(std::size_t length) {
-    length = std::min(length, left_.size());
-    std::string out(reinterpret_cast<const char*>(left_.data()), length);
-    left_ = left_.subspan(length);
-    return out;
-  }
-  [[nodiscard]] bool empty() const { return left_.empty(); }
-
- private:
-  std::span<const uint8_t> left_;
-};
 
 std::string option_reply(Input& input, uint32_t control) {
   constexpr std::array<uint32_t, 8> kOptions = {11, 8, 10, 7, 3, 9, 6, 5};

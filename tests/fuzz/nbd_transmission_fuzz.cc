@@ -14,10 +14,12 @@
 #include "exports/nbd/connection.h"
 #include "io/reactor.h"
 #include "tests/exports/nbd/harness.h"
+#include "tests/fuzz/input.h"
 
 namespace {
 
 using namespace cairn;  // NOLINT(google-build-using-namespace): a program of one page
+using testing::Input;
 using testing::wire;
 
 constexpr std::size_t kDiskSize = 256 * 1024;
@@ -43,29 +45,6 @@ std::string handshake(uint8_t form) {
   return text + wire(nbd::kOptionMagic, uint32_t{7}, uint32_t{7}, uint32_t{1}) + "e" +
          wire(uint16_t{0});
 }
-
-// Takes fields off the input; zeroes when it has run out.
-class Input {
- public:
-  Input(const uint8_t* data, size_t size) : left_(data, size) {}
-  uint32_t number(int bytes) {
-    uint32_t value = 0;
-    for (; bytes > 0 && !left_.empty(); --bytes, left_ = left_.subspan(1)) {
-      value = value << 8 | left_.front();
-    }
-    return value;
-  }
-  std::string text(std::size_t length) {
-    length = std::min(length, left_.size());
-    std::string out(reinterpret_cast<const char*>(left_.data()), length);
-    left_ = left_.subspan(length);
-    return out;
-  }
-  [[nodiscard]] bool empty() const { return left_.empty(); }
-
- private:
-  std::span<const uint8_t> left_;
-};
 
 std::string requests(Input& input, bool extended) {
   std::string out;
