@@ -263,7 +263,7 @@ TEST_F(GraphEditTest, AHeldNodeOutlastsItsUsers) {
   EXPECT_TRUE(graph_.nodes().empty());
 }
 
-io::Task<void> write_and_note(Edge& edge, std::vector<std::byte> data, bool& done) {
+io::Task<void> write_and_tell(Edge& edge, std::vector<std::byte> data, bool& done) {
   const Result<void> result = co_await edge.write(0, data.data(), data.size());
   EXPECT_TRUE(result.has_value());
   done = true;
@@ -277,7 +277,7 @@ TEST_F(GraphEditTest, ARequestThatWaitsForAnEditGoesWhereTheEdgePointsThen) {
   io::TaskGroup group;
   {
     const auto alone = run(graph_.alone());
-    group.spawn(write_and_note(writer, pattern(1, 0, kUnit), done));
+    group.spawn(write_and_tell(writer, pattern(1, 0, kUnit), done));
     GraphEdit edit(graph_);
     ASSERT_TRUE(edit.add_child(*overlay, "backing", below, ChildRole::kBacking));
     edit.insert_above(below, overlay);
