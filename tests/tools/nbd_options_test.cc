@@ -24,7 +24,7 @@ struct Outcome {
   std::string err;
 };
 
-Outcome parse(const Words& words) {
+Outcome parse_nbd(const Words& words) {
   set_program_name("nbd");
   Outcome outcome;
   testing::internal::CaptureStdout();
@@ -38,14 +38,14 @@ Outcome parse(const Words& words) {
 
 // The first line about a command line that is refused.
 std::string refusal(const Words& words) {
-  const Outcome outcome = parse(words);
+  const Outcome outcome = parse_nbd(words);
   EXPECT_FALSE(outcome.options) << outcome.err;
   EXPECT_EQ(outcome.exit_code, EXIT_FAILURE);
   return outcome.err.substr(0, outcome.err.find('\n'));
 }
 
 TEST(NbdOptions, HaveTheFieldsDefaults) {
-  const auto options = parse({"disk"}).options;
+  const auto options = parse_nbd({"disk"}).options;
   ASSERT_TRUE(options);
   EXPECT_EQ(options->mode, NbdOptions::Mode::kServe);
   EXPECT_EQ(options->image.text, "disk");
@@ -69,7 +69,7 @@ TEST(NbdOptions, TakeShortAndLongNamesAlike) {
                       "--format=raw",    "--persistent", "--verbose",          "--export-name=n",
                       "--description=d", "--bitmap=b",   "--allocation-depth", "disk"};
   for (const Words& words : {brief, full}) {
-    const auto options = parse(words).options;
+    const auto options = parse_nbd(words).options;
     ASSERT_TRUE(options);
     EXPECT_EQ(options->port_text(), "1");
     EXPECT_EQ(options->host(), "h");
@@ -89,15 +89,15 @@ TEST(NbdOptions, TakeShortAndLongNamesAlike) {
 }
 
 TEST(NbdOptions, ChooseASnapshotToBeRead) {
-  const auto by_name = parse({"-l", "one", "disk"}).options;
+  const auto by_name = parse_nbd({"-l", "one", "disk"}).options;
   ASSERT_TRUE(by_name);
   EXPECT_TRUE(by_name->read_only);
   EXPECT_EQ(by_name->load_snapshot->either, "one");
-  const auto exact = parse({"-l", "snapshot.id=1,snapshot.name=a", "disk"}).options;
+  const auto exact = parse_nbd({"-l", "snapshot.id=1,snapshot.name=a", "disk"}).options;
   ASSERT_TRUE(exact);
   EXPECT_EQ(exact->load_snapshot->id, "1");
   EXPECT_EQ(exact->load_snapshot->name, "a");
-  EXPECT_EQ(parse({"-l", "snapshot.foo=1", "disk"}).err,
+  EXPECT_EQ(parse_nbd({"-l", "snapshot.foo=1", "disk"}).err,
             "nbd: Invalid parameter 'snapshot.foo'\n"
             "nbd: Failed in parsing snapshot param `snapshot.foo=1'\n");
 }
@@ -143,13 +143,13 @@ TEST(NbdOptions, WantDiscardBeforeZeroesThatUnmap) {
       "unmap";
   EXPECT_EQ(refusal({"--detect-zeroes=unmap", "disk"}), message);
   EXPECT_EQ(refusal({"--detect-zeroes=unmap", "--discard=unmap", "disk"}), message);
-  const auto options = parse({"--discard=unmap", "--detect-zeroes=unmap", "disk"}).options;
+  const auto options = parse_nbd({"--discard=unmap", "--detect-zeroes=unmap", "disk"}).options;
   ASSERT_TRUE(options);
   EXPECT_EQ(options->detect_zeroes, DetectZeroes::kUnmap);
 }
 
 TEST(NbdOptions, ListWithoutAnythingOfOneExport) {
-  const auto options = parse({"-L", "-k", "/s"}).options;
+  const auto options = parse_nbd({"-L", "-k", "/s"}).options;
   ASSERT_TRUE(options);
   EXPECT_EQ(options->mode, NbdOptions::Mode::kList);
   EXPECT_EQ(refusal({"-L", "disk"}), "nbd: List mode is incompatible with a file name");
@@ -180,30 +180,30 @@ TEST(NbdOptions, NeedCredentialsForWhatGoesWithThem) {
 TEST(NbdOptions, WantOneFile) {
   const std::string message =
       "nbd: Invalid number of arguments\nTry `nbd --help' for more information.\n";
-  EXPECT_EQ(parse({}).err, message);
-  EXPECT_EQ(parse({"disk", "more"}).err, message);
-  EXPECT_EQ(parse({"-d"}).err, message);
+  EXPECT_EQ(parse_nbd({}).err, message);
+  EXPECT_EQ(parse_nbd({"disk", "more"}).err, message);
+  EXPECT_EQ(parse_nbd({"-d"}).err, message);
 }
 
 TEST(NbdOptions, PointToTheHelpAfterAnUnknownOption) {
-  EXPECT_EQ(parse({"--nosuch", "disk"}).err,
+  EXPECT_EQ(parse_nbd({"--nosuch", "disk"}).err,
             "nbd: unrecognized option '--nosuch'\n"
             "nbd: Try `nbd --help' for more information.\n");
 }
 
 TEST(NbdOptions, EndAfterHelpAndVersion) {
   for (const char* word : {"--help", "--version", "--object=help", "--trace=help"}) {
-    const Outcome outcome = parse({word});
+    const Outcome outcome = parse_nbd({word});
     EXPECT_FALSE(outcome.options);
     EXPECT_EQ(outcome.exit_code, EXIT_SUCCESS);
     EXPECT_EQ(outcome.err, "");
   }
-  EXPECT_TRUE(parse({"-V"}).out.starts_with("nbd "));
+  EXPECT_TRUE(parse_nbd({"-V"}).out.starts_with("nbd "));
 }
 
 TEST(NbdOptions, NameNoPlaceToListenBesideAPassedSocket) {
   const auto words_for = [](const Words& words) {
-    const auto options = parse(words).options;
+    const auto options = parse_nbd(words).options;
     EXPECT_TRUE(options);
     const Result<void> checked = check_activation(*options);
     return checked ? "" : checked.error().message();
