@@ -29,6 +29,18 @@ constexpr uint64_t kMostBytesRead = 160 << 20;
 // What a process may need beyond what it has: 64 MiB, 32 MiB for the cache of L2 tables, and what
 // the simulated file takes to hand over the largest table at once.
 constexpr long kMostKib = (64 + 32 + 64) << 10;
+// Sanitizers need memory themselves.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)  // as g++ says it
+constexpr bool kSanitized = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)  // as clang does
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+#else
+constexpr bool kSanitized = false;
+#endif
 // Ends what would go on for ever; nothing comes near it.
 constexpr rlim_t kMostSeconds = 60;
 
@@ -49,15 +61,25 @@ void expect_reason(const Result<void>& result, uint64_t told) {
   EXPECT_TRUE(result || tells_the_cause(result.error(), told)) << result.error().message();
 }
 
-// How often damage was told, with a reason.
-void count_damage(ImageWorld& image, uint64_t& told) {
-  image.graph().set_on_corruption(
-      [&told](const block::Corruption& found) { told += found.message.empty() ? 0 : 1; });
-}
+// How often damage was told, with a reason, while this lives.
+class DamageCount {
+ public:
+  explicit DamageCount(ImageWorld& image) : image_(image) {
+    image.graph().set_on_corruption(
+        [this](const block::Corruption& found) { told += found.message.empty() ? 0 : 1; });
+  }
+  DamageCount(const DamageCount&) = delete;
+  DamageCount& operator=(const DamageCount&) = delete;
+  ~DamageCount() { image_.graph().set_on_corruption({}); }
+
+  uint64_t told = 0;
+
+ private:
+  ImageWorld& image_;
+};
 
 void open_and_read(ImageWorld& image, bool writable) {
-  uint64_t told = 0;
-  count_damage(image, told);
+  DamageCount damage(image);
   const uint64_t requests = image.world().submitted();
   const uint64_t bytes = image.world().transferred(IoKind::kRead);
   const auto opened = image.open(writable);
@@ -71,11 +93,11 @@ void open_and_read(ImageWorld& image, bool writable) {
   std::vector<std::byte> data(std::min<uint64_t>(length, 64 << 10));
   for (const uint64_t at : {uint64_t{0}, (length - data.size()) / 2, length - data.size()}) {
     const auto read = image.run(image.edge().read(at, data.data(), data.size()));
-    expect_reason(read, told);
+    expect_reason(read, damage.told);
   }
   if (writable && length >= 1024) {
     const auto written = image.write(9, length - 1024, 512);
-    expect_reason(written, told);
+    expect_reason(written, damage.told);
     EXPECT_TRUE(!written || image.holds(9, length - 1024, 512));
   }
   static_cast<void>(image.close());
@@ -83,17 +105,17 @@ void open_and_read(ImageWorld& image, bool writable) {
 
 // As the tool checks and repairs.
 void check(ImageWorld& image, bool repair) {
-  uint64_t told = 0;
-  count_damage(image, told);
+  DamageCount damage(image);
   const auto opened = image.open(repair, true);
   expect_reason(opened, 0);
   if (!opened) {
     return;
   }
   block::CheckOptions options{.fix_leaks = repair, .fix_errors = repair};
-  options.report = [&told](const std::string& line) { told += line.empty() ? 0 : 1; };
+  options.report = [&damage](const std::string& line) { damage.told += line.empty() ? 0 : 1; };
   const auto checked = image.run(image.driver().check(std::move(options)));
-  EXPECT_TRUE(checked || tells_the_cause(checked.error(), told)) << checked.error().message();
+  EXPECT_TRUE(checked || tells_the_cause(checked.error(), damage.told))
+      << checked.error().message();
   static_cast<void>(image.close());
 }
 
@@ -108,9 +130,9 @@ void play(const DamagedImage& damaged) {
   image.world().add("image", damaged.bytes);
   check(image, false);
   check(image, true);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they need memory themselves
-  EXPECT_LE(peak_memory() - memory, kMostKib);
-#endif
+  if constexpr (!kSanitized) {
+    EXPECT_LE(peak_memory() - memory, kMostKib);
+  }
 }
 
 // Where two structures lie in one cluster there is no telling whose it is: repairing the one
