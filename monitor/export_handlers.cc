@@ -4,6 +4,17 @@
 
 namespace cairn::monitor {
 
+namespace {
+
+Result<void> remove_export(Services& services, std::string_view id,
+                           std::optional<schema::BlockExportRemoveMode> mode) {
+  const bool hard = mode == schema::BlockExportRemoveMode::kHard;
+  return services.exports.remove(id,
+                                 hard ? exports::RemoveMode::kHard : exports::RemoveMode::kSafe);
+}
+
+}  // namespace
+
 HandlerResult<commands::NbdServerStart> handle(Services& services, commands::NbdServerStart,
                                                schema::NbdServerOptionsLegacy options) {
   Result<void> started = co_await start_nbd_server(services, options);
@@ -24,9 +35,7 @@ HandlerResult<commands::BlockExportAdd> handle(Services& services, commands::Blo
 
 HandlerResult<commands::BlockExportDel> handle(Services& services, commands::BlockExportDel,
                                                schema::BlockExportDelArguments arguments) {
-  const bool hard = arguments.mode == schema::BlockExportRemoveMode::kHard;
-  co_return services.exports.remove(arguments.id,
-                                    hard ? exports::RemoveMode::kHard : exports::RemoveMode::kSafe);
+  co_return remove_export(services, arguments.id, arguments.mode);
 }
 
 HandlerResult<commands::NbdServerAdd> handle(Services& services, commands::NbdServerAdd,
@@ -37,9 +46,7 @@ HandlerResult<commands::NbdServerAdd> handle(Services& services, commands::NbdSe
 
 HandlerResult<commands::NbdServerRemove> handle(Services& services, commands::NbdServerRemove,
                                                 schema::NbdServerRemoveArguments arguments) {
-  const bool hard = arguments.mode == schema::BlockExportRemoveMode::kHard;
-  co_return services.exports.remove(arguments.name,
-                                    hard ? exports::RemoveMode::kHard : exports::RemoveMode::kSafe);
+  co_return remove_export(services, arguments.name, arguments.mode);
 }
 
 HandlerResult<commands::QueryBlockExports> handle(Services& services, commands::QueryBlockExports,

@@ -65,6 +65,26 @@ def daemons(folder, backend):
             daemon.kill()
 
 
+@pytest.fixture
+def served(folder, daemons):
+    """A monitor, and a way to make requests to the qcow2 image 'q' over the file 'f'."""
+    path = folder / "qmp.sock"
+    daemon = daemons("--chardev", f"socket,id=c,path={path},server=on,wait=off",
+                     "--monitor", "chardev=c")
+    daemon.wait_for(path)
+    support.run("qemu-img", "create", "-q", "-f", "qcow2", "a.qcow2", "64M", cwd=folder)
+    monitor = support.Qmp(path)
+    monitor("blockdev-add", driver="file", node_name="f", filename="a.qcow2", discard="unmap")
+    monitor("blockdev-add", driver="qcow2", node_name="q", file="f", discard="unmap")
+    monitor("nbd-server-start", addr={"type": "unix", "data": {"path": f"{folder}/nbd.sock"}})
+    monitor("block-export-add", type="nbd", id="e", node_name="q", name="e", writable=True)
+
+    def client(script):
+        support.run("nbdsh", "-u", f"nbd+unix:///e?socket={folder}/nbd.sock", "-c", script)
+    yield monitor, client
+    monitor.close()
+
+
 FILES = 3000
 
 
