@@ -10,6 +10,15 @@ namespace {
 
 thread_local Reactor* current_reactor = nullptr;
 
+// Tells the processor that this is a loop that waits.
+void relax_processor() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
 }  // namespace
 
 Result<BackendKind> parse_backend_kind(std::string_view text) {
@@ -66,24 +75,49 @@ Reactor* Reactor::current_or_null() { return current_reactor; }
 
 void Reactor::run_once() {
   // The kernel comes first, so that block_on() sees the end of its task before the next sleep.
-  auto timeout = time_to_sleep();
-  const bool sleeps = !timeout || *timeout > Duration::zero();
-  if (sleeps) {
-    // Either post() sees that we sleep and wakes us, or we see here what it has posted.
-    sleeping_.store(true, std::memory_order_seq_cst);
-    if (remote_.load(std::memory_order_seq_cst) != nullptr) {
-      timeout = Duration::zero();
+  const auto timeout = time_to_sleep();
+  if (timeout && *timeout <= Duration::zero()) {
+    backend_->wait(timeout);
+  } else if (!idle_poll_.enabled()) {
+    sleep(timeout);
+  } else {
+    const TimePoint begin = now();
+    if (!look_for_work(timeout ? std::min(*timeout, idle_poll_.window()) : idle_poll_.window())) {
+      sleep(timeout);
     }
-  }
-  backend_->wait(timeout);
-  if (sleeps) {
-    sleeping_.store(false, std::memory_order_relaxed);
+    idle_poll_.waited(now() - begin, std::exchange(resumptions_, 0));
   }
   run_remote();
   run_timers();
   inline_budget_ = kInlineBudget;
   copies_.next_turn();
   run_ready();
+}
+
+void Reactor::sleep(std::optional<Duration> timeout) {
+  // Either post() sees that we sleep and wakes us, or we see here what it has posted.
+  sleeping_.store(true, std::memory_order_seq_cst);
+  if (remote_.load(std::memory_order_seq_cst) != nullptr) {
+    timeout = Duration::zero();
+  }
+  backend_->wait(timeout);
+  sleeping_.store(false, std::memory_order_relaxed);
+}
+
+// Looks at the kernel again and again, for `span` at most; true when there is something to do.
+bool Reactor::look_for_work(Duration span) {
+  if (span <= Duration::zero()) {
+    return false;
+  }
+  const TimePoint end = now() + span;
+  do {
+    backend_->wait(Duration::zero());
+    if (!ready_.empty() || remote_.load(std::memory_order_relaxed) != nullptr) {
+      return true;
+    }
+    relax_processor();
+  } while (now() < end);
+  return false;
 }
 
 std::optional<Duration> Reactor::time_to_sleep() const {
@@ -102,6 +136,7 @@ void Reactor::run_ready() {
     if (waiter == nullptr) {
       return;
     }
+    ++resumptions_;
     waiter->handle().resume();
   }
 }

@@ -19,6 +19,7 @@
 #include "base/result.h"
 #include "io/backend.h"
 #include "io/copy_policy.h"
+#include "io/idle_poll.h"
 #include "io/task.h"
 #include "io/waiter.h"
 
@@ -109,6 +110,9 @@ class Reactor {
     return inline_budget_ >= 0;
   }
 
+  // Whether, and for how long, it looks for work before it sleeps; it does not by default.
+  void set_polling(PollSettings settings) { idle_poll_.configure(settings); }
+
   // Where large copies are made.
   [[nodiscard]] CopyPolicy& copies() { return copies_; }
 
@@ -133,6 +137,8 @@ class Reactor {
   static constexpr int kInlineBudget = 256;
 
   [[nodiscard]] std::optional<Duration> time_to_sleep() const;
+  void sleep(std::optional<Duration> timeout);
+  [[nodiscard]] bool look_for_work(Duration span);
   void run_ready();
   void run_remote();
   void run_timers();
@@ -148,6 +154,8 @@ class Reactor {
   std::atomic<uint32_t> posters_{0};   // threads that are in post()
   int inline_budget_ = kInlineBudget;
   CopyPolicy copies_;
+  IdlePoll idle_poll_;
+  uint32_t resumptions_ = 0;  // since there was nothing to do
   uint64_t timer_sequence_ = 0;
   uint64_t operations_submitted_ = 0;
 };

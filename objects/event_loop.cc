@@ -37,6 +37,7 @@ Result<void> EventLoop::change(int64_t EventLoop::* number, std::string_view nam
     this->*number = before;
     return fail(EINVAL, "bad thread-pool-min/thread-pool-max values");
   }
+  adopt_numbers();
   return {};
 }
 
@@ -108,6 +109,22 @@ class Iothread::Stop final : public io::RemoteWork {
   io::Event ended;
 };
 
+// Changes how its reactor polls, while another thread waits for that.
+class Iothread::Polling final : public io::RemoteWork {
+ public:
+  Polling(io::Reactor& reactor, io::PollSettings settings)
+      : reactor_(reactor), settings_(settings) {}
+  void run() override {
+    reactor_.set_polling(settings_);
+    done.set_value();
+  }
+  std::promise<void> done;
+
+ private:
+  io::Reactor& reactor_;
+  const io::PollSettings settings_;
+};
+
 Iothread::Iothread(std::string id) : EventLoop(kType, std::move(id)) {}
 
 Result<std::shared_ptr<Object>> Iothread::make(std::string id,
@@ -143,22 +160,40 @@ Result<void> Iothread::start(io::BackendKind io) {
   stop_ = std::make_unique<Stop>();
   std::promise<Result<io::Reactor*>> ready;
   auto started = ready.get_future();
-  thread_ = io::start_quiet_thread("cairn-iothread", [io, &ready, stop = stop_.get()] {
-    auto reactor = io::Reactor::create(io);
-    if (!reactor) {
-      ready.set_value(pass(reactor));
-      return;
-    }
-    io::Reactor* const running = reactor->get();
-    ready.set_value(running);
-    running->block_on(wait_for(stop->ended));
-  });
+  thread_ = io::start_quiet_thread("cairn-iothread",
+                                   [io, &ready, stop = stop_.get(), polling = poll_settings()] {
+                                     auto reactor = io::Reactor::create(io);
+                                     if (!reactor) {
+                                       ready.set_value(pass(reactor));
+                                       return;
+                                     }
+                                     io::Reactor* const running = reactor->get();
+                                     running->set_polling(polling);
+                                     ready.set_value(running);
+                                     running->block_on(wait_for(stop->ended));
+                                   });
   auto reactor = started.get();
   if (!reactor) {
     return pass(reactor, "Cannot start an I/O thread: ");
   }
   reactor_ = *reactor;
   return {};
+}
+
+io::PollSettings Iothread::poll_settings() const {
+  return {.longest = std::chrono::nanoseconds(poll_max_ns_),
+          .grow = poll_grow_,
+          .shrink = poll_shrink_};
+}
+
+void Iothread::adopt_numbers() {
+  if (reactor_ == nullptr) {
+    return;  // start() will
+  }
+  Polling polling(*reactor_, poll_settings());
+  auto done = polling.done.get_future();
+  reactor_->post(polling);
+  done.wait();
 }
 
 Iothread::~Iothread() {

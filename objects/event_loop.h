@@ -1,8 +1,8 @@
 // Event loops as objects: I/O threads, each a reactor on a thread of its own, and the program's
 // main loop.
 //
-// The numbers that tune a loop are checked, kept and told. The reactor chooses batches by itself
-// and does not poll before it sleeps, so that they change nothing yet.
+// What an I/O thread is told about polling its reactor does. The other numbers that tune a loop are
+// checked, kept and told, and change nothing: a reactor chooses its batches by itself.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +30,8 @@ class EventLoop : public Object {
                                                const schema::JsonValue& value);
   [[nodiscard]] Result<void> change(int64_t EventLoop::* number, std::string_view name,
                                     int64_t value);
+  // One of the numbers is another one now.
+  virtual void adopt_numbers() {}
 
   int64_t aio_max_batch_ = 0;
   int64_t thread_pool_min_ = 0;
@@ -67,8 +69,11 @@ class Iothread final : public EventLoop {
  private:
   static const Property kProperties[];
   class Stop;
+  class Polling;
 
   [[nodiscard]] Result<void> start(io::BackendKind io);
+  [[nodiscard]] io::PollSettings poll_settings() const;
+  void adopt_numbers() override;
 
   io::Reactor* reactor_ = nullptr;  // on the thread's stack
   std::unique_ptr<Stop> stop_;

@@ -63,6 +63,7 @@ int main(int argc, char** argv) {
   if (!reactor) {
     return fail_to_start(name, reactor.error());
   }
+  (*reactor)->set_polling(options->polling);
   cairn::tools::Daemon daemon(name, *options, *signals, manager ? *manager : nobody,
                               background ? &*background : nullptr);
   return (*reactor)->block_on(daemon.run());

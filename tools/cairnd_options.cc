@@ -3,6 +3,8 @@
 
 #include <getopt.h>
 
+#include <charconv>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <utility>
@@ -88,6 +90,10 @@ constexpr std::string_view kHelpText = R"(
   --object TYPE,id=ID[,OPTION=VALUE...]
                          make an object; --object help and --object TYPE,help
                          tell what there is
+  --poll-max-ns N        how long the main loop may look for requests before it
+                         sleeps, in nanoseconds, when they come one by one;
+                         0: not at all (default: 100000, and 0 where there is
+                         only one processor)
   --pidfile PATH         write the process id to a file, which is removed at the
                          end
 
@@ -193,34 +199,71 @@ bool report_problems(const Config& config, const char* name) {
 // others may still be cut short in the ways that it may there.
 enum class OwnOption : uint8_t { kOther, kTaken, kEnd };
 
-OwnOption take_own_option(DaemonOptions& options, int argc, char** argv, int& exit_code) {
+// The value of `option` when that comes next on the command line, which then goes on behind it.
+// Nothing when something else comes, or, with `missing` set, when no value follows.
+std::optional<std::string> take_value(std::string_view option, int argc, char** argv,
+                                      bool& missing) {
   const std::string_view word = optind < argc ? argv[optind] : "";
-  for (const std::string_view option : {"--config", "--check-config"}) {
-    if (!word.starts_with(option)) {
-      continue;
-    }
-    const std::string_view more = word.substr(option.size());
-    std::string path;
-    if (more.starts_with('=')) {
-      path = more.substr(1);
-    } else if (!more.empty()) {
-      continue;
-    } else if (optind + 1 < argc) {
-      path = argv[++optind];
-    } else {
-      fmt::print(stderr, "{}: option '{}' requires an argument\n", argv[0], option);
+  if (!word.starts_with(option)) {
+    return std::nullopt;
+  }
+  const std::string_view more = word.substr(option.size());
+  if (more.starts_with('=')) {
+    ++optind;
+    return std::string(more.substr(1));
+  }
+  if (!more.empty()) {
+    return std::nullopt;
+  }
+  if (optind + 1 >= argc) {
+    fmt::print(stderr, "{}: option '{}' requires an argument\n", argv[0], option);
+    missing = true;
+    return std::nullopt;
+  }
+  optind += 2;
+  return argv[optind - 1];
+}
+
+// Takes the file of a --config or --check-config; false when the program is to end.
+bool take_config(DaemonOptions& options, const std::string& path, bool check_only, const char* name,
+                 int& exit_code) {
+  Config config = load_config(path);
+  const bool sound = report_problems(config, name);
+  if (!sound || check_only) {
+    exit_code = sound ? EXIT_SUCCESS : EXIT_FAILURE;
+    return false;
+  }
+  options.configs.push_back(std::move(config));
+  return true;
+}
+
+bool take_polling(DaemonOptions& options, std::string_view text, const char* name, int& exit_code) {
+  int64_t longest = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), longest);
+  if (error != std::errc() || end != text.data() + text.size() || longest < 0) {
+    fmt::print(stderr, "{}: --poll-max-ns={}: not a number of nanoseconds\n", name, text);
+    exit_code = EXIT_FAILURE;
+    return false;
+  }
+  options.polling.longest = std::chrono::nanoseconds(longest);
+  return true;
+}
+
+OwnOption take_own_option(DaemonOptions& options, int argc, char** argv, int& exit_code) {
+  bool missing = false;
+  for (const std::string_view option : {"--config", "--check-config", "--poll-max-ns"}) {
+    const auto value = take_value(option, argc, argv, missing);
+    if (missing) {
       exit_code = EXIT_FAILURE;
       return OwnOption::kEnd;
     }
-    ++optind;
-    Config config = load_config(path);
-    const bool sound = report_problems(config, argv[0]);
-    if (!sound || option == "--check-config") {
-      exit_code = sound ? EXIT_SUCCESS : EXIT_FAILURE;
-      return OwnOption::kEnd;
+    if (value) {
+      const bool goes_on =
+          option == "--poll-max-ns"
+              ? take_polling(options, *value, argv[0], exit_code)
+              : take_config(options, *value, option == "--check-config", argv[0], exit_code);
+      return goes_on ? OwnOption::kTaken : OwnOption::kEnd;
     }
-    options.configs.push_back(std::move(config));
-    return OwnOption::kTaken;
   }
   return OwnOption::kOther;
 }

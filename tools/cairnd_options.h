@@ -30,6 +30,7 @@ struct DaemonOptions {
   std::string pidfile;
   bool daemonize = false;
   io::BackendKind io = io::BackendKind::kAuto;
+  io::PollSettings polling = io::serving_poll_settings();  // of the main loop
 };
 
 // Reads the command line. Nothing when there is nothing left to do: help or a version was printed,

@@ -252,6 +252,7 @@ Result<int> run_server(const NbdOptions& options, std::optional<int> descriptor)
   if (!session) {
     return std::unexpected(session.error());
   }
+  (*session)->reactor().set_polling(io::serving_poll_settings());
   NbdServer server(**session, options, *signals, background ? &*background : nullptr, descriptor);
   return (*session)->run(server.run());
 }

@@ -164,3 +164,12 @@ def test_io_option_names_its_choices():
     if PEER:
         pytest.skip("the peer has no such option")
     assert "nosuch" in run("cairnd", "--io=nosuch", code=1).err
+
+
+def test_poll_option_wants_a_number():
+    if PEER:
+        pytest.skip("the peer has no such option")
+    for value in ("", "soon", "-1", "5us"):
+        assert "--poll-max-ns=" in run("cairnd", f"--poll-max-ns={value}", code=1).err
+    assert "requires an argument" in run("cairnd", "--poll-max-ns", code=1).err
+    assert run("cairnd", "--poll-max-ns", "0", "--version").out.startswith("cairnd version")
