@@ -34,6 +34,8 @@ Result<bool> Driver::adopt_options(const NodeOptions& /*node*/,
   return false;
 }
 
+io::Task<Result<bool>> Driver::prepare_growth(uint64_t /*length*/) { co_return false; }
+
 io::Task<Result<void>> Driver::resize(uint64_t /*length*/, ResizeOptions /*options*/) {
   co_return fail(ENOTSUP, "Image format driver does not support resize");
 }

@@ -137,6 +137,11 @@ class Driver {
   // The node becomes active, and goes on with this driver: others may have changed the image.
   [[nodiscard]] virtual Result<void> refresh() { return {}; }
 
+  // Makes room in the metadata for a disk of `length` bytes, more than now, while length() stays.
+  // True: what is beyond the end can be cleared from now on, and will be, before resize() makes it
+  // part of the disk. False, the default: it reads as zeroes as soon as it is part of it.
+  [[nodiscard]] virtual io::Task<Result<bool>> prepare_growth(uint64_t length);
+
   // Changes length(). Shrinking drops what lies beyond.
   [[nodiscard]] virtual io::Task<Result<void>> resize(uint64_t length, ResizeOptions options);
 

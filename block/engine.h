@@ -77,7 +77,9 @@ class Engine {
   static Outcome flush_node(Node& node);
   static Outcome resize_node(Node& node, uint64_t length, ResizeOptions options);
   static Outcome change_node(Node& node, Change change);
-  static Outcome clear_new_space(Node& node, uint64_t offset, uint64_t end, bool hide_backing);
+  static Outcome clear_before_growth(Node& node, uint64_t length, ResizeOptions options);
+  static io::Task<Result<bool>> clear_new_space(Node& node, uint64_t offset, uint64_t end,
+                                                bool hide_backing);
 
   // Translating nodes. The caller holds a RequestScope on `node`.
   static Outcome read_translated(Node& node, uint64_t offset, io::IoVector data);

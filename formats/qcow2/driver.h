@@ -61,6 +61,7 @@ class Qcow2Driver final : public block::TranslatingDriver {
   [[nodiscard]] io::Task<Result<void>> close() override;
   [[nodiscard]] io::Task<Result<void>> quiesce() override;
   void retire() override { cache_cleaner_.stop(); }
+  [[nodiscard]] io::Task<Result<bool>> prepare_growth(uint64_t length) override;
   [[nodiscard]] io::Task<Result<void>> resize(uint64_t length,
                                               block::ResizeOptions options) override;
   [[nodiscard]] io::Task<Result<block::CheckResult>> check(block::CheckOptions options) override;
@@ -115,7 +116,7 @@ class Qcow2Driver final : public block::TranslatingDriver {
   // Gives every cluster of a range that has none a host cluster that reads as zeroes. kMetadata
   // leaves the space unwritten where it reads as zeroes anyway; kFalloc and kFull have the file
   // allocate it.
-  [[nodiscard]] io::Task<Result<void>> preallocate(uint64_t offset, uint64_t length,
+  [[nodiscard]] io::Task<Result<void>> preallocate(uint64_t offset, uint64_t end,
                                                    block::Preallocation mode);
 
  private:
@@ -190,6 +191,7 @@ class Qcow2Driver final : public block::TranslatingDriver {
   [[nodiscard]] io::Task<void> discard_data(uint64_t begin, uint64_t end);
 
   [[nodiscard]] io::Task<Result<void>> grow_data(uint64_t length, block::ResizeOptions options);
+  [[nodiscard]] io::Task<Result<void>> check_resize(uint64_t length);
   [[nodiscard]] io::Task<Result<void>> shrink(uint64_t length);
   [[nodiscard]] io::Task<Result<void>> drop_clusters(uint64_t offset, uint64_t end);
   [[nodiscard]] io::Task<Result<void>> drop_table(uint64_t l1_index);

@@ -10,7 +10,8 @@
 
 namespace cairn::qcow2 {
 
-io::Task<Result<void>> Qcow2Driver::resize(uint64_t length, block::ResizeOptions options) {
+// What must be so before anything is changed.
+io::Task<Result<void>> Qcow2Driver::check_resize(uint64_t length) {
   if (!is_aligned(length, 512)) {
     co_return fail(EINVAL, "The new size must be a multiple of 512");
   }
@@ -25,6 +26,32 @@ io::Task<Result<void>> Qcow2Driver::resize(uint64_t length, block::ResizeOptions
   if (image_.header().snapshot_count != 0 && image_.header().version < 3) {
     co_return fail(ENOTSUP, "Can't resize a v2 image which has snapshots");
   }
+  co_return result;
+}
+
+io::Task<Result<bool>> Qcow2Driver::prepare_growth(uint64_t length) {
+  Result<void> result = co_await check_resize(length);
+  if (!result) {
+    co_return pass(result);
+  }
+  if (image_.geometry().external_data) {
+    co_return false;  // grow_data() clears where the data is
+  }
+  const uint64_t entries = image_.geometry().l1_entries_for(length);
+  if (entries > mapping_.l1().size()) {
+    result = co_await mapping_.grow_l1(entries, this->length());
+  }
+  if (!result) {
+    co_return pass(result);
+  }
+  co_return true;
+}
+
+io::Task<Result<void>> Qcow2Driver::resize(uint64_t length, block::ResizeOptions options) {
+  Result<void> result = co_await check_resize(length);
+  if (!result) {
+    co_return result;
+  }
   const uint64_t old_length = this->length();
   if (length < old_length) {
     if (options.preallocation != block::Preallocation::kOff) {
@@ -35,14 +62,17 @@ io::Task<Result<void>> Qcow2Driver::resize(uint64_t length, block::ResizeOptions
   if (image_.geometry().external_data) {
     result = co_await grow_data(length, options);
   }
-  const uint64_t begin = align_down(old_length, image_.cluster_size());
+  // A cluster that is half a part of the disk may show the backing file.
+  const bool backed = hides_backing() || !image_.header().backing_file.empty();
+  const uint64_t begin = backed ? align_up(old_length, image_.cluster_size())
+                                : align_down(old_length, image_.cluster_size());
   const uint64_t entries = image_.geometry().l1_entries_for(length);
   if (result && image_.data_is_raw()) {
     // What is not mapped yet must not be a part of the disk: the raw file would show what is
     // written there before the mapping does.
     result = co_await mapping_.grow_l1(entries, old_length);
     if (result) {
-      result = co_await preallocate(begin, length - begin, block::Preallocation::kMetadata);
+      result = co_await preallocate(begin, length, block::Preallocation::kMetadata);
     }
     if (result) {
       result = co_await writeback_.flush();
@@ -56,7 +86,7 @@ io::Task<Result<void>> Qcow2Driver::resize(uint64_t length, block::ResizeOptions
   if (!result || all_mapped) {
     co_return result;
   }
-  result = co_await preallocate(begin, length - begin, options.preallocation);
+  result = co_await preallocate(begin, length, options.preallocation);
   if (result) {
     result = co_await writeback_.flush();
   }
@@ -216,9 +246,8 @@ io::Task<Result<void>> Qcow2Driver::cut_file() {
   co_return Result<void>{};
 }
 
-io::Task<Result<void>> Qcow2Driver::preallocate(uint64_t offset, uint64_t length,
+io::Task<Result<void>> Qcow2Driver::preallocate(uint64_t offset, uint64_t end,
                                                 block::Preallocation mode) {
-  const uint64_t end = offset + length;
   offset = align_down(offset, image_.cluster_size());
   while (offset < end) {
     Result<void> ready = co_await prepare_write();

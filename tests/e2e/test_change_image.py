@@ -38,6 +38,22 @@ def scribble(folder, chooser, image, size):
     io("-f", "qcow2", *commands, image, cwd=folder)
 
 
+@pytest.mark.parametrize("mode", ["off", "metadata", "falloc", "full"])
+@pytest.mark.parametrize("below", [66 * KIB, 300 * KIB])  # to the overlay's end, and beyond
+@pytest.mark.parametrize("options", ["compat=0.10", "compat=1.1", "extended_l2=on"])
+def test_growth_with_preallocation_keeps_what_the_backing_file_shows(tmp_path, mode, below,
+                                                                     options):
+    """The cluster that the disk ends in has no place of its own, and is a part of the disk all the same."""
+    old, new = 66 * KIB, 1 * MIB
+    (tmp_path / "below.raw").write_bytes(b"\x07" * below)
+    img("create", "-q", "-f", "qcow2", "-b", "below.raw", "-F", "raw", "-o", options, "top.qcow2",
+        old, cwd=tmp_path)
+    img("resize", f"--preallocation={mode}", "top.qcow2", new, cwd=tmp_path)
+    for tool in ("cairn-img", "qemu-img"):
+        assert content(tmp_path, "top.qcow2", tool) == b"\x07" * old + bytes(new - old)
+    sound(tmp_path, "top.qcow2")
+
+
 @pytest.mark.parametrize("new", ["base.qcow2", "other.qcow2", ""])
 @pytest.mark.parametrize("seed", range(4))
 def test_rebase_keeps_the_content(tmp_path, seed, new):

@@ -149,5 +149,77 @@ TEST(Qcow2ResizeSeries, PreallocatedSpaceIsMappedAndReadsAsZeroes) {
   }
 }
 
+// A disk that was full and lost its power while it shrank, when the image said so and little more:
+// its clusters are still there, behind the end. Null when no cut leaves it so.
+std::unique_ptr<ImageWorld> half_shrunk(uint64_t length, uint64_t seed = 1) {
+  for (uint64_t request = 1; request < 20; ++request) {
+    auto image = std::make_unique<ImageWorld>(seed);
+    Qcow2Builder builder({.size = 8 * kCluster});
+    image->world().add("image", builder.finish());
+    EXPECT_TRUE(image->open());
+    EXPECT_TRUE(image->write(1, 0, 8 * kCluster));
+    EXPECT_TRUE(image->flush());
+    image->world().cut_power_at(request);
+    const Result<void> shrunk = image->run(image->edge().resize(length, {.exact = true}));
+    const Result<void> closed = image->close();
+    if (shrunk) {
+      return nullptr;
+    }
+    image->world().restore_power();
+    EXPECT_TRUE(image->open());
+    const auto behind = image->run(image->driver().map(6 * kCluster, kCluster));
+    if (image->edge().length() == length && behind && behind->kind == block::Extent::Kind::kData) {
+      return image;
+    }
+  }
+  return nullptr;
+}
+
+TEST(Qcow2ResizeSeries, GrowingShowsNothingThatAnInterruptedShrinkHasLeft) {
+  using enum block::Preallocation;
+  for (const auto mode : {kOff, kMetadata, kFalloc, kFull}) {
+    SCOPED_TRACE(static_cast<int>(mode));
+    constexpr uint64_t kLength = 2 * kCluster + 1024;
+    const auto world = half_shrunk(kLength);
+    ASSERT_NE(world, nullptr);
+    ImageWorld& image = *world;
+    ASSERT_TRUE(image.run(image.edge().resize(10 * kCluster, {.preallocation = mode})));
+    EXPECT_TRUE(image.holds(1, 0, kLength));
+    EXPECT_TRUE(image.holds(testing::kZeroes, kLength, 10 * kCluster - kLength));
+    ASSERT_TRUE(image.close());
+    EXPECT_EQ(image.verify().corruptions, std::vector<std::string>{});
+  }
+}
+
+// Not even after a power cut at any of its requests, when the image may have its new size already.
+TEST(Qcow2ResizeSeries, GrowingThatLosesItsPowerShowsNothingThatWasBehindTheEnd) {
+  constexpr uint64_t kLength = 2 * kCluster + 1024;
+  bool ended = false;
+  for (uint64_t request = 1; !ended; ++request) {
+    SCOPED_TRACE(request);
+    const auto world = half_shrunk(kLength, request);
+    ASSERT_NE(world, nullptr);
+    ImageWorld& image = *world;
+    image.world().cut_power_at(request);
+    const Result<void> grown = image.run(image.edge().resize(10 * kCluster));
+    ended = image.world().powered();
+    EXPECT_EQ(grown.has_value(), ended);
+    const Result<void> closed = image.close();
+    static_cast<void>(closed);
+    if (ended) {
+      image.world().cut_power();
+    }
+    image.world().restore_power();
+    ASSERT_TRUE(image.open(false));
+    const uint64_t length = image.edge().length();
+    ASSERT_TRUE(length == kLength || length == 10 * kCluster) << length;
+    EXPECT_TRUE(image.holds(1, 0, kLength));
+    EXPECT_TRUE(image.holds(testing::kZeroes, kLength, length - kLength));
+    ASSERT_TRUE(image.close());
+    EXPECT_EQ(image.verify().corruptions, std::vector<std::string>{});
+    ASSERT_FALSE(::testing::Test::HasFailure());
+  }
+}
+
 }  // namespace
 }  // namespace cairn::qcow2
