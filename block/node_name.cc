@@ -54,7 +54,7 @@ void name_node(Node& node, const schema::BlockdevOptions& options, bool chain_wa
     }
     return value != nullptr;
   };
-  take("driver");
+  members.emplace("driver", schema::to_text(schema::JsonValue(std::string(node.info().name))));
   take("filename");
   bool plain = true;
   for (const std::string_view name : kContentOptions) {

@@ -189,4 +189,7 @@ HandlerResult<commands::BlockJobDismiss> handle(Services& services, commands::Bl
 HandlerResult<commands::BlockJobFinalize> handle(Services& services, commands::BlockJobFinalize,
                                                  schema::BlockJobFinalizeArguments arguments);
 
+HandlerResult<commands::BlockJobChange> handle(Services& services, commands::BlockJobChange,
+                                               schema::BlockJobChangeOptions options);
+
 }  // namespace cairn::monitor
