@@ -157,16 +157,16 @@ void GraphEdit::insert_above(const std::shared_ptr<Node>& below, std::shared_ptr
 
 Result<std::shared_ptr<Node>> GraphEdit::insert_filter(const std::shared_ptr<Node>& below,
                                                        NewFilter wanted) {
-  if (!wanted.name.empty()) {
-    if (auto good = graph_.check_name(wanted.name); !good) {
+  if (wanted.name) {
+    if (auto good = graph_.check_name(*wanted.name); !good) {
       return pass(good);
     }
   }
   NodeOptions options = below->options();
   options.detect_zeroes = NodeOptions::DetectZeroes::kOff;
   options.discard_unmap = true;
-  auto filter = std::make_shared<Node>(
-      graph_, wanted.name.empty() ? graph_.generate_name() : wanted.name, *wanted.info, options);
+  auto filter = std::make_shared<Node>(graph_, wanted.name ? *wanted.name : graph_.generate_name(),
+                                       *wanted.info, options);
   // Of these nothing shows: its driver and its child say what it is.
   schema::BlockdevOptions nothing;
   nothing.driver = schema::BlockdevDriver::kNullCo;

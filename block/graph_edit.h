@@ -20,6 +20,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,7 +34,7 @@ namespace cairn::block {
 // A filter that somebody puts into the graph for purposes of its own, such as a job.
 struct NewFilter {
   const DriverInfo* info = nullptr;  // outlives the node; need not be in a driver table
-  std::string name;                  // of the node; empty: generated
+  std::optional<std::string> name;   // of the node; generated unless given
   std::string edge = "file";         // the name of the child
   // Makes the driver on the edge to the child.
   std::function<std::unique_ptr<Driver>(Edge& child)> make;

@@ -75,6 +75,11 @@ void name_node(Node& node, const schema::BlockdevOptions& options, bool chain_wa
       file->node().info().kind == DriverInfo::Kind::kProtocol) {
     node.set_filename(file->node().filename());
   }
+  if (const Edge* below = node.child("backing");
+      below != nullptr && below->role() == ChildRole::kFiltered) {
+    node.set_filename(below->node().filename());  // a filter that hides itself
+    return;
+  }
   if (!plain || overridden || node.filename().empty() || is_json_filename(node.filename())) {
     node.set_filename("json:" + node.description());
   }

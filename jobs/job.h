@@ -110,6 +110,7 @@ class Job {
   [[nodiscard]] JobList& list() const { return *list_; }
   // For what abort() and clean() do to the graph.
   [[nodiscard]] InDrain drain() const { return drain_; }
+  void set_drain(InDrain drain) { drain_ = drain; }
 
  private:
   friend class JobList;

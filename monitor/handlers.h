@@ -192,4 +192,7 @@ HandlerResult<commands::BlockJobFinalize> handle(Services& services, commands::B
 HandlerResult<commands::BlockJobChange> handle(Services& services, commands::BlockJobChange,
                                                schema::BlockJobChangeOptions options);
 
+HandlerResult<commands::BlockStream> handle(Services& services, commands::BlockStream,
+                                            schema::BlockStreamArguments arguments);
+
 }  // namespace cairn::monitor
