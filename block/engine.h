@@ -7,6 +7,7 @@
 //   engine_read.cc    reads: holes from backing nodes, zeroes, plain data, coded units
 //   engine_write.cc   writes: in place, or allocating with copy-on-write
 //   engine_compress.cc  writes of compressed units
+//   engine_copy_up.cc  copying what lies below into a node
 //   engine_zero.cc    zeroes and discards, whole units by metadata and ragged ends as data
 //   engine_status.cc  block status of one node and along a chain
 //   engine_leaf.cc    what protocols and filters need: alignment, splitting, emulation
@@ -38,6 +39,10 @@ class Engine {
   static Outcome write_zeroes(Edge& edge, uint64_t offset, uint64_t length, ZeroFlags flags);
   static Outcome discard(Edge& edge, uint64_t offset, uint64_t length);
   static Outcome flush(Edge& edge);
+  // Gives the range space of its own in the edge's node, where it has none, with what it reads as:
+  // copy-on-read without the read. Needs write-unchanged; nothing that is read changes. Safe beside
+  // any other request.
+  static Outcome copy_up(Edge& edge, uint64_t offset, uint64_t length);
   static Outcome resize(Edge& edge, uint64_t length, ResizeOptions options);
   // Has the driver change the image as a whole while no request is in flight. `needed` are the
   // permissions that the edge must have.
@@ -102,6 +107,8 @@ class Engine {
   static io::Task<Result<io::AlignedBuffer>> read_around(Node& node, const WritePlan& plan,
                                                          uint64_t offset, uint64_t length,
                                                          bool& zero);
+  static Outcome copy_holes(Node& node, uint64_t offset, uint64_t length);
+  static Outcome copy_hole(Node& node, uint64_t offset, uint64_t length);
   static Outcome zero_translated(Node& node, uint64_t offset, uint64_t length, ZeroFlags flags);
   static Outcome zero_units(Node& node, uint64_t offset, uint64_t length, ZeroFlags flags);
   static Outcome zero_partial_unit(Node& node, uint64_t offset, uint64_t length, ZeroFlags flags);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "block/driver_table.h"
 #include "block/engine.h"
 #include "block/request_scope.h"
 
@@ -62,17 +63,36 @@ io::Task<Result<BlockStatus>> Engine::status(Node& node, uint64_t offset, uint64
   co_return status;
 }
 
+namespace {
+
+// A filter is no layer of its own.
+Node* below_filters(Node* node) {
+  while (node->info().kind == DriverInfo::Kind::kFilter) {
+    const auto& edges = node->children();
+    const auto filtered = std::ranges::find(edges, ChildRole::kFiltered, &Edge::role);
+    if (filtered == edges.end()) {
+      break;
+    }
+    node = &(*filtered)->node();
+  }
+  return node;
+}
+
+}  // namespace
+
 io::Task<Result<ChainStatus>> Engine::chain_status(Node& top, uint64_t offset, uint64_t length,
                                                    const Node* base) {
   int depth = 0;
   Node* node = &top;
   for (;;) {
+    node = below_filters(node);
     Result<BlockStatus> status = co_await Engine::status(*node, offset, length);
     if (!status) {
       co_return std::unexpected(std::move(status.error()));
     }
     Edge* below = node->backing_;
     const bool more = !status->allocated && below != nullptr && below->child_.get() != base &&
+                      below_filters(below->child_.get()) != base &&
                       offset < below->child_->length();
     if (!more) {
       co_return ChainStatus{.status = *status, .depth = depth};

@@ -6,6 +6,8 @@
 #include <unordered_set>
 #include <utility>
 
+#include "schema/types_block_options.h"
+
 namespace cairn::block {
 
 namespace {
@@ -17,6 +19,10 @@ Result<void> check_cycle(const Node& parent, std::string_view name, const Node& 
   }
   return {};
 }
+
+// An edge that keeps a node and asks for nothing that another node could do in its place: such
+// edges stay, whatever is put above. Those of jobs have names of their own.
+bool is_job_hold(const Edge& edge) { return edge.parent() == nullptr && edge.name() != "root"; }
 
 // Where something was in a list that may have changed since.
 template <typename List>
@@ -134,15 +140,56 @@ void GraphEdit::remove_child(Edge& edge) {
                    }});
 }
 
-void GraphEdit::insert_above(const std::shared_ptr<Node>& below, std::shared_ptr<Node> above) {
-  const std::vector<Edge*> users = below->parents();
+void GraphEdit::move_users(Node& from, const std::shared_ptr<Node>& to, bool for_good) {
+  const std::vector<Edge*> users = from.parents();
   for (Edge* user : users) {
-    const bool stays =
-        user->stays_ || (user->parent() != nullptr && stands_on(*above, *user->parent()));
-    if (!stays) {
-      connect(*user, above, false);
+    const bool stays = user->stays_ || is_job_hold(*user) ||
+                       (user->parent() != nullptr && stands_on(*to, *user->parent()));
+    if (!stays && user->parent() != to.get()) {
+      connect(*user, to, !for_good && user->owned_);
     }
   }
+}
+
+void GraphEdit::insert_above(const std::shared_ptr<Node>& below, std::shared_ptr<Node> above) {
+  move_users(*below, above, true);
+}
+
+Result<std::shared_ptr<Node>> GraphEdit::insert_filter(const std::shared_ptr<Node>& below,
+                                                       NewFilter wanted) {
+  if (wanted.name) {
+    if (auto good = graph_.check_name(*wanted.name); !good) {
+      return pass(good);
+    }
+  }
+  NodeOptions options = below->options();
+  options.detect_zeroes = NodeOptions::DetectZeroes::kOff;
+  options.discard_unmap = true;
+  auto filter = std::make_shared<Node>(graph_, wanted.name ? *wanted.name : graph_.generate_name(),
+                                       *wanted.info, options);
+  // Of these nothing shows: its driver and its child say what it is.
+  schema::BlockdevOptions nothing;
+  nothing.driver = schema::BlockdevDriver::kNullCo;
+  nothing.branch = schema::BlockdevOptionsNull();
+  filter->opened_with_ = std::make_shared<const schema::BlockdevOptions>(std::move(nothing));
+  filter->born_ = graph_.draining() ? graph_.drain_ : 0;
+  graph_.nodes_.push_back(filter.get());
+  undo_.push_back({nullptr, [graph = &graph_, filter] {
+                     filter->closing_ = true;
+                     std::erase(graph->nodes_, filter.get());
+                   }});
+  auto added = add_child(*filter, wanted.edge, below, ChildRole::kFiltered);
+  if (!added) {
+    return pass(added);
+  }
+  filter->set_driver(wanted.make(*filter->children_.back()));
+  move_users(*below, filter, false);
+  return filter;
+}
+
+void GraphEdit::bypass_filter(const std::shared_ptr<Node>& filter) {
+  left_.push_back(filter);
+  move_users(*filter, filter->children_.front()->child_, false);
 }
 
 void GraphEdit::change_options(Node& node, const NodeOptions& options) {

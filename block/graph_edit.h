@@ -20,6 +20,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,15 @@
 #include "io/task.h"
 
 namespace cairn::block {
+
+// A filter that somebody puts into the graph for purposes of its own, such as a job.
+struct NewFilter {
+  const DriverInfo* info = nullptr;  // outlives the node; need not be in a driver table
+  std::optional<std::string> name;   // of the node; generated unless given
+  std::string edge = "file";         // the name of the child
+  // Makes the driver on the edge to the child.
+  std::function<std::unique_ptr<Driver>(Edge& child)> make;
+};
 
 class GraphEdit {
  public:
@@ -48,6 +58,14 @@ class GraphEdit {
   // Puts `above`, which has `below` among its children, between `below` and its users: all of them
   // point to `above` afterwards, but for those that it stands on itself, and holds.
   void insert_above(const std::shared_ptr<Node>& below, std::shared_ptr<Node> above);
+  // Makes a node that no options describe, with `below` as its only child, and puts it there.
+  // Nobody holds it but its new users: whoever is to keep it attaches to it. EINVAL for a name that
+  // can not be had.
+  [[nodiscard]] Result<std::shared_ptr<Node>> insert_filter(const std::shared_ptr<Node>& below,
+                                                            NewFilter wanted);
+  // Has the users of a filter use the node below it, but for holds. The filter goes with its last
+  // user.
+  void bypass_filter(const std::shared_ptr<Node>& filter);
   void change_options(Node& node, const NodeOptions& options);
 
   [[nodiscard]] Result<void> prepare();
@@ -67,6 +85,8 @@ class GraphEdit {
   void connect(Edge& edge, std::shared_ptr<Node> child, bool owned);
   void settle_options();
   void forget(const Edge& edge);
+  // Those of `from`, as insert_above() says; `for_good`: their parents refer to `to` from now on.
+  void move_users(Node& from, const std::shared_ptr<Node>& to, bool for_good);
 
   Graph& graph_;
   std::vector<Undo> undo_;

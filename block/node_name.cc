@@ -54,7 +54,7 @@ void name_node(Node& node, const schema::BlockdevOptions& options, bool chain_wa
     }
     return value != nullptr;
   };
-  take("driver");
+  members.emplace("driver", schema::to_text(schema::JsonValue(std::string(node.info().name))));
   take("filename");
   bool plain = true;
   for (const std::string_view name : kContentOptions) {
@@ -74,6 +74,11 @@ void name_node(Node& node, const schema::BlockdevOptions& options, bool chain_wa
   if (node.filename().empty() && file != nullptr && node.info().kind == DriverInfo::Kind::kFormat &&
       file->node().info().kind == DriverInfo::Kind::kProtocol) {
     node.set_filename(file->node().filename());
+  }
+  if (const Edge* below = node.child("backing");
+      below != nullptr && below->role() == ChildRole::kFiltered) {
+    node.set_filename(below->node().filename());  // a filter that hides itself
+    return;
   }
   if (!plain || overridden || node.filename().empty() || is_json_filename(node.filename())) {
     node.set_filename("json:" + node.description());

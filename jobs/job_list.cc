@@ -6,41 +6,12 @@
 #include <utility>
 
 #include "base/identifier.h"
+#include "jobs/block_job.h"
+#include "jobs/job_verbs.h"
 
 namespace cairn::jobs {
-namespace {
 
 using schema::JobStatus;
-
-struct VerbRule {
-  Verb verb;
-  std::string_view name;
-  std::initializer_list<JobStatus> allowed;
-};
-
-// Which state takes which command.
-const VerbRule& rule_of(Verb verb) {
-  static const VerbRule kRules[] = {
-      {Verb::kCancel,
-       "cancel",
-       {JobStatus::kCreated, JobStatus::kRunning, JobStatus::kPaused, JobStatus::kReady,
-        JobStatus::kStandby, JobStatus::kWaiting, JobStatus::kPending}},
-      {Verb::kPause,
-       "pause",
-       {JobStatus::kCreated, JobStatus::kRunning, JobStatus::kPaused, JobStatus::kReady,
-        JobStatus::kStandby}},
-      {Verb::kResume,
-       "resume",
-       {JobStatus::kCreated, JobStatus::kRunning, JobStatus::kPaused, JobStatus::kReady,
-        JobStatus::kStandby}},
-      {Verb::kComplete, "complete", {JobStatus::kReady}},
-      {Verb::kFinalize, "finalize", {JobStatus::kPending}},
-      {Verb::kDismiss, "dismiss", {JobStatus::kConcluded}},
-  };
-  return *std::ranges::find(kRules, verb, &VerbRule::verb);
-}
-
-}  // namespace
 
 JobList::~JobList() { assert(running_.running() == 0 && "close() first"); }
 
@@ -48,51 +19,159 @@ Result<void> JobList::check_id(std::string_view id) const {
   if (!is_identifier(id)) {
     return fail(EINVAL, "Invalid job ID '{}'", id);
   }
-  if (std::ranges::any_of(jobs_, [id](const auto& job) { return job->id() == id; })) {
+  if (find(id) != nullptr) {
     return fail(EEXIST, "Job ID '{}' already in use", id);
   }
   return {};
 }
 
-void JobList::start(std::unique_ptr<Job> job) {
-  assert(check_id(job->id()));
-  job->list_ = this;
-  jobs_.push_back(std::move(job));
-  running_.spawn(lead(*jobs_.back()));
+Result<void> JobList::check_free(const block::Node& node) const {
+  for (const auto& job : jobs_) {
+    const auto* user = dynamic_cast<const BlockJob*>(job.get());
+    if (user != nullptr && user->blocks(node)) {
+      return fail(EBUSY, "Node '{}' is busy: block device is in use by block job: {}", node.name(),
+                  schema::to_string(user->type()));
+    }
+  }
+  return {};
 }
 
-void JobList::change_status(Job& job, JobStatus status) {
-  job.status_ = status;
-  if (on_status_) {
-    on_status_(job);
+Job& JobList::add(std::unique_ptr<Job> job, std::shared_ptr<JobGroup> group) {
+  assert(check_id(job->id()));
+  job->list_ = this;
+  job->group_ = group != nullptr ? std::move(group) : std::make_shared<JobGroup>();
+  job->group_->members_.push_back(job.get());
+  ++job->group_->at_work_;
+  jobs_.push_back(std::move(job));
+  Job& added = *jobs_.back();
+  change_status(added, JobStatus::kCreated);
+  return added;
+}
+
+void JobList::start(Job& job) {
+  if (closing_) {
+    cancel_now(job);
   }
+  running_.spawn(lead(job));
+}
+
+io::Task<void> JobList::discard(Job& job, InDrain drain) {
+  assert(job.status() == JobStatus::kCreated);
+  job.drain_ = drain;
+  std::erase(job.group_->members_, &job);
+  --job.group_->at_work_;
+  change_status(job, JobStatus::kAborting);
+  co_await job.abort();
+  co_await job.clean();
+  change_status(job, JobStatus::kConcluded);
+  remove(job);
 }
 
 io::Task<void> JobList::lead(Job& job) {
-  change_status(job, JobStatus::kCreated);
-  change_status(job, JobStatus::kRunning);
-  Result<void> result = co_await job.run();
+  const std::shared_ptr<JobGroup> group = job.group_;
+  Result<void> result;
+  if (!job.cancelled()) {
+    change_status(job, JobStatus::kRunning);
+    result = co_await job.run();
+  }
+  job.ran_ = true;
   if (result && !job.cancelled()) {
     change_status(job, JobStatus::kWaiting);
-    change_status(job, JobStatus::kPending);
-    if (!job.settings_.auto_finalize) {
-      static_cast<void>(co_await job.finalized_.wait(job.cancel_.token()));
+  } else {
+    fail_job(job, result ? Error::from_errno(ECANCELED) : std::move(result.error()));
+  }
+  if (--group->at_work_ == 0) {
+    co_await settle(*group);
+  }
+}
+
+// The end of a group, when all of its members have done their work, or failed.
+io::Task<void> JobList::settle(JobGroup& group) {
+  if (!group.failed_) {
+    bool waits = false;
+    for (Job* job : group.members_) {
+      change_status(*job, JobStatus::kPending);
+      if (!job->settings_.auto_finalize) {
+        waits = true;
+        if (events_.pending) {
+          events_.pending(*job);
+        }
+      }
     }
-    if (!job.cancelled()) {
-      result = co_await job.commit();
+    if (waits) {
+      static_cast<void>(co_await group.finalized_.wait(group.given_up_.token()));
     }
   }
-  if (result && job.cancelled()) {
-    result = std::unexpected(Error::from_errno(ECANCELED));
+  group.settling_ = true;
+  const std::vector<Job*> members = std::exchange(group.members_, {});
+  for (Job* job : members) {
+    if (!group.failed_) {
+      Result<void> prepared = co_await job->prepare();
+      if (!prepared) {
+        group.members_ = members;
+        fail_job(*job, std::move(prepared.error()));
+        group.members_.clear();
+      }
+    }
   }
-  if (!result) {
-    job.error_ = result.error();
-    change_status(job, JobStatus::kAborting);
+  for (Job* job : members) {
+    co_await end(*job, !group.failed_);
+  }
+}
+
+io::Task<void> JobList::end(Job& job, bool well) {
+  if (well) {
+    co_await job.commit();
+  } else {
     co_await job.abort();
+  }
+  co_await job.clean();
+  if (events_.ended) {
+    events_.ended(job);
   }
   change_status(job, JobStatus::kConcluded);
   if (job.settings_.auto_dismiss) {
     remove(job);
+  }
+}
+
+// Whatever it comes from: the whole group fails.
+void JobList::fail_job(Job& job, Error error) {
+  if (!job.error_) {
+    job.error_ = std::move(error);
+    change_status(job, JobStatus::kAborting);
+  }
+  JobGroup& group = *job.group_;
+  if (std::exchange(group.failed_, true)) {
+    return;
+  }
+  group.given_up_.cancel();
+  for (Job* other : group.members_) {
+    if (other != &job) {
+      cancel_now(*other);
+    }
+  }
+}
+
+void JobList::cancel_now(Job& job) {
+  job.cancel_.cancel();
+  job.wake_sleepers();
+  if (job.ran_) {
+    fail_job(job, Error::from_errno(ECANCELED));
+  }
+}
+
+void JobList::change_status(Job& job, JobStatus status) {
+  job.status_ = status;
+  if (events_.status) {
+    events_.status(job);
+  }
+}
+
+void JobList::become_ready(Job& job) {
+  change_status(job, JobStatus::kReady);
+  if (events_.ready) {
+    events_.ready(job);
   }
 }
 
@@ -102,86 +181,20 @@ void JobList::remove(const Job& job) {
   jobs_.erase(found);
 }
 
-Result<Job*> JobList::find(std::string_view id, Verb verb) const {
-  const auto found = std::ranges::find_if(jobs_, [id](const auto& job) { return job->id() == id; });
-  if (found == jobs_.end()) {
-    return fail(ENOENT, "Job not found");
-  }
-  Job& job = **found;
-  const VerbRule& rule = rule_of(verb);
-  if (std::ranges::find(rule.allowed, job.status()) == rule.allowed.end()) {
-    return fail(EPERM, "Job '{}' in state '{}' cannot accept command verb '{}'", id,
-                schema::to_string(job.status()), rule.name);
-  }
-  return &job;
-}
-
-Result<void> JobList::cancel(std::string_view id) {
-  const Result<Job*> job = find(id, Verb::kCancel);
-  if (!job) {
-    return std::unexpected(job.error());
-  }
-  (*job)->cancel_.cancel();
-  return {};
-}
-
-Result<void> JobList::pause(std::string_view id) {
-  const Result<Job*> job = find(id, Verb::kPause);
-  if (!job) {
-    return std::unexpected(job.error());
-  }
-  if (!(*job)->resumed_.is_set()) {
-    return fail(EBUSY, "Job is already paused");
-  }
-  (*job)->resumed_.reset();
-  return {};
-}
-
-Result<void> JobList::resume(std::string_view id) {
-  const Result<Job*> job = find(id, Verb::kResume);
-  if (!job) {
-    return std::unexpected(job.error());
-  }
-  if ((*job)->resumed_.is_set()) {
-    return fail(EINVAL, "Can't resume a job that was not paused");
-  }
-  (*job)->resumed_.set();
-  return {};
-}
-
-Result<void> JobList::complete(std::string_view id) {
-  const Result<Job*> job = find(id, Verb::kComplete);
-  if (!job) {
-    return std::unexpected(job.error());
-  }
-  return (*job)->complete();
-}
-
-Result<void> JobList::finalize(std::string_view id) {
-  const Result<Job*> job = find(id, Verb::kFinalize);
-  if (!job) {
-    return std::unexpected(job.error());
-  }
-  (*job)->finalized_.set();
-  return {};
-}
-
-Result<void> JobList::dismiss(std::string_view id) {
-  const Result<Job*> job = find(id, Verb::kDismiss);
-  if (!job) {
-    return std::unexpected(job.error());
-  }
-  remove(**job);
-  return {};
-}
-
 io::Task<void> JobList::close() {
+  closing_ = true;
   for (const auto& job : jobs_) {
-    job->cancel_.cancel();
+    const bool over = job->status_ == JobStatus::kConcluded || job->group_->settling_;
+    if (!over && job->status_ != JobStatus::kCreated) {
+      cancel_now(*job);
+    }
   }
   co_await running_.join();
-  while (!jobs_.empty()) {
-    remove(*jobs_.front());
+  // A job that was not started yet is its maker's.
+  for (size_t i = jobs_.size(); i-- > 0;) {
+    if (jobs_[i]->status_ == JobStatus::kConcluded) {
+      remove(*jobs_[i]);
+    }
   }
 }
 

@@ -1,4 +1,5 @@
 // Commands about nodes.
+#include <algorithm>
 #include <cerrno>
 #include <memory>
 #include <string>
@@ -9,6 +10,17 @@
 #include "monitor/setup.h"
 
 namespace cairn::monitor {
+
+namespace {
+
+// Somebody outside the graph uses it, other than the jobs that keep it.
+bool has_other_users(const block::Node& node) {
+  return std::ranges::any_of(node.parents(), [](const block::Edge* user) {
+    return user->parent() == nullptr && user->name() == "root";
+  });
+}
+
+}  // namespace
 
 // Nodes are no devices of a virtual machine, and there is no machine.
 HandlerResult<commands::QueryBlock> handle(Services&, commands::QueryBlock, schema::NoArguments) {
@@ -49,7 +61,7 @@ HandlerResult<commands::QueryNamedBlockNodes> handle(
 HandlerResult<commands::XDebugQueryBlockGraph> handle(Services& services,
                                                       commands::XDebugQueryBlockGraph,
                                                       schema::NoArguments) {
-  co_return describe_graph(services.graph);
+  co_return describe_graph(services.graph, services.jobs);
 }
 
 HandlerResult<commands::BlockdevAdd> handle(Services& services, commands::BlockdevAdd,
@@ -60,6 +72,12 @@ HandlerResult<commands::BlockdevAdd> handle(Services& services, commands::Blockd
 
 HandlerResult<commands::BlockdevDel> handle(Services& services, commands::BlockdevDel,
                                             schema::BlockdevDelArguments arguments) {
+  const std::shared_ptr<block::Node> node = services.graph.find(arguments.node_name);
+  if (node && !has_other_users(*node)) {
+    if (auto free = services.jobs.check_free(*node); !free) {
+      co_return free;
+    }
+  }
   Result<void> removed = co_await services.graph.remove_monitor_node(arguments.node_name);
   co_return removed;
 }
@@ -75,6 +93,9 @@ HandlerResult<commands::BlockResize> handle(Services& services, commands::BlockR
   }
   if (arguments.size < 0) {
     co_return fail(EINVAL, "Parameter 'size' expects a >0 size");
+  }
+  if (auto free = services.jobs.check_free(*node); !free) {
+    co_return free;
   }
   const block::Permissions wanted{.used = block::PermissionSet::kResize};
   auto root = services.graph.attach(std::move(node), "", wanted);

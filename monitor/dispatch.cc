@@ -60,8 +60,7 @@ struct MissingCommand {
 };
 constexpr std::string_view kNoCopies = "jobs that copy between nodes";
 constexpr MissingCommand kMissing[] = {
-    {"block-commit", kNoCopies},    {"block-job-change", kNoCopies},
-    {"block-stream", kNoCopies},    {"blockdev-backup", kNoCopies},
+    {"block-commit", kNoCopies},    {"blockdev-backup", kNoCopies},
     {"blockdev-mirror", kNoCopies}, {"drive-backup", kNoCopies},
     {"drive-mirror", kNoCopies},    {"x-blockdev-set-iothread", "nodes on I/O threads"},
 };

@@ -189,4 +189,10 @@ HandlerResult<commands::BlockJobDismiss> handle(Services& services, commands::Bl
 HandlerResult<commands::BlockJobFinalize> handle(Services& services, commands::BlockJobFinalize,
                                                  schema::BlockJobFinalizeArguments arguments);
 
+HandlerResult<commands::BlockJobChange> handle(Services& services, commands::BlockJobChange,
+                                               schema::BlockJobChangeOptions options);
+
+HandlerResult<commands::BlockStream> handle(Services& services, commands::BlockStream,
+                                            schema::BlockStreamArguments arguments);
+
 }  // namespace cairn::monitor

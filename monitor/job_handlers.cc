@@ -1,15 +1,52 @@
 // Commands about jobs.
+#include <cerrno>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "jobs/amend_job.h"
+#include "jobs/block_job.h"
 #include "jobs/create_job.h"
 #include "jobs/job_list.h"
 #include "monitor/handlers.h"
 
 namespace cairn::monitor {
+
+namespace {
+
+schema::BlockJobInfo describe(const jobs::BlockJob& job) {
+  schema::BlockJobInfo info;
+  info.type = job.type();
+  info.device = job.id();
+  info.len = static_cast<int64_t>(job.total());
+  info.offset = static_cast<int64_t>(job.done());
+  info.busy = job.busy();
+  info.paused = job.pause_wanted();
+  info.speed = static_cast<int64_t>(job.speed());
+  info.io_status = job.io_status();
+  info.ready = job.ready();
+  info.status = job.status();
+  info.auto_finalize = job.settings().auto_finalize;
+  info.auto_dismiss = job.settings().auto_dismiss;
+  if (job.error()) {
+    info.error = job.error()->message();
+  }
+  if (job.type() == schema::JobType::kMirror) {
+    info.branch = schema::BlockJobInfoMirror{.actively_synced = job.actively_synced()};
+  }
+  return info;
+}
+
+Result<void> check_block_job(const Services& services, std::string_view id) {
+  if (services.jobs.find_block_job(id) == nullptr) {
+    Error error(ESRCH, fmt::format("Block job '{}' not found", id), ErrorClass::kDeviceNotActive);
+    return std::unexpected(std::move(error));
+  }
+  return {};
+}
+
+}  // namespace
 
 HandlerResult<commands::QueryJobs> handle(Services& services, commands::QueryJobs,
                                           schema::NoArguments) {
@@ -29,10 +66,15 @@ HandlerResult<commands::QueryJobs> handle(Services& services, commands::QueryJob
   co_return answer;
 }
 
-// None of the jobs there are so far works on a device that somebody uses.
-HandlerResult<commands::QueryBlockJobs> handle(Services&, commands::QueryBlockJobs,
+HandlerResult<commands::QueryBlockJobs> handle(Services& services, commands::QueryBlockJobs,
                                                schema::NoArguments) {
-  co_return std::vector<schema::BlockJobInfo>();
+  std::vector<schema::BlockJobInfo> answer;
+  for (const auto& job : services.jobs.jobs()) {
+    if (const auto* block_job = dynamic_cast<const jobs::BlockJob*>(job.get())) {
+      answer.push_back(describe(*block_job));
+    }
+  }
+  co_return answer;
 }
 
 HandlerResult<commands::JobPause> handle(Services& services, commands::JobPause,
@@ -102,49 +144,65 @@ HandlerResult<commands::XBlockdevAmend> handle(Services& services, commands::XBl
   co_return Result<void>{};
 }
 
-// The commands for jobs that work on a block device, of which there are none to find yet.
-namespace {
+// The older commands, for jobs that work on block devices alone.
 
-std::unexpected<Error> no_block_job(std::string_view id) {
-  Error error(ESRCH, fmt::format("Block job '{}' not found", id), ErrorClass::kDeviceNotActive);
-  return std::unexpected(std::move(error));
-}
-
-}  // namespace
-
-HandlerResult<commands::BlockJobSetSpeed> handle(Services&, commands::BlockJobSetSpeed,
+HandlerResult<commands::BlockJobSetSpeed> handle(Services& services, commands::BlockJobSetSpeed,
                                                  schema::BlockJobSetSpeedArguments arguments) {
-  co_return no_block_job(arguments.device);
+  if (auto found = check_block_job(services, arguments.device); !found) {
+    co_return found;
+  }
+  if (arguments.speed < 0) {
+    co_return fail(EINVAL, "Parameter 'speed' expects a non-negative value");
+  }
+  co_return services.jobs.set_speed(arguments.device, static_cast<uint64_t>(arguments.speed));
 }
 
-HandlerResult<commands::BlockJobCancel> handle(Services&, commands::BlockJobCancel,
+HandlerResult<commands::BlockJobCancel> handle(Services& services, commands::BlockJobCancel,
                                                schema::BlockJobCancelArguments arguments) {
-  co_return no_block_job(arguments.device);
+  if (auto found = check_block_job(services, arguments.device); !found) {
+    co_return found;
+  }
+  const bool force = arguments.force.value_or(false);
+  if (services.jobs.find(arguments.device)->pause_wanted() && !force) {
+    co_return fail(EBUSY, "The block job for device '{}' is currently paused", arguments.device);
+  }
+  co_return services.jobs.cancel(arguments.device, force);
 }
 
-HandlerResult<commands::BlockJobPause> handle(Services&, commands::BlockJobPause,
+HandlerResult<commands::BlockJobPause> handle(Services& services, commands::BlockJobPause,
                                               schema::BlockJobPauseArguments arguments) {
-  co_return no_block_job(arguments.device);
+  Result<void> found = check_block_job(services, arguments.device);
+  co_return found ? services.jobs.pause(arguments.device) : std::move(found);
 }
 
-HandlerResult<commands::BlockJobResume> handle(Services&, commands::BlockJobResume,
+HandlerResult<commands::BlockJobResume> handle(Services& services, commands::BlockJobResume,
                                                schema::BlockJobResumeArguments arguments) {
-  co_return no_block_job(arguments.device);
+  Result<void> found = check_block_job(services, arguments.device);
+  co_return found ? services.jobs.resume(arguments.device) : std::move(found);
 }
 
-HandlerResult<commands::BlockJobComplete> handle(Services&, commands::BlockJobComplete,
+HandlerResult<commands::BlockJobComplete> handle(Services& services, commands::BlockJobComplete,
                                                  schema::BlockJobCompleteArguments arguments) {
-  co_return no_block_job(arguments.device);
+  Result<void> found = check_block_job(services, arguments.device);
+  co_return found ? services.jobs.complete(arguments.device) : std::move(found);
 }
 
-HandlerResult<commands::BlockJobDismiss> handle(Services&, commands::BlockJobDismiss,
+HandlerResult<commands::BlockJobDismiss> handle(Services& services, commands::BlockJobDismiss,
                                                 schema::BlockJobDismissArguments arguments) {
-  co_return no_block_job(arguments.id);
+  Result<void> found = check_block_job(services, arguments.id);
+  co_return found ? services.jobs.dismiss(arguments.id) : std::move(found);
 }
 
-HandlerResult<commands::BlockJobFinalize> handle(Services&, commands::BlockJobFinalize,
+HandlerResult<commands::BlockJobFinalize> handle(Services& services, commands::BlockJobFinalize,
                                                  schema::BlockJobFinalizeArguments arguments) {
-  co_return no_block_job(arguments.id);
+  Result<void> found = check_block_job(services, arguments.id);
+  co_return found ? services.jobs.finalize(arguments.id) : std::move(found);
+}
+
+HandlerResult<commands::BlockJobChange> handle(Services& services, commands::BlockJobChange,
+                                               schema::BlockJobChangeOptions options) {
+  Result<void> found = check_block_job(services, options.id);
+  co_return found ? services.jobs.change(options) : std::move(found);
 }
 
 }  // namespace cairn::monitor

@@ -13,6 +13,8 @@
 #include "block/node_info.h"
 #include "io/buffer.h"
 #include "io/reactor.h"
+#include "jobs/block_job.h"
+#include "jobs/job_list.h"
 
 namespace cairn::monitor {
 
@@ -191,7 +193,7 @@ schema::BlockStats describe_statistics(const block::Node& node) {
   return info;
 }
 
-schema::XDbgBlockGraph describe_graph(const block::Graph& graph) {
+schema::XDbgBlockGraph describe_graph(const block::Graph& graph, const jobs::JobList& jobs) {
   schema::XDbgBlockGraph result;
   std::map<const block::Node*, uint64_t> ids;
   uint64_t next = 1;
@@ -202,11 +204,26 @@ schema::XDbgBlockGraph describe_graph(const block::Graph& graph) {
   for (const block::Node* node : graph.nodes()) {
     ids[node] = add_vertex(schema::XDbgBlockGraphNodeType::kBlockDriver, node->name());
   }
+  std::map<const block::Edge*, uint64_t> of_jobs;
+  for (const auto& job : jobs.jobs()) {
+    if (const auto* user = dynamic_cast<const jobs::BlockJob*>(job.get())) {
+      const uint64_t id = add_vertex(schema::XDbgBlockGraphNodeType::kBlockJob, user->id());
+      for (const auto& edge : user->kept()) {
+        of_jobs[edge.get()] = id;
+      }
+    }
+  }
+  const auto parent_of = [&](const block::Edge* edge) {
+    if (edge->parent() != nullptr) {
+      return ids[edge->parent()];
+    }
+    const auto job = of_jobs.find(edge);
+    return job != of_jobs.end() ? job->second
+                                : add_vertex(schema::XDbgBlockGraphNodeType::kBlockBackend, "");
+  };
   for (const block::Node* node : graph.nodes()) {
     for (const block::Edge* edge : node->parents()) {
-      const uint64_t parent = edge->parent()
-                                  ? ids[edge->parent()]
-                                  : add_vertex(schema::XDbgBlockGraphNodeType::kBlockBackend, "");
+      const uint64_t parent = parent_of(edge);
       const block::Permissions permissions = edge->permissions();
       result.edges.push_back({.parent = parent,
                               .child = ids[node],

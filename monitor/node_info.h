@@ -11,6 +11,10 @@
 #include "schema/types_block_info.h"
 #include "schema/types_block_stats.h"
 
+namespace cairn::jobs {
+class JobList;
+}
+
 namespace cairn::monitor {
 
 // `node`, which outlives the task, for query-named-block-nodes; `flat` leaves out the backing
@@ -21,6 +25,7 @@ namespace cairn::monitor {
 // Counters of `node` and of what lies below it.
 [[nodiscard]] schema::BlockStats describe_statistics(const block::Node& node);
 
-[[nodiscard]] schema::XDbgBlockGraph describe_graph(const block::Graph& graph);
+[[nodiscard]] schema::XDbgBlockGraph describe_graph(const block::Graph& graph,
+                                                    const jobs::JobList& jobs);
 
 }  // namespace cairn::monitor

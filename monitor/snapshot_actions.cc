@@ -34,7 +34,8 @@ Result<std::unique_ptr<block::Edge>> attach_in_drain(block::Graph& graph,
 // A snapshot in another image: puts an overlay between a node and its users.
 class ExternalSnapshot : public Action {
  public:
-  explicit ExternalSnapshot(Services& services) : graph_(services.graph), edit_(services.graph) {}
+  explicit ExternalSnapshot(Services& services)
+      : graph_(services.graph), jobs_(services.jobs), edit_(services.graph) {}
 
   [[nodiscard]] io::Task<Result<void>> apply() override {
     auto found = find();
@@ -82,6 +83,9 @@ class ExternalSnapshot : public Action {
 
  private:
   [[nodiscard]] Result<void> check_free() const {
+    if (auto free = jobs_.check_free(*node_); !free) {
+      return free;
+    }
     for (const block::Edge* user : node_->parents()) {
       if (user->role() == block::ChildRole::kBacking && user->parent() != nullptr) {
         return fail(EBUSY, "Node '{}' is busy: node is used as backing hd of '{}'", node_->name(),
@@ -135,6 +139,7 @@ class ExternalSnapshot : public Action {
   }
 
   block::Graph& graph_;
+  const jobs::JobList& jobs_;
   block::GraphEdit edit_;
   std::shared_ptr<block::Node> node_;
   std::shared_ptr<block::Node> overlay_;
@@ -237,7 +242,7 @@ io::Task<Result<std::shared_ptr<block::Node>>> FileSnapshot::open_overlay() {
 class InternalSnapshot final : public Action {
  public:
   InternalSnapshot(Services& services, const schema::BlockdevSnapshotInternal& wanted)
-      : graph_(services.graph), wanted_(wanted) {}
+      : graph_(services.graph), jobs_(services.jobs), wanted_(wanted) {}
 
   [[nodiscard]] io::Task<Result<void>> apply() override;
   [[nodiscard]] io::Task<void> undo() override;
@@ -249,11 +254,15 @@ class InternalSnapshot final : public Action {
   [[nodiscard]] io::Task<Result<void>> change(Change what);
 
   block::Graph& graph_;
+  const jobs::JobList& jobs_;
   const schema::BlockdevSnapshotInternal& wanted_;
   std::shared_ptr<block::Node> node_;
 };
 
 Result<void> InternalSnapshot::check() const {
+  if (auto free = jobs_.check_free(*node_); !free) {
+    return free;
+  }
   const auto snapshots = node_->driver().snapshots();
   if (!snapshots) {
     return fail(ENOTSUP,

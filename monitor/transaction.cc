@@ -37,11 +37,14 @@ io::Task<Result<void>> apply_all(Actions& actions) {
   co_return result;
 }
 
+bool is_grouped(const schema::TransactionArguments& arguments) {
+  return arguments.properties &&
+         arguments.properties->completion_mode == schema::ActionCompletionMode::kGrouped;
+}
+
 Result<void> check_grouping(const schema::TransactionArguments& arguments) {
-  const bool grouped = arguments.properties && arguments.properties->completion_mode ==
-                                                   schema::ActionCompletionMode::kGrouped;
   for (const schema::TransactionAction& action : arguments.actions) {
-    if (grouped && !may_be_grouped(action.type)) {
+    if (is_grouped(arguments) && !may_be_grouped(action.type)) {
       return fail(EINVAL,
                   "Action '{}' does not support transaction property completion-mode = grouped",
                   to_string(action.type));
@@ -64,9 +67,10 @@ HandlerResult<commands::Transaction> handle(Services& services, commands::Transa
   if (!grouping) {
     co_return grouping;
   }
+  const auto group = is_grouped(arguments) ? std::make_shared<jobs::JobGroup>() : nullptr;
   Actions actions;
   for (const schema::TransactionAction& wanted : arguments.actions) {
-    actions.push_back(make_action(services, wanted));
+    actions.push_back(make_action(services, wanted, group));
   }
   co_return co_await run_actions(services, std::move(actions));
 }

@@ -191,7 +191,25 @@ class MergeBitmaps final : public ChangeBitmap {
 
 io::Task<Result<void>> Action::commit() { co_return Result<void>(); }
 
-std::unique_ptr<Action> make_action(Services& services, const schema::TransactionAction& wanted) {
+io::Task<Result<void>> StartJob::apply() {
+  auto making = make();
+  auto job = co_await std::move(making);
+  if (!job) {
+    co_return pass(job);
+  }
+  job_ = &jobs_.add(std::move(*job), group_);
+  co_return Result<void>();
+}
+
+io::Task<void> StartJob::undo() { return jobs_.discard(*job_, jobs::InDrain::kYes); }
+
+io::Task<Result<void>> StartJob::commit() {
+  jobs_.start(*job_);
+  co_return Result<void>();
+}
+
+std::unique_ptr<Action> make_action(Services& services, const schema::TransactionAction& wanted,
+                                    const std::shared_ptr<jobs::JobGroup>& /*group*/) {
   if (const auto* add = std::get_if<schema::BlockDirtyBitmapAddWrapper>(&wanted.branch)) {
     return std::make_unique<AddBitmap>(services, add->data);
   }

@@ -13,6 +13,7 @@
 #include "chardev/command_line.h"
 #include "io/cancel.h"
 #include "io/task_group.h"
+#include "monitor/job_events.h"
 #include "monitor/setup.h"
 #include "objects/tls_creds.h"
 #include "schema/commands.h"
@@ -68,12 +69,7 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
     data.id = id;
     events_.raise<schema::events::BlockExportDeleted>(data);
   });
-  jobs_.set_on_status([this](const jobs::Job& job) {
-    schema::JobStatusChangeEvent data;
-    data.id = job.id();
-    data.status = job.status();
-    events_.raise<schema::events::JobStatusChange>(data);
-  });
+  jobs_.set_events(monitor::make_job_events(events_));
   graph_.set_on_warning(
       [](std::string_view message, std::string_view advice) { report_warning(message, advice); });
   graph_.set_credentials_lookup(
@@ -308,6 +304,7 @@ io::Task<void> Daemon::watch_signals(io::CancelToken token) {
 io::Task<Result<void>> Daemon::tear_down() {
   co_await jobs_.close();
   co_await chardevs_.stop();
+  co_await jobs_.close();  // those of commands that were under way
   monitors_.clear();
   co_await exports_.remove_all();
   if (nbd_server_.running()) {

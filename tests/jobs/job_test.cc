@@ -27,8 +27,10 @@ class StepJob final : public Job {
   StepJob(JobSettings settings, Trail& trail) : Job(std::move(settings)), trail_(trail) {}
 
   Result<void> outcome;
-  Result<void> commit_outcome;
+  Result<void> prepare_outcome;
   bool waits = false;
+  bool gets_ready = false;
+  bool ends_softly = false;
 
  private:
   io::Task<Result<void>> run() override {
@@ -39,19 +41,46 @@ class StepJob final : public Job {
     }
     co_await pause_point();
     add_done(1);
+    if (gets_ready) {
+      become_ready();
+      while (!completed_.is_set() && !cancelled()) {
+        co_await pause_point();
+        static_cast<void>(co_await completed_.wait(cancel_token()));
+        co_await pause_point();
+      }
+    }
     trail_.steps.emplace_back("run");
     co_return outcome;
   }
-  io::Task<Result<void>> commit() override {
+  io::Task<Result<void>> prepare() override {
+    trail_.steps.emplace_back("prepare");
+    co_return prepare_outcome;
+  }
+  io::Task<void> commit() override {
     trail_.steps.emplace_back("commit");
-    co_return commit_outcome;
+    co_return;
   }
   io::Task<void> abort() override {
     trail_.steps.emplace_back("abort");
     co_return;
   }
+  io::Task<void> clean() override {
+    trail_.steps.emplace_back("clean");
+    co_return;
+  }
+  Result<void> complete() override {
+    completed_.set();
+    return {};
+  }
+  bool end_softly() override {
+    if (ends_softly) {
+      completed_.set();
+    }
+    return ends_softly;
+  }
 
   Trail& trail_;
+  io::Event completed_;
 };
 
 class JobTest : public ::testing::Test {
@@ -60,9 +89,14 @@ class JobTest : public ::testing::Test {
     auto reactor = io::Reactor::create(io::BackendKind::kEpoll);
     ASSERT_TRUE(reactor);
     reactor_ = std::move(*reactor);
-    list_.set_on_status([this](const Job& job) {
+    JobEvents events;
+    events.status = [this](const Job& job) {
       states_.push_back(job.id() + " " + std::string(schema::to_string(job.status())));
-    });
+    };
+    events.ready = [this](const Job& job) { states_.push_back(job.id() + " READY"); };
+    events.pending = [this](const Job& job) { states_.push_back(job.id() + " PENDING"); };
+    events.ended = [this](const Job& job) { states_.push_back(job.id() + " ENDED"); };
+    list_.set_events(std::move(events));
   }
   void TearDown() override { reactor_->block_on(list_.close()); }
 
@@ -96,8 +130,8 @@ TEST_F(JobTest, SuccessGoesThroughAllStatesAndStaysUntilDismissed) {
   list_.start(make("j"));
   settle();
   EXPECT_EQ(take_states(),
-            (States{"j created", "j running", "j waiting", "j pending", "j concluded"}));
-  EXPECT_EQ(trail_.steps, (States{"run", "commit"}));
+            (States{"j created", "j running", "j waiting", "j pending", "j ENDED", "j concluded"}));
+  EXPECT_EQ(trail_.steps, (States{"run", "prepare", "commit", "clean"}));
   ASSERT_EQ(list_.jobs().size(), 1u);
   EXPECT_EQ(list_.jobs()[0]->done(), 2u);
   EXPECT_EQ(list_.jobs()[0]->total(), 2u);
@@ -120,26 +154,27 @@ TEST_F(JobTest, FailureAborts) {
   job->outcome = fail(ENOSPC, "No room");
   list_.start(std::move(job));
   settle();
-  EXPECT_EQ(take_states(), (States{"j created", "j running", "j aborting", "j concluded"}));
-  EXPECT_EQ(trail_.steps, (States{"run", "abort"}));
+  EXPECT_EQ(take_states(),
+            (States{"j created", "j running", "j aborting", "j ENDED", "j concluded"}));
+  EXPECT_EQ(trail_.steps, (States{"run", "abort", "clean"}));
   EXPECT_EQ(list_.jobs()[0]->error()->message(), "No room");
 }
 
 TEST_F(JobTest, FailureOfTheLastStepAborts) {
   auto job = make("j");
-  job->commit_outcome = fail(EIO, "Too late");
+  job->prepare_outcome = fail(EIO, "Too late");
   list_.start(std::move(job));
   settle();
   EXPECT_EQ(take_states(), (States{"j created", "j running", "j waiting", "j pending", "j aborting",
-                                   "j concluded"}));
-  EXPECT_EQ(trail_.steps, (States{"run", "commit", "abort"}));
+                                   "j ENDED", "j concluded"}));
+  EXPECT_EQ(trail_.steps, (States{"run", "prepare", "abort", "clean"}));
   EXPECT_EQ(list_.jobs()[0]->error()->message(), "Too late");
 }
 
 TEST_F(JobTest, WaitsToBeFinalized) {
   list_.start(make("j", false));
   settle();
-  EXPECT_EQ(states_.back(), "j pending");
+  EXPECT_EQ(states_.back(), "j PENDING");
   EXPECT_EQ(trail_.steps, States{"run"});
   EXPECT_EQ(message(list_.pause("j")),
             "Job 'j' in state 'pending' cannot accept command verb 'pause'");
@@ -148,7 +183,7 @@ TEST_F(JobTest, WaitsToBeFinalized) {
   EXPECT_TRUE(list_.finalize("j"));
   settle();
   EXPECT_EQ(states_.back(), "j concluded");
-  EXPECT_EQ(trail_.steps, (States{"run", "commit"}));
+  EXPECT_EQ(trail_.steps, (States{"run", "prepare", "commit", "clean"}));
 }
 
 TEST_F(JobTest, CanBeCancelledWhileItWaitsToBeFinalized) {
@@ -156,7 +191,7 @@ TEST_F(JobTest, CanBeCancelledWhileItWaitsToBeFinalized) {
   settle();
   EXPECT_TRUE(list_.cancel("j"));
   settle();
-  EXPECT_EQ(trail_.steps, (States{"run", "abort"}));
+  EXPECT_EQ(trail_.steps, (States{"run", "abort", "clean"}));
   EXPECT_EQ(list_.jobs()[0]->error()->code(), ECANCELED);
 }
 
@@ -168,7 +203,8 @@ TEST_F(JobTest, CanBeCancelledWhileItRuns) {
   EXPECT_EQ(states_.back(), "j running");
   EXPECT_TRUE(list_.cancel("j"));
   settle();
-  EXPECT_EQ(take_states(), (States{"j created", "j running", "j aborting", "j concluded"}));
+  EXPECT_EQ(take_states(),
+            (States{"j created", "j running", "j aborting", "j ENDED", "j concluded"}));
   EXPECT_EQ(list_.jobs()[0]->error()->message(), "Operation canceled");
 }
 
@@ -188,7 +224,7 @@ TEST_F(JobTest, PausesWhereItCanAndGoesOn) {
   EXPECT_EQ(message(list_.resume("j")), "Can't resume a job that was not paused");
   settle();
   EXPECT_EQ(take_states(), (States{"j created", "j running", "j paused", "j running", "j waiting",
-                                   "j pending", "j concluded"}));
+                                   "j pending", "j ENDED", "j concluded"}));
 }
 
 TEST_F(JobTest, CanBeCancelledWhileItIsPaused) {
@@ -234,7 +270,128 @@ TEST_F(JobTest, ClosingCancelsWhatRuns) {
   settle();
   reactor_->block_on(list_.close());
   EXPECT_TRUE(list_.jobs().empty());
-  EXPECT_EQ(trail_.steps, (States{"run", "run", "abort", "abort"}));
+  EXPECT_EQ(trail_.steps, (States{"run", "run", "abort", "clean", "abort", "clean"}));
+}
+
+TEST_F(JobTest, AReadyJobGoesOnUntilItIsTold) {
+  auto job = make("j");
+  job->gets_ready = true;
+  list_.start(std::move(job));
+  EXPECT_EQ(message(list_.complete("j")), "");
+  settle();
+  EXPECT_EQ(take_states(), (States{"j created", "j running", "j ready", "j READY", "j waiting",
+                                   "j pending", "j ENDED", "j concluded"}));
+}
+
+TEST_F(JobTest, AReadyJobThatIsPausedStandsBy) {
+  auto job = make("j");
+  job->gets_ready = true;
+  list_.start(std::move(job));
+  EXPECT_TRUE(list_.pause("j"));
+  EXPECT_EQ(message(list_.complete("j")), "");
+  settle();
+  EXPECT_EQ(states_.back(), "j standby");
+  EXPECT_TRUE(list_.resume("j"));
+  settle();
+  EXPECT_EQ(states_.back(), "j concluded");
+  EXPECT_FALSE(list_.jobs()[0]->error());
+}
+
+TEST_F(JobTest, ACancellationWithoutForceCanBeAGoodEnd) {
+  for (const bool softly : {false, true}) {
+    auto job = make("j");
+    job->gets_ready = true;
+    job->ends_softly = softly;
+    list_.start(std::move(job));
+    EXPECT_TRUE(list_.cancel("j", false));
+    settle();
+    EXPECT_EQ(list_.jobs()[0]->error().has_value(), !softly);
+    EXPECT_TRUE(list_.dismiss("j"));
+  }
+}
+
+TEST_F(JobTest, ForceMakesItACancellation) {
+  auto job = make("j");
+  job->gets_ready = true;
+  job->ends_softly = true;
+  list_.start(std::move(job));
+  EXPECT_TRUE(list_.cancel("j", true));
+  settle();
+  EXPECT_EQ(list_.jobs()[0]->error()->code(), ECANCELED);
+}
+
+TEST_F(JobTest, AJobThatWasNotStartedLeavesNoTrace) {
+  Job& job = list_.add(make("j", true, false));
+  EXPECT_TRUE(trail_.steps.empty());
+  reactor_->block_on(list_.discard(job, InDrain::kNo));
+  EXPECT_EQ(take_states(), (States{"j created", "j aborting", "j concluded", "j null"}));
+  EXPECT_EQ(trail_.steps, (States{"abort", "clean"}));
+  EXPECT_TRUE(list_.jobs().empty());
+}
+
+TEST_F(JobTest, JobsOfAGroupWaitForEachOther) {
+  const auto group = std::make_shared<JobGroup>();
+  auto slow = make("k");
+  slow->waits = true;
+  Job& first = list_.add(make("j"), group);
+  Job& second = list_.add(std::move(slow), group);
+  list_.start(first);
+  settle();
+  EXPECT_EQ(states_.back(), "j waiting") << "the other has not even begun";
+  list_.start(second);
+  settle();
+  EXPECT_EQ(list_.find("j")->status(), schema::JobStatus::kWaiting);
+  trail_.go_on.set();
+  settle();
+  EXPECT_EQ(trail_.steps,
+            (States{"run", "run", "prepare", "prepare", "commit", "clean", "commit", "clean"}));
+}
+
+TEST_F(JobTest, OneFailureCancelsTheGroup) {
+  const auto group = std::make_shared<JobGroup>();
+  auto bad = make("k");
+  bad->outcome = fail(EIO, "Broken");
+  auto waiting = make("l");
+  waiting->waits = true;
+  for (auto* job : {&list_.add(make("j"), group), &list_.add(std::move(waiting), group),
+                    &list_.add(std::move(bad), group)}) {
+    list_.start(*job);
+  }
+  settle();
+  for (const char* id : {"j", "l"}) {
+    EXPECT_TRUE(list_.find(id)->cancelled()) << id;
+    EXPECT_EQ(list_.find(id)->error()->code(), ECANCELED) << id;
+  }
+  EXPECT_FALSE(list_.find("k")->cancelled());
+  EXPECT_EQ(list_.find("k")->error()->message(), "Broken");
+}
+
+TEST_F(JobTest, AFailureOfTheLastStepUndoesTheWholeGroup) {
+  const auto group = std::make_shared<JobGroup>();
+  auto bad = make("k");
+  bad->prepare_outcome = fail(EIO, "Broken");
+  Job& first = list_.add(make("j"), group);
+  Job& second = list_.add(std::move(bad), group);
+  list_.start(first);
+  list_.start(second);
+  settle();
+  EXPECT_EQ(trail_.steps,
+            (States{"run", "run", "prepare", "prepare", "abort", "clean", "abort", "clean"}));
+  EXPECT_EQ(list_.find("j")->error()->code(), ECANCELED);
+}
+
+TEST_F(JobTest, FinalizingOneFinalizesTheGroup) {
+  const auto group = std::make_shared<JobGroup>();
+  Job& first = list_.add(make("j", false), group);
+  Job& second = list_.add(make("k"), group);
+  list_.start(first);
+  list_.start(second);
+  settle();
+  EXPECT_EQ(list_.find("k")->status(), schema::JobStatus::kPending);
+  EXPECT_TRUE(list_.finalize("k"));
+  settle();
+  EXPECT_EQ(list_.find("j")->status(), schema::JobStatus::kConcluded);
+  EXPECT_EQ(list_.find("k")->status(), schema::JobStatus::kConcluded);
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ MAY_INCLUDE = {
     "formats": ["block", "crypto"],
     "protocols": ["block", "chardev"],
     "filters": ["block"],
-    "jobs": ["block"],
+    "jobs": ["block", "filters"],
     "exports": ["block"],
     "monitor": ["formats", "protocols", "filters", "jobs", "exports", "chardev", "objects"],
     "tools": ["monitor"],
