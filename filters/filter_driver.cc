@@ -1,0 +1,35 @@
+#include "filters/filter_driver.h"
+
+#include <utility>
+
+namespace cairn::filters {
+
+io::Task<Result<void>> FilterDriver::read(uint64_t offset, io::IoVector data) {
+  return child_.read(offset, std::move(data));
+}
+
+io::Task<Result<void>> FilterDriver::write(uint64_t offset, io::IoVector data,
+                                           block::WriteFlags flags) {
+  return child_.write(offset, std::move(data), flags);
+}
+
+io::Task<Result<void>> FilterDriver::write_zeroes(uint64_t offset, uint64_t length,
+                                                  block::ZeroFlags flags) {
+  return child_.write_zeroes(offset, length, flags);
+}
+
+io::Task<Result<void>> FilterDriver::discard(uint64_t offset, uint64_t length) {
+  return child_.discard(offset, length);
+}
+
+io::Task<Result<void>> FilterDriver::flush() { return child_.flush(); }
+
+io::Task<Result<void>> FilterDriver::resize(uint64_t length, block::ResizeOptions options) {
+  return child_.resize(length, options);
+}
+
+io::Task<Result<block::BlockStatus>> FilterDriver::status(uint64_t offset, uint64_t length) {
+  return child_.status(offset, length);
+}
+
+}  // namespace cairn::filters
