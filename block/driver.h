@@ -71,12 +71,15 @@ struct WriteFlags {
   bool fua = false;        // durable before it is acknowledged
   bool unchanged = false;  // the guest sees no change: needs only write-unchanged
   bool compressed = false;
+  bool into_holes = false;  // only where the node has nothing of its own: copies what is behind it
 };
 
 struct ZeroFlags {
   bool fua = false;
   bool may_unmap = false;    // space may be given back
   bool no_fallback = false;  // fail with ENOTSUP rather than write zeroes out
+  bool unchanged = false;    // as in WriteFlags
+  bool into_holes = false;
 };
 
 enum class Preallocation : uint8_t { kOff, kMetadata, kFalloc, kFull };
@@ -158,6 +161,14 @@ class Driver {
   [[nodiscard]] virtual Result<void> prepare_permissions(Permissions permissions);
   virtual void commit_permissions() {}
   virtual void abort_permissions() {}
+  // It still uses of its children what its own parents have given up, until settle() has put in
+  // order what they left behind; an error leaves it so.
+  [[nodiscard]] virtual bool unsettled() const { return false; }
+  [[nodiscard]] virtual io::Task<Result<void>> settle();
+
+  // A drain begins: requests that are held back on purpose are to go on, and while the graph is
+  // drained none may be held back.
+  virtual void drain_begins() {}
 
   // Consistency check of the image; ENOTSUP when the format has none.
   [[nodiscard]] virtual io::Task<Result<CheckResult>> check(CheckOptions options);

@@ -70,6 +70,7 @@ struct DriverInfo {
   std::span<const CreateOptionInfo> amend_options = {};
   // Its own options that may change while a node is in use, children aside.
   std::span<const std::string_view> reopen_options = {};
+  bool can_reopen = true;  // with options of its own; its children change all the same
 };
 
 class DriverTable {

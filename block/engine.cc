@@ -95,9 +95,10 @@ void Engine::mark_bitmaps(Node& node, uint64_t offset, uint64_t length) {
   }
 }
 
-// A request that may change a range is let in.
-void Engine::begin_change(Node& node, uint64_t offset, uint64_t length) {
-  if (!node.observed()) {
+// A request that may change a range is let in. One that goes into holes changes nothing that
+// anybody sees.
+void Engine::begin_change(Node& node, uint64_t offset, uint64_t length, bool into_holes) {
+  if (!node.observed() || into_holes) {
     return;
   }
   mark_bitmaps(node, offset, length);
@@ -134,7 +135,6 @@ void Engine::account(Node& node, RequestCounters Statistics::* kind, uint64_t le
 
 void Engine::account_write(Node& node, uint64_t offset, uint64_t length, bool succeeded,
                            Stopwatch& watch) {
-  mark_bitmaps(node, offset, length);
   ++node.writes_completed_;
   account(node, &Statistics::writes, length, succeeded, watch);
   node.statistics_.write_highest_offset =
@@ -191,14 +191,16 @@ Engine::Outcome Engine::write(Edge& edge, uint64_t offset, io::IoVector data, Wr
   if (node.options_.detect_zeroes != NodeOptions::DetectZeroes::kOff && data.is_zero()) {
     const ZeroFlags zero_flags{
         .fua = flags.fua,
-        .may_unmap = node.options_.detect_zeroes == NodeOptions::DetectZeroes::kUnmap};
+        .may_unmap = node.options_.detect_zeroes == NodeOptions::DetectZeroes::kUnmap,
+        .unchanged = flags.unchanged,
+        .into_holes = flags.into_holes};
     co_return co_await write_zeroes(edge, offset, length, zero_flags);
   }
   const RequestScope scope(node);
-  begin_change(node, offset, length);
+  begin_change(node, offset, length, flags.into_holes);
   Stopwatch watch;
   Result<void> result;
-  if (flags.compressed) {
+  if (flags.compressed && node.info_.kind != DriverInfo::Kind::kFilter) {
     result = co_await write_compressed(node, offset, std::move(data), flags);
   } else if (node.translating_ == nullptr) {
     WriteFlags leaf_flags = flags;
@@ -207,7 +209,7 @@ Engine::Outcome Engine::write(Edge& edge, uint64_t offset, io::IoVector data, Wr
   } else {
     Extent extent;
     Node* leaf = nullptr;
-    if (!flags.fua && node.translating_->try_map(offset, length, extent) &&
+    if (!flags.fua && !flags.into_holes && node.translating_->try_map(offset, length, extent) &&
         extent.length == length && extent.in_place &&
         check_writable(*extent.child, PermissionSet::kWrite)) {
       leaf = plain_leaf(extent, data);
@@ -216,10 +218,14 @@ Engine::Outcome Engine::write(Edge& edge, uint64_t offset, io::IoVector data, Wr
       const RequestScope leaf_scope(*leaf);
       const auto in_place = node.in_place_.pin();
       result = co_await leaf->request_->write(extent.host_offset, std::move(data), WriteFlags{});
+      mark_bitmaps(*leaf, extent.host_offset, length);
       account_write(*leaf, extent.host_offset, length, result.has_value(), watch);
     } else {
       result = co_await write_translated(node, offset, std::move(data), flags);
     }
+  }
+  if (!flags.into_holes) {
+    mark_bitmaps(node, offset, length);
   }
   account_write(node, offset, length, result.has_value(), watch);
   // Translating nodes see to it themselves: they know whether their metadata is durable.
@@ -235,20 +241,25 @@ Engine::Outcome Engine::write_zeroes(Edge& edge, uint64_t offset, uint64_t lengt
     co_await admitted(*edge.child_);
   }
   Node& node = *edge.child_;
-  if (auto ok = check_change(edge, offset, length, PermissionSet::kWrite, true);
-      !ok || length == 0) {
+  const auto needed = flags.unchanged ? PermissionSet::kWriteUnchanged : PermissionSet::kWrite;
+  if (auto ok = check_change(edge, offset, length, needed, true); !ok || length == 0) {
     node.statistics_.writes.invalid += ok ? 0 : 1;
     co_return ok;
   }
   flags.may_unmap = flags.may_unmap && node.options_.discard_unmap;
   const RequestScope scope(node);
-  begin_change(node, offset, length);
+  begin_change(node, offset, length, flags.into_holes);
   Stopwatch watch;
   Result<void> result;
-  if (node.translating_ != nullptr) {
-    result = co_await zero_translated(node, offset, length, flags);
-  } else {
+  if (node.translating_ == nullptr) {
     result = co_await zero_leaf(node, offset, length, flags);
+  } else if (flags.into_holes) {
+    result = co_await zero_holes(node, offset, length, flags);
+  } else {
+    result = co_await zero_translated(node, offset, length, flags);
+  }
+  if (!flags.into_holes) {
+    mark_bitmaps(node, offset, length);
   }
   account_write(node, offset, length, result.has_value(), watch);
   if (result && flags.fua) {
@@ -271,7 +282,7 @@ Engine::Outcome Engine::discard(Edge& edge, uint64_t offset, uint64_t length) {
     co_return Result<void>{};
   }
   const RequestScope scope(node);
-  begin_change(node, offset, length);
+  begin_change(node, offset, length, false);
   Stopwatch watch;
   Result<void> result;
   if (node.translating_ != nullptr) {
@@ -301,7 +312,10 @@ Engine::Outcome Engine::flush_node(Node& node) {
   const uint64_t covered = node.writes_completed_;
   const bool ignored = node.options_.no_flush && node.request_ != nullptr;
   Result<void> result;
-  if (!ignored && covered != node.writes_flushed_) {
+  // What is below a filter may have been written to before the filter was there.
+  const bool needed =
+      covered != node.writes_flushed_ || node.info_.kind == DriverInfo::Kind::kFilter;
+  if (!ignored && needed) {
     result = co_await node.driver_->flush();
     if (result) {
       node.writes_flushed_ = std::max(node.writes_flushed_, covered);

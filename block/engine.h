@@ -6,6 +6,7 @@
 //
 //   engine_read.cc    reads: holes from backing nodes, zeroes, plain data, coded units
 //   engine_write.cc   writes: in place, or allocating with copy-on-write
+//   engine_holes.cc   what is behind holes, copied into them
 //   engine_compress.cc  writes of compressed units
 //   engine_copy_up.cc  copying what lies below into a node
 //   engine_zero.cc    zeroes and discards, whole units by metadata and ragged ends as data
@@ -74,7 +75,7 @@ class Engine {
   static Node* plain_leaf(const Extent& extent, const io::IoVector& data);
   static void mark_bitmaps(Node& node, uint64_t offset, uint64_t length);
   class Stopwatch;
-  static void begin_change(Node& node, uint64_t offset, uint64_t length);
+  static void begin_change(Node& node, uint64_t offset, uint64_t length, bool into_holes);
   static void account(Node& node, RequestCounters Statistics::* kind, uint64_t length,
                       bool succeeded, Stopwatch& watch);
   static void account_write(Node& node, uint64_t offset, uint64_t length, bool succeeded,
@@ -93,6 +94,8 @@ class Engine {
   static Outcome read_coded(Node& node, Extent extent, uint64_t offset, io::IoVector data);
   static Outcome decode_unit(Extent extent, std::span<std::byte> unit);
   static Outcome write_translated(Node& node, uint64_t offset, io::IoVector data, WriteFlags flags);
+  static Outcome write_holes(Node& node, uint64_t offset, io::IoVector data, WriteFlags flags);
+  static Outcome zero_holes(Node& node, uint64_t offset, uint64_t length, ZeroFlags flags);
   static Outcome write_allocating(Node& node, uint64_t offset, io::IoVector data);
   static Outcome write_in_units(Node& node, uint64_t offset, io::IoVector data);
   static Outcome write_planned(Node& node, WritePlan plan, uint64_t offset, io::IoVector data);

@@ -118,10 +118,10 @@ io::Task<void> Graph::drop_children(Node& node, Result<void>& result) {
   while (!node.children_.empty()) {
     std::shared_ptr<Node> child = node.children_.back()->child_;
     node.children_.pop_back();
-    loosen_permissions(child.get());
+    Result<void> settled = co_await settle(child);
     Result<void> released = co_await release(std::move(child));
-    if (!released && result) {
-      result = std::move(released);
+    if (result) {
+      result = settled ? std::move(released) : std::move(settled);
     }
   }
 }
@@ -129,12 +129,19 @@ io::Task<void> Graph::drop_children(Node& node, Result<void>& result) {
 io::Task<Result<void>> Graph::detach(std::unique_ptr<Edge> root) {
   std::shared_ptr<Node> node = root->child_;
   root.reset();
-  loosen_permissions(node.get());
-  co_return co_await release(std::move(node));
+  Result<void> settled = co_await settle(node);
+  Result<void> released = co_await release(std::move(node));
+  co_return settled ? released : settled;
 }
 
 io::Task<void> Graph::drain_begin() {
-  ++drains_;
+  if (drains_++ == 0) {
+    for (Node* node : nodes_) {
+      if (node->driver_ != nullptr) {
+        node->driver_->drain_begins();
+      }
+    }
+  }
   for (;;) {
     const auto busy =
         std::ranges::find_if(nodes_, [](const Node* node) { return node->in_flight_ != 0; });

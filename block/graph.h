@@ -24,8 +24,9 @@
 #include "io/waiter.h"
 
 namespace cairn::io {
+class Throttle;
 class TlsCredentials;
-}
+}  // namespace cairn::io
 
 namespace cairn::schema {
 struct BlockdevOptions;
@@ -168,6 +169,13 @@ class Graph {
                         : fail(ENOENT, "No TLS credentials with id '{}'", name);
   }
 
+  // Who knows the limits that options name, for filters; nobody by default. Null: there are none.
+  using ThrottleLookup = std::function<std::shared_ptr<io::Throttle>(const std::string& name)>;
+  void set_throttle_lookup(ThrottleLookup lookup) { throttles_ = std::move(lookup); }
+  [[nodiscard]] std::shared_ptr<io::Throttle> find_throttle(const std::string& name) const {
+    return throttles_ ? throttles_(name) : nullptr;
+  }
+
   // Held while the graph is edited, or a node is changed as a whole (resized, reopened): one at a
   // time.
   [[nodiscard]] io::AsyncMutex& changes() { return changes_; }
@@ -210,6 +218,8 @@ class Graph {
   [[nodiscard]] Result<void> propose(Node& node, Proposal& proposal) const;
   // For changes that only take edges to `top` (null: any edges) away, which can not fail.
   void loosen_permissions(Node* top);
+  // The same, and nobody below `top` keeps what it used for others.
+  [[nodiscard]] io::Task<Result<void>> settle(std::shared_ptr<Node> top);
   // Names of images follow from those of the nodes below them.
   void refresh_names();
   [[nodiscard]] Result<Edge*> connect(Node& parent, std::string name, std::shared_ptr<Node> child,
@@ -236,6 +246,7 @@ class Graph {
   ThresholdCallback on_write_threshold_;
   WarningCallback on_warning_;
   CredentialsLookup credentials_;
+  ThrottleLookup throttles_;
 };
 
 // What a driver's open() works with: attaching children and asking how the node is opened.

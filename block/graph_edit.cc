@@ -221,11 +221,17 @@ io::Task<Result<void>> GraphEdit::commit() {
   settle_options();
   prepared_ = false;
   graph_.refresh_names();
+  for (Node* node : graph_.nodes_) {
+    if (node->driver_ != nullptr) {
+      node->limits_ = node->driver_->limits();  // a filter's may follow from what is below it now
+    }
+  }
   Result<void> result;
   for (std::shared_ptr<Node>& node : std::exchange(left_, {})) {
+    Result<void> settled = co_await graph_.settle(node);
     Result<void> released = co_await graph_.release(std::move(node));
-    if (!released && result) {
-      result = std::move(released);
+    if (result) {
+      result = settled ? std::move(released) : std::move(settled);
     }
   }
   co_return result;

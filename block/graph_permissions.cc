@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "block/graph.h"
+#include "block/request_scope.h"
 
 namespace cairn::block {
 
@@ -155,6 +156,28 @@ void Graph::loosen_permissions(Node* top) {
   [[maybe_unused]] const Result<void> result = refresh_permissions(top);
 }
 
+io::Task<Result<void>> Graph::settle(std::shared_ptr<Node> top) {
+  loosen_permissions(top.get());
+  std::vector<std::shared_ptr<Node>> unsettled;
+  for (Node* node : with_descendants(*top)) {
+    if (node->driver_ != nullptr && node->driver_->unsettled()) {
+      unsettled.push_back(node->shared_from_this());
+    }
+  }
+  Result<void> result;
+  for (const std::shared_ptr<Node>& node : unsettled) {
+    const RequestScope scope(*node);
+    Result<void> settled = co_await node->driver_->settle();
+    if (!settled && result) {
+      result = std::move(settled);
+    }
+  }
+  if (!unsettled.empty()) {
+    loosen_permissions(top.get());
+  }
+  co_return result;
+}
+
 Result<std::unique_ptr<Edge>> Graph::attach(std::shared_ptr<Node> node, std::string user,
                                             Permissions permissions) {
   auto edge = std::make_unique<Edge>("root", nullptr, std::move(node), ChildRole::kFiltered,
@@ -187,9 +210,11 @@ Result<Edge*> Graph::connect(Node& parent, std::string name, std::shared_ptr<Nod
     parent.children_.pop_back();
     return pass(ok);
   }
-  if (role == ChildRole::kBacking || role == ChildRole::kFiltered) {
-    // A window (raw) filters without holes; only a chain's backing node answers for them.
-    parent.backing_ = role == ChildRole::kBacking ? edge : parent.backing_;
+  // A window (raw) filters without holes, too, but asks its child about everything.
+  const bool filters =
+      role == ChildRole::kFiltered && parent.info().kind == DriverInfo::Kind::kFilter;
+  if (role == ChildRole::kBacking || filters) {
+    parent.backing_ = edge;
   }
   return edge;
 }

@@ -178,7 +178,7 @@ class Node : public std::enable_shared_from_this<Node> {
   // Children by edge name; null when there is none.
   [[nodiscard]] Edge* child(std::string_view name) const;
   [[nodiscard]] const std::vector<std::unique_ptr<Edge>>& children() const { return children_; }
-  // The node that holes read from: the "backing" child, or a filter's filtered child.
+  // The node that answers for holes: the "backing" child, or a filter's filtered child.
   [[nodiscard]] Edge* backing() const { return backing_; }
   [[nodiscard]] const std::vector<Edge*>& parents() const { return parents_; }
 

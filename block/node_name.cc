@@ -18,7 +18,8 @@ namespace cairn::block {
 namespace {
 
 // Options that change what an image contains, beside the filename and the children.
-constexpr std::array<std::string_view, 3> kContentOptions = {"offset", "size", "read-zeroes"};
+constexpr std::array<std::string_view, 4> kContentOptions = {"offset", "size", "read-zeroes",
+                                                             "throttle-group"};
 
 // The node's backing image is not the one that its header names.
 bool backing_overridden(const Node& node) {

@@ -162,6 +162,10 @@ Result<void> plan(const Wanted& wanted, Reopening& reopening) {
   if (unmap && !common.discard_unmap) {
     return check_options(common);
   }
+  if (wanted.given && !wanted.node->info().can_reopen) {
+    return fail(ENOTSUP, "Block format '{}' used by node '{}' does not support reopening files",
+                wanted.node->info().name, wanted.node->name());
+  }
   if (wanted.given) {
     auto may = check_changes(wanted.node->info(), wanted.node->opened_with(), wanted.options);
     if (!may) {

@@ -1,7 +1,7 @@
 // FilterDriver: a filter that changes nothing. Filters derive from it, and say only what they do.
 //
-// A filter stands above one node, its "file" child, and shows the same bytes. What it does not
-// override costs it no coroutine: the task that the child's choke point returns is the answer.
+// A filter stands above one node and shows the same bytes. What it does not override costs it no
+// coroutine: the task that the child's choke point returns is the answer.
 //
 // Invariants
 // - The child decides on alignment, sizes and FUA: limits() asks for nothing, so that they hold
@@ -33,7 +33,16 @@ class FilterDriver : public block::RequestDriver {
                                               block::ResizeOptions options) override;
   [[nodiscard]] io::Task<Result<block::BlockStatus>> status(uint64_t offset,
                                                             uint64_t length) override;
-  [[nodiscard]] std::optional<bool> dirty() const override { return std::nullopt; }
+  [[nodiscard]] uint32_t cluster_size() const override {
+    return child_.node().driver().cluster_size();
+  }
+  [[nodiscard]] std::optional<bool> dirty() const override {
+    return child_.node().driver().dirty();
+  }
+  [[nodiscard]] Result<std::vector<block::Snapshot>> snapshots() const override;
+  [[nodiscard]] io::Task<Result<void>> create_snapshot(block::Snapshot snapshot) override;
+  [[nodiscard]] io::Task<Result<void>> apply_snapshot(std::string id) override;
+  [[nodiscard]] io::Task<Result<void>> delete_snapshot(std::string id) override;
 
  protected:
   [[nodiscard]] block::Edge& child() const { return child_; }

@@ -134,10 +134,11 @@ io::Task<Result<schema::BlockDeviceInfo>> describe_node(const block::Node& node,
   }
   static_cast<schema::BlockNodeInfo&>(info.image) = std::move(*image);
   info.image.limits = describe_limits(node);
-  // The images below, each inside the one above it.
+  // The images below, each inside the one above it; what a filter shows counts as one.
   schema::ImageInfo* above = &info.image;
-  const block::Edge* backing = node.child("backing");
+  const block::Edge* backing = node.backing();
   while (!flat && backing) {
+    ++info.backing_file_depth;
     auto below = co_await block::describe_image(backing->node());
     if (!below) {
       co_return pass(below);
@@ -147,7 +148,7 @@ io::Task<Result<schema::BlockDeviceInfo>> describe_node(const block::Node& node,
     next.limits = describe_limits(backing->node());
     above->backing_image.emplace(std::move(next));
     above = &**above->backing_image;
-    backing = backing->node().child("backing");
+    backing = backing->node().backing();
   }
   co_return info;
 }

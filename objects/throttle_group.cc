@@ -3,10 +3,12 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <iterator>
 #include <optional>
 #include <utility>
 
 #include "objects/property.h"
+#include "objects/registry.h"
 #include "objects/types.h"
 #include "schema/visit_qom.h"
 
@@ -141,6 +143,22 @@ void merge(Limits& limits, const Limits& changes) {
   }
 }
 
+// What io/ makes of them.
+io::ThrottleLimits rates(const Limits& limits) {
+  io::RateLimit rate[std::size(kBuckets)];
+  for (size_t i = 0; i < std::size(kBuckets); ++i) {
+    const auto number = [&](Number Limits::* member) {
+      return static_cast<double>(*(limits.*member));
+    };
+    rate[i] = {.average = number(kBuckets[i].average),
+               .burst = number(kBuckets[i].most),
+               .burst_seconds = number(kBuckets[i].length)};
+  }
+  return {.requests = {.total = rate[0], .read = rate[1], .write = rate[2]},
+          .bytes = {.total = rate[3], .read = rate[4], .write = rate[5]},
+          .request_size = static_cast<uint64_t>(*limits.iops_size)};
+}
+
 template <auto Field>
 constexpr Property unstable(std::string_view name) {
   return {.name = name,
@@ -216,6 +234,7 @@ Result<void> ThrottleGroup::change(const Limits& limits) {
     return checked;
   }
   limits_ = merged;
+  throttle_->set(rates(merged));
   return {};
 }
 
@@ -237,6 +256,11 @@ Result<std::shared_ptr<Object>> ThrottleGroup::make(std::string id, const Option
     return pass(changed);
   }
   return group;
+}
+
+std::shared_ptr<io::Throttle> find_throttle(const Registry& registry, std::string_view id) {
+  const auto group = std::dynamic_pointer_cast<ThrottleGroup>(registry.find(id));
+  return group != nullptr ? group->throttle() : nullptr;
 }
 
 }  // namespace cairn::objects

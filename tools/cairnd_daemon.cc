@@ -14,7 +14,9 @@
 #include "io/cancel.h"
 #include "io/task_group.h"
 #include "monitor/job_events.h"
+#include "io/timer.h"
 #include "monitor/setup.h"
+#include "objects/throttle_group.h"
 #include "objects/tls_creds.h"
 #include "schema/commands.h"
 #include "schema/visit_monitor_options.h"
@@ -35,6 +37,15 @@ Result<T> decode_option(std::string_view text, std::string_view implied_key) {
   }
   const auto form = parsed->keyval ? schema::InputForm::kKeyval : schema::InputForm::kJson;
   return schema::decode<T>(parsed->value, form);
+}
+
+// Limits hold nobody up at the end: every drain lets go what they hold back. Until cancelled.
+io::Task<void> let_requests_go(block::Graph& graph, io::CancelToken token) {
+  constexpr auto kPause = std::chrono::milliseconds(20);
+  do {
+    co_await graph.drain_begin();
+    graph.drain_end();
+  } while (co_await io::sleep_for(kPause, token));
 }
 
 }  // namespace
@@ -74,6 +85,8 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
       [](std::string_view message, std::string_view advice) { report_warning(message, advice); });
   graph_.set_credentials_lookup(
       [this](const std::string& id) { return objects::find_credentials(objects_, id, false); });
+  graph_.set_throttle_lookup(
+      [this](const std::string& id) { return objects::find_throttle(objects_, id); });
   chardevs_.set_tls({.credentials =
                          [this](const std::string& id, bool server) {
                            return objects::find_credentials(objects_, id, server);
@@ -306,7 +319,12 @@ io::Task<Result<void>> Daemon::tear_down() {
   co_await chardevs_.stop();
   co_await jobs_.close();  // those of commands that were under way
   monitors_.clear();
+  io::CancelSource removed;
+  io::TaskGroup group;
+  group.spawn(let_requests_go(graph_, removed.token()));
   co_await exports_.remove_all();
+  removed.cancel();
+  co_await group.join();
   if (nbd_server_.running()) {
     const Result<void> stopped = co_await nbd_server_.stop();
     static_cast<void>(stopped);

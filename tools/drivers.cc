@@ -1,7 +1,11 @@
 #include "tools/drivers.h"
 
+#include "filters/compress.h"
 #include "filters/copy_before_write.h"
+#include "filters/copy_on_read.h"
+#include "filters/preallocate.h"
 #include "filters/snapshot_access.h"
+#include "filters/throttle.h"
 #include "formats/qcow2/driver.h"
 #include "formats/raw/raw.h"
 #include "protocols/file/file.h"
@@ -11,15 +15,19 @@
 namespace cairn::tools {
 
 void register_all_drivers(block::DriverTable& table) {
+  table.add(filters::kCompressDriver);
   table.add(filters::kCopyBeforeWriteDriver);
-  table.add(filters::kSnapshotAccessDriver);
+  table.add(filters::kCopyOnReadDriver);
   table.add(file::kFileDriver);
   table.add(file::kHostDeviceDriver);
   table.add(nbd::client::kNbdDriver);
   table.add(null::kNullAioDriver);
   table.add(null::kNullCoDriver);
+  table.add(filters::kPreallocateDriver);
   table.add(qcow2::kQcow2Driver);
   table.add(raw::kRawDriver);
+  table.add(filters::kSnapshotAccessDriver);
+  table.add(filters::kThrottleDriver);
 }
 
 block::DriverTable all_drivers() {

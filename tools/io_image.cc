@@ -142,7 +142,8 @@ int io_length(IoShell& shell, const IoArguments& /*arguments*/) {
 }
 
 int io_info(IoShell& shell, const IoArguments& /*arguments*/) {
-  const block::Node& node = shell.root().node();
+  const block::Node& top = shell.root().node();
+  const block::Node& node = shell.request().copy_on_read ? top.backing()->node() : top;
   const Result<schema::BlockNodeInfo> info = shell.session().run(block::describe_image(node));
   if (!info) {
     return fail_io(info.error());

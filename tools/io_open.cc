@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "schema/types_block_options.h"
 #include "tools/common_options.h"
 #include "tools/common_overlay.h"
 #include "tools/common_report.h"
@@ -50,19 +51,42 @@ block::OpenFlags flags_of(const IoOpenRequest& request) {
           .no_flush = request.cache.no_flush};
 }
 
-io::Task<Result<std::shared_ptr<block::Node>>> open_node(block::Graph& graph,
-                                                         const IoOpenRequest& request) {
+using OpenedNode = Result<std::shared_ptr<block::Node>>;
+
+// A filter above `node` that keeps what is read from backing images.
+io::Task<OpenedNode> open_copy_on_read(block::Graph& graph, std::shared_ptr<block::Node> node) {
+  if (node->read_only()) {
+    co_return fail(EACCES, "Can't use copy-on-read on read-only device");
+  }
+  schema::BlockdevOptionsCor filter;
+  filter.file.value = node->name();
+  schema::BlockdevOptions options;
+  options.driver = schema::BlockdevDriver::kCopyOnRead;
+  options.discard = schema::BlockdevDiscardOptions::kUnmap;  // as the node below says
+  options.branch = std::move(filter);
+  co_return co_await graph.open(options);
+}
+
+io::Task<OpenedNode> open_node(block::Graph& graph, const IoOpenRequest& request) {
   const ImageName name = name_with_options(request);
   const block::OpenFlags flags = flags_of(request);
-  Result<std::shared_ptr<block::Node>> node = co_await open_image(graph, name, flags);
-  if (!node || !request.snapshot) {
-    co_return node;
+  OpenedNode node = co_await open_image(graph, name, flags);
+  for (const bool overlay : {true, false}) {
+    if (!node || !(overlay ? request.snapshot : request.copy_on_read)) {
+      continue;
+    }
+    OpenedNode above;
+    if (overlay) {
+      above = co_await open_overlay(graph, *node);
+    } else {
+      above = co_await open_copy_on_read(graph, *node);
+    }
+    if (!above) {
+      Result<void> released = co_await graph.release(std::move(*node));
+    }
+    node = std::move(above);
   }
-  Result<std::shared_ptr<block::Node>> overlay = co_await open_overlay(graph, *node);
-  if (!overlay) {
-    Result<void> released = co_await graph.release(std::move(*node));
-  }
-  co_return overlay;
+  co_return node;
 }
 
 // The words for an image that can not be opened.
@@ -119,11 +143,6 @@ Result<void> IoShell::open(IoOpenRequest request) {
   if (is_open()) {
     std::fflush(stdout);
     return fail(EBUSY, "file open already, try 'help close'");
-  }
-  if (request.copy_on_read) {
-    return std::unexpected(failure(
-        request, Error(ENOTSUP, request.read_only ? "Can't use copy-on-read on read-only device"
-                                                  : "copy-on-read is not part of this version")));
   }
   if (request.native_aio && !request.cache.direct) {
     return std::unexpected(failure(

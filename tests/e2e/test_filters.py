@@ -1,0 +1,101 @@
+"""Filters in a running daemon: put in and taken out, with limits that change, and on its way out."""
+
+import json
+import subprocess
+import time
+
+import pytest
+
+from support import img, io, run
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def throttled(served):
+    """The served image with a throttle node between it and its file."""
+    monitor, client = served
+    monitor("object-add", qom_type="throttle-group", id="g")
+    monitor("blockdev-add", driver="throttle", node_name="t", throttle_group="g", file="f")
+    monitor("blockdev-reopen", options=[{"driver": "qcow2", "node-name": "q", "file": "t"}])
+    return monitor, client
+
+
+def limit(monitor, **limits):
+    monitor("qom-set", path="/objects/g", property="limits",
+            value={name.replace("_", "-"): value for name, value in limits.items()})
+
+
+def test_a_filter_comes_and_goes_under_a_client(throttled):
+    monitor, client = throttled
+    client("h.pwrite(b'x' * 65536, 0)")
+    with pytest.raises(AssertionError, match="in use"):
+        monitor("blockdev-del", node_name="t")
+    monitor("blockdev-reopen", options=[{"driver": "qcow2", "node-name": "q", "file": "f"}])
+    monitor("blockdev-del", node_name="t")
+    client("assert h.pread(65536, 0) == b'x' * 65536")
+
+
+def test_limits_hold_and_change(throttled):
+    monitor, client = throttled
+    client("h.pwrite(b'x' * 65536, 0)")
+    limit(monitor, bps_total=MIB)
+    start = time.monotonic()
+    client("[h.pread(65536, 0) for _ in range(16)]")
+    assert time.monotonic() - start > 0.5
+    limit(monitor, bps_total=1)
+    client("h.pread(65536, 0)")  # paid for afterwards
+    limit(monitor, bps_total=0)
+    client("[h.pread(65536, 0) for _ in range(16)]")
+
+
+def test_a_daemon_ends_although_requests_wait(folder, daemons):
+    image = folder / "a.img"
+    img("create", "-q", "-f", "raw", image, "1M")
+    daemon = daemons.serving(
+        "driver=throttle,node-name=disk,throttle-group=g,"
+        f"file.driver=file,file.filename={image}",
+        "--object", "throttle-group,id=g,x-bps-total=1")
+    script = ("import nbd; h = nbd.NBD(); h.connect_uri('" + daemon.uri() + "');"
+              "b = nbd.Buffer(512);"
+              "[h.aio_pread(b, 0) for _ in range(8)];"
+              "[h.poll(200) for _ in range(3)]; print('sent', flush=True); h.poll(-1)")
+    client = subprocess.Popen(["/usr/bin/python3", "-c", script], stdout=subprocess.PIPE)
+    assert client.stdout.readline() == b"sent\n"
+    start = time.monotonic()
+    daemon.stop()
+    assert time.monotonic() - start < 10
+    client.kill()
+    client.wait()
+
+
+def test_tools_see_through_filters(folder):
+    base, top = folder / "base.qcow2", folder / "top.qcow2"
+    img("create", "-q", "-f", "qcow2", base, "1M")
+    io("-c", "write -q -P 5 0 128k", base)
+    img("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top)
+    options = f"driver=compress,file.driver=qcow2,file.file.filename={top}"
+    io("--image-opts", "-c", "write -q -P 6 64k 4k", options)
+    areas = json.loads(img("map", "--output=json", "--image-opts", options).out)
+    assert areas == json.loads(img("map", "--output=json", top).out)
+    assert [area["depth"] for area in areas][:2] == [1, 0]
+    info = json.loads(img("info", "--output=json", "--image-opts", options).out)
+    assert info["format"] == "compress"
+    assert info["filename"].startswith('json:{"driver": "compress"')
+    assert info["cluster-size"] == 65536
+    with_group = ["--object", "throttle-group,id=g", "--image-opts",
+                  f"driver=throttle,throttle-group=g,file.driver=qcow2,file.file.filename={top}"]
+    assert run("cairn-img", "info", *with_group).out.count("throttle-group") == 1
+    assert "does not exist" in img("info", *with_group[2:], code=1).err
+
+
+def test_copy_on_read_keeps_what_was_read(folder):
+    base, top = folder / "base.qcow2", folder / "top.qcow2"
+    img("create", "-q", "-f", "qcow2", base, "1M")
+    io("-c", "write -q -P 5 0 1M", base)
+    img("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top)
+    io("-C", "-c", "read -q -P 5 100k 1k", "-c", "write -q -P 7 700k 1k", top)
+    areas = json.loads(img("map", "--output=json", top).out)
+    assert [(a["start"], a["length"]) for a in areas if a["depth"] == 0] == [
+        (65536, 65536), (655360, 65536)]
+    assert "read-only" in io("-C", "-r", "-c", "read 0 1k", top, code=1).err
