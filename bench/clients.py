@@ -36,7 +36,7 @@ def tls(bench):
                                    ("qemu-storage-daemon", servers.storage_daemon)):
             server = servers.Server(changed(make_command, ",tls-creds=tls", credentials),
                                     bench.folder / "disk.raw", "raw", bench.folder)
-            uri = f"nbds+unix://alice@localhost/?socket={server.path}" \
+            uri = f"nbds+unix://alice@localhost/?socket={server.address.path}" \
                   f"&tls-psk-file={keys}/keys.psk"
             begin, cpu = time.perf_counter(), server.cpu_seconds()
             subprocess.run(["nbdcopy", uri, "null:"], check=True)
@@ -77,7 +77,7 @@ def clients(bench):
         server = servers.Server(changed(make_command, ",max-connections=0"),
                                 bench.folder / "disk.raw", "raw", bench.folder)
         before = server.resident_bytes()
-        connected = [enter(server.path) for _ in range(CLIENTS)]
+        connected = [enter(server.address.path) for _ in range(CLIENTS)]
         time.sleep(IDLE_SECONDS)
         seen[name] = (server.resident_bytes() - before) / CLIENTS / 1024
         for client in connected:
@@ -93,7 +93,7 @@ def imports(bench):
     seen = {"cairn-img convert": [], "nbdcopy": []}
     for _ in range(bench.rounds):
         server = servers.Server(servers.nbdkit, bench.folder / "disk.raw", "raw", bench.folder)
-        uri = f"nbd+unix:///?socket={server.path}"
+        uri = f"nbd+unix:///?socket={server.address.path}"
         commands = {
             "cairn-img convert": [bench.img, "convert", "-f", "raw", "-O", "raw", uri, str(target)],
             "nbdcopy": ["nbdcopy", "--connections=4", uri, str(target)]}

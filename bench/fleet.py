@@ -14,9 +14,9 @@ MIB = 1 << 20
 
 def command(program, *options):
     """A server of all images; `image` is the folder that holds them."""
-    def make(image, _form, path):
+    def make(image, _form, address):
         arguments = [str(program), *options, "--nbd-server",
-                     f"addr.type=unix,addr.path={path},max-connections=0"]
+                     f"{address.daemon_option},max-connections=0"]
         for number in range(IMAGES):
             node = {"driver": "qcow2", "node-name": f"n{number}",
                     "file": {"driver": "file", "filename": str(image / f"{number}.qcow2")}}
@@ -66,7 +66,7 @@ def run(bench):
             server = servers.Server(make, folder, "qcow2", bench.folder)
             try:
                 idle = server.resident_bytes()
-                read_from_each(server.path)
+                read_from_each(server.address.path)
                 seen[name].append((server.start_seconds, idle / MIB, server.resident_bytes() / MIB))
             finally:
                 server.stop()

@@ -13,44 +13,76 @@ import time
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
+class UnixAddress:
+    """A socket in a folder."""
+
+    def __init__(self, folder):
+        self.path = folder / "nbd.sock"
+        self.path.unlink(missing_ok=True)
+        self.uri = f"nbd+unix:///?socket={self.path}"
+        self.daemon_option = f"addr.type=unix,addr.path={self.path}"
+        self.nbdkit_options = ("--unix", str(self.path))
+
+    def connect(self, client_timeout):
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(client_timeout)
+        client.connect(str(self.path))
+        return client
+
+
+class TcpAddress:
+    """A port of the loopback device that nobody listens on."""
+
+    def __init__(self):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self.uri = f"nbd://127.0.0.1:{self.port}/"
+        self.daemon_option = f"addr.type=inet,addr.host=127.0.0.1,addr.port={self.port}"
+        self.nbdkit_options = ("--ipaddr", "127.0.0.1", "--port", str(self.port))
+
+    def connect(self, client_timeout):
+        return socket.create_connection(("127.0.0.1", self.port), client_timeout)
+
+
 def cairnd(tools, io=None):
-    def command(image, form, path):
-        return [str(tools / "cairnd"), *([f"--io={io}"] if io else []), *_nodes(image, form, path)]
+    def command(image, form, address):
+        return [str(tools / "cairnd"), *([f"--io={io}"] if io else []),
+                *_nodes(image, form, address)]
     return command
 
 
-def storage_daemon(image, form, path):
-    return [shutil.which("qemu-storage-daemon"), *_nodes(image, form, path)]
+def storage_daemon(image, form, address):
+    return [shutil.which("qemu-storage-daemon"), *_nodes(image, form, address)]
 
 
-def nbdkit(image, form, path):
+def nbdkit(image, form, address):
     assert form == "raw"
-    return [shutil.which("nbdkit"), "--foreground", "--exit-with-parent", "--unix", str(path),
+    return [shutil.which("nbdkit"), "--foreground", "--exit-with-parent", *address.nbdkit_options,
             "file", str(image)]
 
 
 def bare(program):
     """The least that a server can do, in the same system calls: what only the kernel costs."""
-    def command(image, form, path):
+    def command(image, form, address):
         assert form == "raw"
-        return [str(program), str(path), str(image)]
+        return [str(program), str(address.path), str(image)]
     return command
 
 
-def _nodes(image, form, path):
+def _nodes(image, form, address):
     node = {"driver": form, "node-name": "disk", "file": {"driver": "file", "filename": str(image)}}
-    return ["--blockdev", json.dumps(node), "--nbd-server", f"addr.type=unix,addr.path={path}",
+    return ["--blockdev", json.dumps(node), "--nbd-server", address.daemon_option,
             "--export", "type=nbd,id=e,node-name=disk,name=,writable=on"]
 
 
 class Server:
-    """A server process with one export; from exec until it greets a client took `start_seconds`."""
+    """A server process with one export; from exec until it greets a client took `start_seconds`.
+    It listens on a Unix socket in `folder`, unless it is given an address."""
 
-    def __init__(self, make_command, image, form, folder):
-        self.path = folder / "nbd.sock"
-        self.path.unlink(missing_ok=True)
+    def __init__(self, make_command, image, form, folder, address=None):
+        self.folder, self.address = folder, address or UnixAddress(folder)
         self.log = (folder / "server.log").open("w+", encoding="utf-8")
-        command = make_command(image, form, self.path)
+        command = make_command(image, form, self.address)
         self.process, begin = self._exec(command, folder)
         while not self._greets():
             if self.process.poll() is not None or time.perf_counter() - begin > 30:
@@ -75,13 +107,11 @@ class Server:
 
     def _greets(self):
         """A connection alone proves little: the kernel makes it before the server is ready."""
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(10)
-            try:
-                client.connect(str(self.path))
+        try:
+            with self.address.connect(10) as client:
                 return client.recv(8) == b"NBDMAGIC"
-            except OSError:
-                return False
+        except OSError:
+            return False
 
     def cpu_seconds(self):
         """User and system time of all its threads, the kernel's workers for it among them."""
@@ -97,12 +127,12 @@ class Server:
     def load(self, workload, seconds):
         """Runs fio on the export; returns the measurements of one run."""
         before = self.cpu_seconds()
-        job = dict(name="bench", ioengine="nbd", uri=f"nbd+unix:///?socket={self.path}",
+        job = dict(name="bench", ioengine="nbd", uri=self.address.uri,
                    time_based=1, runtime=seconds, randrepeat=0, norandommap=1, **workload)
         done = subprocess.run(["fio", "--output-format=json",
                                *(f"--{k}={v}" for k, v in job.items())],
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                              check=False, cwd=self.path.parent)
+                              check=False, cwd=self.folder)
         if done.returncode != 0:
             raise RuntimeError(f"fio: {done.stderr}{done.stdout[-2000:]}")
         cpu = self.cpu_seconds() - before

@@ -1,6 +1,9 @@
 """NBD through TLS, both ways: our server with libnbd's and the peer's clients and our own, our client
 with nbdkit, the peer's server and our own. Who must not get in is turned away, and told why."""
 
+import socket
+import ssl
+import struct
 import subprocess
 
 import pytest
@@ -245,3 +248,108 @@ def test_an_authorization_lets_nobody_in_without_a_name(folder, pki, serve):
     img("info", *image(folder, x509(pki / "good", "client")), code=1)
     wait_until(lambda: "a client without a certificate" in daemon.output(), "a complaint")
     daemon.stop()
+
+
+class HungUp(Exception):
+    """The client has sent all that it was to send."""
+
+
+class CutClient:
+    """A client of NBD through TLS that hangs up after `limit` bytes of what it sends."""
+
+    def __init__(self, path, credentials, limit):
+        self.limit, self.sent = limit, 0
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(20)
+        self.socket.connect(str(path))
+        context = ssl.create_default_context(cafile=credentials / "ca-cert.pem")
+        context.load_cert_chain(credentials / "client-cert.pem", credentials / "client-key.pem")
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+
+    def send(self, data):
+        piece = data[:self.limit - self.sent]
+        self.socket.sendall(piece)
+        self.sent += len(piece)
+        if len(piece) < len(data):
+            raise HungUp
+
+    def receive(self, length):
+        data = b""
+        while len(data) < length:
+            piece = self.socket.recv(length - len(data))
+            assert piece, "the server has hung up first"
+            data += piece
+        return data
+
+    def through(self, action):
+        """What `action`, of TLS, comes to, while both ends say what it takes."""
+        while True:
+            try:
+                result = action()
+            except ssl.SSLWantReadError:
+                self.send(self.outgoing.read())
+                piece = self.socket.recv(65536)
+                assert piece, "the server has hung up first"
+                self.incoming.write(piece)
+                continue
+            self.send(self.outgoing.read())
+            return result
+
+    def read(self, length):
+        data = b""
+        while len(data) < length:
+            data += self.through(lambda: self.tls.read(length - len(data)))
+        return data
+
+    def play(self, payload):
+        """Negotiates, writes the payload to 1 MiB and reads it back."""
+        option = struct.Struct(">QII")
+        self.receive(18)
+        self.send(struct.pack(">I", 3) + option.pack(0x49484156454F5054, 5, 0))
+        assert self.receive(20)[12:16] == struct.pack(">I", 1)
+        self.through(self.tls.do_handshake)
+        go = struct.pack(">I4sH", 4, b"disk", 0)
+        self.through(lambda: self.tls.write(option.pack(0x49484156454F5054, 7, len(go)) + go))
+        while (head := struct.unpack(">QIII", self.read(20)))[2] != 1:
+            self.read(head[3])
+        request = struct.Struct(">IHHQQI")
+        self.through(lambda: self.tls.write(
+            request.pack(0x25609513, 0, 1, 1, MIB, len(payload)) + payload))
+        assert self.read(16) == struct.pack(">IIQ", 0x67446698, 0, 1)
+        self.through(lambda: self.tls.write(request.pack(0x25609513, 0, 0, 2, MIB, len(payload))))
+        assert self.read(16) == struct.pack(">IIQ", 0x67446698, 0, 2)
+        assert self.read(len(payload)) == payload
+        self.through(lambda: self.tls.write(request.pack(0x25609513, 0, 2, 3, 0, 0)))
+
+
+def test_a_client_that_hangs_up_anywhere_leaves_nothing_behind(folder, pki, serve):
+    daemon = serve(x509(pki / "good", "server"))
+    path, before, payload = folder / "nbd.sock", b"\x01" * 512, b"\x2a" * 512
+
+    def written():
+        with (folder / "disk.raw").open("rb") as disk:
+            disk.seek(MIB)
+            return disk.read(512)
+
+    full = CutClient(path, pki / "good", 1 << 30)
+    full.play(before)
+    full.socket.close()
+    total, memory = full.sent, None
+    for limit in range(total):
+        client = CutClient(path, pki / "good", limit)
+        try:
+            client.play(payload)
+        except HungUp:
+            pass
+        client.socket.close()
+        assert written() in (before, payload), limit
+        if limit == total // 4:
+            memory = daemon.memory()
+    wait_until(lambda: daemon.memory() < memory + 4 * MIB, "what the clients took is given back")
+    last = CutClient(path, pki / "good", 1 << 30)
+    last.play(payload)
+    last.socket.close()
+    assert daemon.alive(), daemon.output()
+    daemon.stop()
+    assert written() == payload
