@@ -13,8 +13,8 @@
 #include "chardev/command_line.h"
 #include "io/cancel.h"
 #include "io/task_group.h"
-#include "monitor/job_events.h"
 #include "io/timer.h"
+#include "monitor/job_events.h"
 #include "monitor/setup.h"
 #include "objects/throttle_group.h"
 #include "objects/tls_creds.h"
@@ -75,6 +75,7 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
     chardevs_.forbid_stdio();
   }
   exports_.add_type(nbd_server_);
+  exports_.add_type(fuse_exports_);
   exports_.set_on_deleted([this](const std::string& id) {
     schema::BlockExportDeletedEvent data;
     data.id = id;

@@ -14,6 +14,7 @@
 #include "block/graph.h"
 #include "chardev/registry.h"
 #include "exports/export.h"
+#include "exports/fuse/fuse_export.h"
 #include "exports/nbd/server.h"
 #include "io/cancel.h"
 #include "io/event.h"
@@ -66,6 +67,7 @@ class Daemon {
   block::Graph graph_;
   exports::ExportRegistry exports_;
   nbd::Server nbd_server_;
+  fuse::FuseExports fuse_exports_;
   monitor::EventHub events_;
   chardev::Registry chardevs_;
   objects::Registry objects_;

@@ -78,6 +78,9 @@ constexpr std::string_view kHelpText = R"(
   --export type=nbd,id=ID,node-name=NODE[,name=NAME][,writable=on|off]
            [,description=TEXT][,writethrough=on|off]
                          serve a node by the NBD server
+  --export type=fuse,id=ID,node-name=NODE,mountpoint=FILE[,writable=on|off]
+           [,growable=on|off][,allow-other=on|off|auto]
+                         show a node as a regular file
   --io=auto|io_uring|epoll
                          how to talk to the kernel (default: auto, which takes
                          io_uring where the kernel offers it)

@@ -1,0 +1,60 @@
+// FuseExports: the kind of export that shows a node as a regular file of this host.
+//
+// Invariants
+// - At most one export is mounted over a file.
+// - An export answers what it was asked before it is unmounted; whoever has the file open does not
+//   keep it from going.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "exports/export.h"
+#include "exports/fuse/exported_file.h"
+#include "exports/fuse/mount.h"
+#include "exports/fuse/session.h"
+#include "io/task.h"
+
+namespace cairn::fuse {
+
+class FuseExports;
+
+class FuseExport final : public exports::Export {
+ public:
+  FuseExport(FuseExports& kind, exports::ExportSettings settings, std::unique_ptr<block::Edge> root,
+             std::unique_ptr<Mount> mount, bool growable);
+  ~FuseExport() override;
+
+  // The file can be open without that being known here.
+  [[nodiscard]] bool in_use() const override { return false; }
+  [[nodiscard]] dev_t device() const { return device_; }
+
+ private:
+  io::Task<void> close() override;
+
+  FuseExports& kind_;
+  dev_t device_;
+  std::unique_ptr<Mount> mount_;
+  ExportedFile file_;
+  Session session_;
+};
+
+class FuseExports final : public exports::ExportType {
+ public:
+  // ExportType
+  [[nodiscard]] std::string_view name() const override { return "fuse"; }
+  [[nodiscard]] Result<std::unique_ptr<exports::Export>> create(
+      const schema::BlockExportOptions& options, const exports::ExportSettings& settings,
+      std::unique_ptr<block::Edge>& root) override;
+
+ private:
+  friend class FuseExport;
+
+  // Those that are mounted.
+  std::vector<const FuseExport*> mounted_;
+};
+
+}  // namespace cairn::fuse

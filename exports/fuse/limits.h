@@ -1,0 +1,12 @@
+// Limits that mounting and serving agree on.
+#pragma once
+
+#include <cstdint>
+
+namespace cairn::fuse {
+
+// Most data of one write, and of one read, in bytes.
+inline constexpr uint32_t kLargestWrite = 1u << 20;
+inline constexpr uint32_t kLargestRead = 1u << 20;
+
+}  // namespace cairn::fuse

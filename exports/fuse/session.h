@@ -1,0 +1,88 @@
+// Session: the conversation with the kernel about one mount. Requests are taken as they come, many
+// at a time, and each is a task that ends with an answer.
+//
+// Invariants
+// - Every request that was read is answered once, but for those that have no answer.
+// - Memory is bounded: there are no more requests in flight than kMostRequests; more wait in the
+//   kernel.
+// - Buffers are large, and only as much of them is touched as requests fill.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "exports/fuse/exported_file.h"
+#include "exports/fuse/protocol.h"
+#include "io/buffer.h"
+#include "io/cancel.h"
+#include "io/semaphore.h"
+#include "io/task.h"
+#include "io/task_group.h"
+
+namespace cairn::fuse {
+
+class Session {
+ public:
+  // A descriptor of /dev/fuse in non-blocking mode; it and the file outlive the session.
+  Session(int descriptor, ExportedFile& file);
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  // After stop().
+  ~Session() = default;
+
+  // Serves in the background until the file system is unmounted or the session is stopped.
+  void start();
+  // Takes no more requests, and completes when those that were taken are answered.
+  [[nodiscard]] io::Task<void> stop();
+
+ private:
+  static constexpr std::size_t kMostRequests = 128;
+  static constexpr std::size_t kSpareBuffers = 16;
+
+  // A buffer begins with the request, which ends its first page where it is a write's, so that the
+  // data lies at the beginning of the next one. That is also where data that is read goes.
+  struct Incoming {
+    io::AlignedBuffer buffer;
+    std::size_t length = 0;
+    io::Semaphore::Units place;
+
+    [[nodiscard]] std::span<std::byte> room();
+    [[nodiscard]] std::span<std::byte> data();
+  };
+
+  [[nodiscard]] io::Task<void> serve();
+  // False: there will be no more requests.
+  [[nodiscard]] io::Task<bool> receive(Incoming& incoming);
+  [[nodiscard]] Result<io::AlignedBuffer> take_buffer();
+  void keep_buffer(io::AlignedBuffer buffer);
+  [[nodiscard]] io::Task<void> handle(Incoming incoming);
+  [[nodiscard]] io::Task<void> dispatch(Request request, std::span<std::byte> data);
+  // Those that need no waiting; false: it is none of them.
+  [[nodiscard]] bool answer_at_once(const Request& request);
+  [[nodiscard]] io::Task<void> set_attributes(Request request);
+  [[nodiscard]] io::Task<void> read(Request request, std::span<std::byte> data);
+  [[nodiscard]] io::Task<void> write(Request request, std::span<std::byte> data);
+  [[nodiscard]] io::Task<void> flush(Request request);
+  [[nodiscard]] io::Task<void> allocate(Request request);
+  [[nodiscard]] io::Task<void> seek(Request request);
+  void answer_attributes(const Request& request);
+  void initialise(const Request& request);
+
+  // `code` is an errno, 0 for success; the bytes belong to a success.
+  void answer(const Request& request, int code, std::span<const std::byte> bytes = {});
+  template <typename Reply>
+  void answer_with(const Request& request, const Reply& reply);
+  void answer_result(const Request& request, const Result<void>& result);
+
+  const int descriptor_;
+  ExportedFile& file_;
+  std::vector<io::AlignedBuffer> spare_;
+  io::Semaphore places_{kMostRequests};
+  io::CancelSource stopping_;
+  io::TaskGroup tasks_;
+};
+
+}  // namespace cairn::fuse

@@ -1,0 +1,192 @@
+"""Nodes as files of this host, through the kernel's FUSE driver."""
+
+import errno
+import json
+import os
+import pathlib
+import subprocess
+import threading
+
+import pytest
+
+from support import PEER, Qmp, img, qcow2, run, same_bytes, wait_until
+
+MIB = 1 << 20
+pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not os.access("/dev/fuse", os.W_OK),
+                                reason="nothing can be mounted here")
+
+
+def mounted(path):
+    return any(line.split()[1] == str(path)
+               for line in pathlib.Path("/proc/mounts").read_text().splitlines())
+
+
+@pytest.fixture
+def disk(folder, daemons):
+    """Starts a daemon with the qcow2 image 'disk.qcow2' as node 'd' and as the file 'mnt'; returns it
+    with a monitor."""
+    started = []
+
+    def start(size="64M", **options):
+        image, point = folder / "disk.qcow2", folder / "mnt"
+        if not image.exists():
+            run("qemu-img", "create", "-q", "-f", "qcow2", image, size)
+        point.touch()
+        path = folder / "qmp.sock"
+        path.unlink(missing_ok=True)
+        daemon = daemons("--chardev", f"socket,id=c,path={path},server=on,wait=off",
+                         "--monitor", "chardev=c")
+        daemon.wait_for(path)
+        monitor = Qmp(path)
+        monitor("blockdev-add", **qcow2(image, discard="unmap"), node_name="d")
+        monitor("block-export-add", type="fuse", id="f", node_name="d", mountpoint=str(point),
+                **{"writable": True, **options})
+        started.append(point)
+        return daemon, monitor
+
+    yield start
+    for point in started:
+        if mounted(point):
+            subprocess.run(["umount", "-l", str(point)], check=False)
+
+
+def test_a_file_system_is_made_checked_and_read(folder, disk):
+    daemon, _ = disk()
+    point = folder / "mnt"
+    (folder / "tree").mkdir()
+    for number in range(200):
+        (folder / "tree" / f"{number}").write_bytes(os.urandom(1000 * (number % 50) + 1))
+    run("mkfs.ext4", "-q", "-F", "-d", folder / "tree", point)
+    run("e2fsck", "-f", "-n", point)
+    (folder / "out").mkdir()
+    run("debugfs", "-R", f"rdump / {folder}/out", point, cwd=folder)
+    for number in range(200):
+        same_bytes(folder / "tree" / f"{number}", folder / "out" / f"{number}")
+    daemon.stop()
+    assert not mounted(point) and point.stat().st_size == 0
+    run("qemu-img", "check", folder / "disk.qcow2")
+    img("convert", "-O", "raw", folder / "disk.qcow2", folder / "disk.raw")
+    run("e2fsck", "-f", "-n", folder / "disk.raw")
+
+
+@pytest.mark.parametrize("direct", [0, 1])
+def test_random_writes_are_read_back(folder, disk, direct):
+    daemon, _ = disk()
+    run("fio", "--name=v", f"--filename={folder}/mnt", "--rw=randrw", "--bsrange=4k-256k", "--size=64M",
+        "--io_size=64M", "--ioengine=libaio", "--iodepth=16", f"--direct={direct}", "--verify=crc32c",
+        "--verify_fatal=1", "--randseed=7", cwd=folder)
+    run("fio", "--name=t", f"--filename={folder}/mnt", "--rw=randtrim", "--bs=64k", "--size=8M",
+        "--ioengine=sync", cwd=folder)
+    daemon.stop()
+    run("qemu-img", "check", folder / "disk.qcow2")
+
+
+def test_holes_are_those_of_the_image(folder, disk):
+    daemon, _ = disk("4M")
+    point = folder / "mnt"
+    with point.open("r+b", buffering=0) as file:
+        for at in (0, 1 * MIB, 3 * MIB):
+            os.pwrite(file.fileno(), b"\x55" * 256 * 1024, at)
+    run("fallocate", "-p", "-o", 64 * 1024, "-l", 64 * 1024, point)
+    found, at = [], 0
+    with point.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        while at < size:
+            try:
+                begin = os.lseek(file.fileno(), at, os.SEEK_DATA)
+            except OSError as error:
+                assert error.errno == errno.ENXIO
+                break
+            at = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
+            found.append((begin, at - begin))
+    run("cp", "--sparse=always", point, folder / "copy.raw")
+    run("qemu-img", "convert", "-f", "raw", "-O", "raw", point, folder / "copy2.raw")
+    daemon.stop()
+    told = json.loads(img("map", "--output=json", folder / "disk.qcow2").out)
+    wanted = []
+    for entry in told:
+        if not entry["zero"]:
+            if wanted and sum(wanted[-1]) == entry["start"]:
+                wanted[-1] = (wanted[-1][0], wanted[-1][1] + entry["length"])
+            else:
+                wanted.append((entry["start"], entry["length"]))
+    assert found == wanted
+    img("convert", "-O", "raw", folder / "disk.qcow2", folder / "disk.raw")
+    same_bytes(folder / "copy.raw", folder / "disk.raw")
+    same_bytes(folder / "copy2.raw", folder / "disk.raw")
+
+
+def test_two_exports_serve_many_readers(folder, disk):
+    daemon, monitor = disk("16M")
+    (folder / "second").touch()
+    (folder / "noise").write_bytes(os.urandom(16 * MIB))
+    run("dd", f"if={folder}/noise", f"of={folder}/mnt", "bs=1M", "conv=notrunc,fsync", "status=none")
+    monitor("block-export-add", type="fuse", id="g", node_name="d", mountpoint=f"{folder}/second")
+    failures = []
+
+    def compare(name):
+        done = subprocess.run(["cmp", str(folder / "noise"), str(folder / name)], check=False)
+        if done.returncode != 0:
+            failures.append(name)
+
+    readers = [threading.Thread(target=compare, args=(name,)) for name in ["mnt", "second"] * 5]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert not failures
+    daemon.stop()
+
+
+@pytest.mark.parametrize("mode", ["safe", "hard"])
+def test_a_busy_export_goes_when_it_is_told_to(folder, disk, mode):
+    daemon, monitor = disk()
+    with subprocess.Popen(["dd", "if=/dev/zero", f"of={folder}/mnt", "bs=64k", "count=100000",
+                           "conv=notrunc", "oflag=direct"], stderr=subprocess.DEVNULL) as user:
+        wait_until(lambda: (folder / "disk.qcow2").stat().st_size > 2 * MIB, "the first writes")
+        monitor("block-export-del", id="f", mode=mode)
+        assert user.wait(20) != 0
+    wait_until(lambda: monitor("query-block-exports") == [], "the export gone")
+    assert not mounted(folder / "mnt")
+    monitor("blockdev-del", node_name="d")
+    run("qemu-img", "check", folder / "disk.qcow2")
+    daemon.stop()
+
+
+@pytest.mark.skipif(PEER, reason="the peer does not explain it")
+def test_what_a_killed_daemon_leaves_is_explained(folder, disk):
+    daemon, _ = disk()
+    with (folder / "mnt").open("r+b", buffering=0) as file:
+        os.pwrite(file.fileno(), b"\x11" * 4096, 8192)
+        os.fsync(file.fileno())
+    daemon.kill()
+    with pytest.raises(AssertionError, match="fusermount3 -u"):
+        disk()
+    run("umount", folder / "mnt")
+    daemon, _ = disk()
+    assert (folder / "mnt").read_bytes()[8192:12288] == b"\x11" * 4096
+    daemon.stop()
+
+
+def test_the_owner_decides_who_may_use_it(folder, disk):
+    daemon, monitor = disk(allow_other="on")
+    point = folder / "mnt"
+    assert point.stat().st_mode & 0o777 == 0o600
+    os.chmod(point, 0o644)
+    assert point.stat().st_mode & 0o777 == 0o644
+    (folder / "mine").touch()
+    monitor("block-export-add", type="fuse", id="g", node_name="d", mountpoint=f"{folder}/mine",
+            allow_other="off")
+    with pytest.raises(PermissionError):
+        os.chmod(folder / "mine", 0o644)
+    daemon.stop()
+
+
+def test_a_resize_of_the_node_is_a_resize_of_the_file(folder, disk):
+    daemon, monitor = disk()
+    monitor("block_resize", node_name="d", size=96 * MIB)
+    wait_until(lambda: (folder / "mnt").stat().st_size == 96 * MIB, "the new size")
+    os.truncate(folder / "mnt", 80 * MIB)
+    info = [n for n in monitor("query-named-block-nodes") if n["node-name"] == "d"][0]
+    assert info["image"]["virtual-size"] == 80 * MIB
+    daemon.stop()
