@@ -226,12 +226,11 @@ io::Task<Result<void>> GraphEdit::commit() {
       node->limits_ = node->driver_->limits();  // a filter's may follow from what is below it now
     }
   }
-  Result<void> result;
+  Result<void> result = co_await graph_.settle(nullptr);
   for (std::shared_ptr<Node>& node : std::exchange(left_, {})) {
-    Result<void> settled = co_await graph_.settle(node);
     Result<void> released = co_await graph_.release(std::move(node));
-    if (result) {
-      result = settled ? std::move(released) : std::move(settled);
+    if (!released && result) {
+      result = std::move(released);
     }
   }
   co_return result;

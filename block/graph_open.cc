@@ -253,7 +253,11 @@ OpenFlags OpenContext::child_flags(ChildRole role) const {
   }
   flags.no_io = flags_.no_io;
   flags.check_only = flags_.check_only;
-  flags.writable_backing = backing && flags_.writable_backing > 1 ? flags_.writable_backing - 1 : 0;
+  if (backing && flags_.writable_backing > 1) {
+    flags.writable_backing = flags_.writable_backing - 1;
+  } else if (role == ChildRole::kFiltered) {
+    flags.writable_backing = flags_.writable_backing;
+  }
   flags.trail = flags_.trail;
   return flags;
 }

@@ -159,7 +159,7 @@ void Graph::loosen_permissions(Node* top) {
 io::Task<Result<void>> Graph::settle(std::shared_ptr<Node> top) {
   loosen_permissions(top.get());
   std::vector<std::shared_ptr<Node>> unsettled;
-  for (Node* node : with_descendants(*top)) {
+  for (Node* node : top != nullptr ? with_descendants(*top) : nodes_) {
     if (node->driver_ != nullptr && node->driver_->unsettled()) {
       unsettled.push_back(node->shared_from_this());
     }

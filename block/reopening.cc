@@ -76,7 +76,29 @@ io::Task<Result<void>> Reopening::quiesce() {
       co_return result;
     }
   }
+  for (const ChildChange& change : child_changes_) {
+    if (const Edge* edge = change.parent->child(change.name); edge != nullptr) {
+      Result<void> result = co_await settle_below(edge->node());
+      if (!result) {
+        co_return result;
+      }
+    }
+  }
   co_return Result<void>{};
+}
+
+// Nobody keeps for a parent that goes what the next one may need.
+io::Task<Result<void>> Reopening::settle_below(Node& node) {
+  Result<void> result;
+  if (node.active()) {
+    result = co_await node.driver().settle();
+  }
+  for (const auto& edge : node.children()) {
+    if (result) {
+      result = co_await settle_below(edge->node());
+    }
+  }
+  co_return result;
 }
 
 Result<void> Reopening::change_child(const ChildChange& change) {

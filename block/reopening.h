@@ -69,6 +69,7 @@ class Reopening {
   [[nodiscard]] std::vector<Step*> parents_first();
   [[nodiscard]] io::Task<Result<void>> run_held();
   [[nodiscard]] io::Task<Result<void>> quiesce();
+  [[nodiscard]] static io::Task<Result<void>> settle_below(Node& node);
   [[nodiscard]] static Result<void> check_bitmaps(const Step& step);
   [[nodiscard]] Result<void> apply();
   [[nodiscard]] Result<void> change_child(const ChildChange& change);

@@ -23,6 +23,15 @@ namespace {
 // A copy is made in pieces of about this many bytes.
 constexpr uint64_t kPiece = 1 << 20;
 
+// The clusters of what stores the content of `node`; 0 when it has none.
+uint64_t cluster_of(const block::Node& node) {
+  const block::Edge* window = node.child("file");
+  const uint64_t own = node.driver().cluster_size();
+  return own != 0 || window == nullptr || window->role() != block::ChildRole::kFiltered
+             ? own
+             : cluster_of(window->node());
+}
+
 class CopyOnReadDriver final : public FilterDriver {
  public:
   // `bottom` is the last node whose data is copied; null: all is.
@@ -88,7 +97,7 @@ class CopyOnReadDriver final : public FilterDriver {
 
   // Reads the clusters around `data`, and writes them where the image has none.
   io::Task<Result<void>> copy_up(uint64_t offset, io::IoVector data) {
-    const uint64_t cluster = std::max<uint64_t>(cluster_size(), 512);
+    const uint64_t cluster = std::max<uint64_t>(cluster_of(child().node()), 512);
     const uint64_t begin = align_down(offset, cluster);
     const uint64_t end = std::min(align_up(offset + data.size(), cluster), child().length());
     auto buffer = io::AlignedBuffer::allocate(end - begin);
@@ -100,19 +109,35 @@ class CopyOnReadDriver final : public FilterDriver {
     if (!result) {
       co_return result;
     }
-    result = fail(ENOTSUP, "");
-    if (whole.is_zero()) {
-      const block::ZeroFlags flags{.no_fallback = true, .unchanged = true, .into_holes = true};
-      result = co_await child().write_zeroes(begin, end - begin, flags);
+    // Clusters of zeroes apart from the others.
+    for (uint64_t at = 0; at < whole.size();) {
+      const auto piece = [&](uint64_t from) { return std::min(cluster, whole.size() - from); };
+      const bool zero = whole.is_zero(at, piece(at));
+      uint64_t next = at + piece(at);
+      while (next < whole.size() && whole.is_zero(next, piece(next)) == zero) {
+        next += piece(next);
+      }
+      io::IoVector run = whole.slice(at, next - at);
+      result = co_await keep(begin + at, std::move(run), zero);
+      if (!result) {
+        co_return result;
+      }
+      at = next;
     }
-    if (!result && result.error().code() == ENOTSUP) {
-      const block::WriteFlags flags{.unchanged = true, .into_holes = true};
-      result = co_await child().write(begin, whole, flags);
-    }
-    if (result) {
-      data.copy_from(0, buffer->span().subspan(offset - begin, data.size()));
-    }
+    data.copy_from(0, buffer->span().subspan(offset - begin, data.size()));
     co_return result;
+  }
+
+  io::Task<Result<void>> keep(uint64_t offset, io::IoVector data, bool zero) {
+    if (zero) {
+      const block::ZeroFlags flags{.no_fallback = true, .unchanged = true, .into_holes = true};
+      Result<void> zeroed = co_await child().write_zeroes(offset, data.size(), flags);
+      if (zeroed || zeroed.error().code() != ENOTSUP) {
+        co_return zeroed;
+      }
+    }
+    const block::WriteFlags flags{.unchanged = true, .into_holes = true};
+    co_return co_await child().write(offset, std::move(data), flags);
   }
 
   const std::shared_ptr<block::Node> bottom_;

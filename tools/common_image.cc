@@ -365,4 +365,27 @@ io::Task<Result<std::unique_ptr<block::Edge>>> open_root(block::Graph& graph, Im
   co_return std::move(*edge);
 }
 
+io::Task<Result<std::unique_ptr<block::Edge>>> open_unfiltered(block::Graph& graph, ImageName name,
+                                                               block::OpenFlags flags) {
+  auto top = co_await open_root(graph, name, flags);
+  if (!top || (*top)->node().info().kind != block::DriverInfo::Kind::kFilter) {
+    co_return top;
+  }
+  const block::Edge* link = top->get();
+  while (link->node().info().kind == block::DriverInfo::Kind::kFilter &&
+         link->node().backing() != nullptr) {
+    link = link->node().backing();
+  }
+  auto edge = graph.attach(link->shared_node(), "", root_permissions(link->node()));
+  Result<void> closed = co_await graph.detach(std::move(*top));
+  if (!edge) {
+    co_return std::unexpected(could_not_open(name, std::move(edge.error())));
+  }
+  if (!closed) {
+    Result<void> released = co_await graph.detach(std::move(*edge));
+    co_return pass(closed);
+  }
+  co_return edge;
+}
+
 }  // namespace cairn::tools

@@ -39,4 +39,9 @@ enum class Sharing : uint8_t {
 [[nodiscard]] io::Task<Result<std::unique_ptr<block::Edge>>> open_root(
     block::Graph& graph, ImageName name, block::OpenFlags flags, Sharing sharing = Sharing::kUsual);
 
+// The same, of the image below the filters that the name may describe: for what concerns images as
+// files rather than what they hold.
+[[nodiscard]] io::Task<Result<std::unique_ptr<block::Edge>>> open_unfiltered(
+    block::Graph& graph, ImageName name, block::OpenFlags flags);
+
 }  // namespace cairn::tools

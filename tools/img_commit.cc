@@ -71,7 +71,7 @@ io::Task<Result<unsigned>> find_base(block::Graph& graph, const CommitRequest& r
     co_return 1;
   }
   const block::OpenFlags flags{.read_only = true, .no_io = true, .force_share = true};
-  auto top = co_await open_root(graph, request.image, flags);
+  auto top = co_await open_unfiltered(graph, request.image, flags);
   if (!top) {
     co_return pass(top);
   }
@@ -140,7 +140,7 @@ io::Task<int> run(block::Graph& graph, const CommitRequest& request) {
                                .cache_direct = request.cache.direct,
                                .no_flush = request.cache.no_flush,
                                .writable_backing = *depth};
-  auto top = co_await open_root(graph, request.image, flags);
+  auto top = co_await open_unfiltered(graph, request.image, flags);
   if (!top) {
     co_return fail_command(top.error());
   }

@@ -50,12 +50,18 @@ int run_in_session(io::Task<int> (*work)(block::Graph&, const Request&), const R
 }
 
 // Opens the image, has `act` do its work and closes it; tells what fails. The exit code. `request`
-// outlives the task.
+// outlives the task. `unfiltered`: see open_unfiltered().
 template <typename Request>
 io::Task<int> act_on_image(block::Graph& graph, const Request& request, block::OpenFlags flags,
                            io::Task<Result<void>> (*act)(block::Graph&, block::Edge&,
-                                                         const Request&)) {
-  auto root = co_await open_root(graph, request.image, flags);
+                                                         const Request&),
+                           bool unfiltered = false) {
+  Result<std::unique_ptr<block::Edge>> root;
+  if (unfiltered) {
+    root = co_await open_unfiltered(graph, request.image, flags);
+  } else {
+    root = co_await open_root(graph, request.image, flags);
+  }
   if (!root) {
     co_return fail_command(root.error());
   }

@@ -141,7 +141,7 @@ io::Task<Result<void>> print_map(block::Graph& /*graph*/, block::Edge& root,
 }
 
 io::Task<int> map(block::Graph& graph, const MapRequest& request) {
-  return act_on_image(graph, request, request.flags, print_map);
+  return act_on_image(graph, request, request.flags, print_map, true);
 }
 
 // Reads the options into `request`; the exit code when there is nothing more to do.

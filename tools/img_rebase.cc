@@ -274,7 +274,7 @@ io::Task<int> run(block::Graph& graph, const RebaseRequest& request) {
   const block::OpenFlags flags{.no_backing = request.unsafe_mode,
                                .cache_direct = request.cache.direct,
                                .no_flush = request.cache.no_flush};
-  return act_on_image(graph, request, flags, rebase_image);
+  return act_on_image(graph, request, flags, rebase_image, true);
 }
 
 // The exit code when there is nothing more to do.

@@ -52,11 +52,14 @@ def test_limits_hold_and_change(throttled):
 def test_a_daemon_ends_although_requests_wait(folder, daemons):
     image = folder / "a.img"
     img("create", "-q", "-f", "raw", image, "1M")
-    daemon = daemons.serving(
-        "driver=throttle,node-name=disk,throttle-group=g,"
-        f"file.driver=file,file.filename={image}",
-        "--object", "throttle-group,id=g,x-bps-total=1")
-    script = ("import nbd; h = nbd.NBD(); h.connect_uri('" + daemon.uri() + "');"
+    path = folder / "nbd.sock"
+    daemon = daemons("--object", "throttle-group,id=g,x-bps-total=1",
+                     "--blockdev", "driver=throttle,node-name=disk,throttle-group=g,"
+                     f"file.driver=file,file.filename={image}",
+                     "--nbd-server", f"addr.type=unix,addr.path={path}",
+                     "--export", "type=nbd,id=e,node-name=disk,name=disk")
+    daemon.wait_for(path)
+    script = (f"import nbd; h = nbd.NBD(); h.connect_uri('nbd+unix:///disk?socket={path}');"
               "b = nbd.Buffer(512);"
               "[h.aio_pread(b, 0) for _ in range(8)];"
               "[h.poll(200) for _ in range(3)]; print('sent', flush=True); h.poll(-1)")

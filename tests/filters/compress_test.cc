@@ -1,3 +1,4 @@
+// What compress stores compressed, and what it needs for that.
 #include "filters/compress.h"
 
 #include "tests/filters/filter_test.h"

@@ -143,8 +143,13 @@ class FilterTest : public ::testing::Test {
     auto removed = run(graph_.remove_monitor_node(name));
     return removed ? "" : removed.error().message();
   }
+  // As the command does it.
+  io::Task<Result<void>> reopen_alone(std::vector<schema::BlockdevOptions> options) {
+    const auto alone = co_await graph_.alone();
+    co_return co_await block::reopen(graph_, std::move(options));
+  }
   std::string reopen(const schema::BlockdevOptions& options) {
-    auto reopened = run(block::reopen(graph_, {options}));
+    auto reopened = run(reopen_alone({options}));
     return reopened ? "" : reopened.error().message();
   }
   // Makes a new qcow2 image in the file of this name.

@@ -74,8 +74,8 @@ class PassThroughTest : public FilterTest, public ::testing::WithParamInterface<
     throttles_["free"] = std::make_shared<io::Throttle>();
     throttles_["limited"] = std::make_shared<io::Throttle>();
     throttles_["limited"]->set({.requests = {.total = {.average = 20000}}});
-    overlay_ = random_.chance(50);
-    const bool format = overlay_ || random_.chance(50);
+    overlay_ = !without_format_ && random_.chance(50);
+    const bool format = overlay_ || (!without_format_ && random_.chance(50));
     for (const std::string side : {"model", "test"}) {
       const std::string name = side + ".img";
       if (format) {
@@ -131,7 +131,9 @@ class PassThroughTest : public FilterTest, public ::testing::WithParamInterface<
       removed = stack[at];
       stack.erase(stack.begin() + static_cast<std::ptrdiff_t>(at));
     }
-    auto reopened = co_await block::reopen(graph_, {parent_of(stack, at, above, target)});
+    std::vector<schema::BlockdevOptions> wanted;
+    wanted.push_back(parent_of(stack, at, above, target));
+    auto reopened = co_await reopen_alone(std::move(wanted));
     EXPECT_TRUE(reopened.has_value()) << reopened.error().message();
     if (!removed.empty()) {
       auto gone = co_await graph_.remove_monitor_node(removed);
@@ -201,6 +203,7 @@ class PassThroughTest : public FilterTest, public ::testing::WithParamInterface<
   }
 
   testing::Random random_;
+  bool without_format_ = false;
   bool overlay_ = false;
   bool format_ = false;
   block::Edge* model_ = nullptr;
@@ -230,12 +233,15 @@ TEST_P(PassThroughTest, ShowsTheSameAsNoFilter) {
   }
 }
 
-TEST_P(PassThroughTest, HandsErrorsUp) {
+// Without a format, whose place for something depends on the order of requests.
+class PassThroughErrors : public PassThroughTest {
+ protected:
+  PassThroughErrors() { without_format_ = true; }
+};
+
+TEST_P(PassThroughErrors, AreHandedUp) {
   for (int i = 0; i < 6; ++i) {
     run(change_filters());
-  }
-  if (format_) {
-    GTEST_SKIP() << "places in the files differ";
   }
   const uint64_t bad = kCluster * random_.below(kClusters);
   for (const std::string side : {"model.img", "test.img"}) {
@@ -269,6 +275,7 @@ TEST_P(PassThroughTest, ResizesAsWithoutFilters) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, PassThroughTest, ::testing::Range<uint64_t>(1, 41));
+INSTANTIATE_TEST_SUITE_P(Seeds, PassThroughErrors, ::testing::Range<uint64_t>(1, 21));
 
 }  // namespace
 }  // namespace cairn::filters

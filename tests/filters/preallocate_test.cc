@@ -69,7 +69,8 @@ TEST_F(PreallocateTest, TheSurplusGoesBeforeAnotherTakesOver) {
 TEST_F(PreallocateTest, AFileThatCanNotGrowAheadIsWrittenToAllTheSame) {
   open();
   block::Edge& edge = attach("q");
-  world_.add_fault({.kind = testing::IoKind::kZero, .times = UINT64_MAX, .error = ENOSPC});
+  world_.add_fault(
+      {.kind = testing::IoKind::kZero, .offset = kMiB, .times = UINT64_MAX, .error = ENOSPC});
   ASSERT_EQ(write(edge, 1, 0, 4 * kCluster), "");
   ASSERT_EQ(write(edge, 2, 4 * kCluster, 4 * kCluster), "");
   EXPECT_LT(file_size(), kMiB);

@@ -18,7 +18,7 @@ using std::chrono::seconds;
 
 constexpr double kTolerance = 0.03;
 
-class ThrottleTest : public testing::Test {
+class ThrottleTest : public ::testing::Test {
  protected:
   // Units that somebody has used so far.
   struct Use {
