@@ -62,10 +62,6 @@ constexpr std::string_view kNoCopies = "jobs that copy between nodes";
 constexpr MissingCommand kMissing[] = {
     {"block-commit", kNoCopies},
     {"block-stream", kNoCopies},
-    {"blockdev-backup", kNoCopies},
-    {"blockdev-mirror", kNoCopies},
-    {"drive-backup", kNoCopies},
-    {"drive-mirror", kNoCopies},
     {"x-blockdev-set-iothread", "nodes on I/O threads"},
 };
 
