@@ -16,6 +16,7 @@
 #include "io/timer.h"
 #include "monitor/job_events.h"
 #include "monitor/setup.h"
+#include "objects/secret.h"
 #include "objects/throttle_group.h"
 #include "objects/tls_creds.h"
 #include "schema/commands.h"
@@ -88,6 +89,8 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
       [this](const std::string& id) { return objects::find_credentials(objects_, id, false); });
   graph_.set_throttle_lookup(
       [this](const std::string& id) { return objects::find_throttle(objects_, id); });
+  graph_.set_secret_lookup(
+      [this](const std::string& id) { return objects::find_secret(objects_, id); });
   chardevs_.set_tls({.credentials =
                          [this](const std::string& id, bool server) {
                            return objects::find_credentials(objects_, id, server);

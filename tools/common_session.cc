@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "base/size_text.h"
+#include "objects/secret.h"
 #include "objects/throttle_group.h"
 #include "objects/tls_creds.h"
 #include "tools/common_object.h"
@@ -20,6 +21,8 @@ Session::Session(std::unique_ptr<io::Reactor> reactor)
   });
   graph_.set_throttle_lookup(
       [](const std::string& name) { return objects::find_throttle(program_objects(), name); });
+  graph_.set_secret_lookup(
+      [](const std::string& name) { return objects::find_secret(program_objects(), name); });
 }
 
 Result<std::unique_ptr<Session>> Session::create() {

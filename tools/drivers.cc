@@ -6,6 +6,7 @@
 #include "filters/preallocate.h"
 #include "filters/snapshot_access.h"
 #include "filters/throttle.h"
+#include "formats/luks/luks.h"
 #include "formats/qcow2/driver.h"
 #include "formats/raw/raw.h"
 #include "protocols/file/file.h"
@@ -24,6 +25,7 @@ void register_all_drivers(block::DriverTable& table) {
   table.add(null::kNullAioDriver);
   table.add(null::kNullCoDriver);
   table.add(filters::kPreallocateDriver);
+  table.add(luks::kLuksDriver);
   table.add(qcow2::kQcow2Driver);
   table.add(raw::kRawDriver);
   table.add(filters::kSnapshotAccessDriver);
