@@ -14,6 +14,7 @@
 #include "io/cancel.h"
 #include "io/task_group.h"
 #include "monitor/setup.h"
+#include "monitor/vote_events.h"
 #include "objects/tls_creds.h"
 #include "schema/commands.h"
 #include "schema/visit_monitor_options.h"
@@ -76,6 +77,8 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
   });
   graph_.set_on_warning(
       [](std::string_view message, std::string_view advice) { report_warning(message, advice); });
+  graph_.set_on_failure([](std::string_view message) { report_error(message); });
+  graph_.set_on_vote([this](const block::VoteReport& report) { monitor::raise(events_, report); });
   graph_.set_credentials_lookup(
       [this](const std::string& id) { return objects::find_credentials(objects_, id, false); });
   chardevs_.set_tls({.credentials =

@@ -1,5 +1,11 @@
 #include "tools/drivers.h"
 
+#include "filters/blkdebug/blkdebug.h"
+#include "filters/blklogwrites/blklogwrites.h"
+#include "filters/blkreplay.h"
+#include "filters/blkverify.h"
+#include "filters/chaos/chaos.h"
+#include "filters/quorum/quorum.h"
 #include "formats/qcow2/driver.h"
 #include "formats/raw/raw.h"
 #include "protocols/file/file.h"
@@ -9,12 +15,18 @@
 namespace cairn::tools {
 
 void register_all_drivers(block::DriverTable& table) {
+  table.add(filters::kBlkdebugDriver);
+  table.add(filters::kBlklogwritesDriver);
+  table.add(filters::kBlkreplayDriver);
+  table.add(filters::kBlkverifyDriver);
+  table.add(filters::kChaosDriver);
   table.add(file::kFileDriver);
   table.add(file::kHostDeviceDriver);
   table.add(nbd::client::kNbdDriver);
   table.add(null::kNullAioDriver);
   table.add(null::kNullCoDriver);
   table.add(qcow2::kQcow2Driver);
+  table.add(filters::kQuorumDriver);
   table.add(raw::kRawDriver);
 }
 
