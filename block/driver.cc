@@ -88,6 +88,14 @@ io::Task<Result<void>> Driver::amend(CreateOptions /*options*/) {
                  node_->info().name);
 }
 
+Result<std::string> Driver::name_new_child() const {
+  return fail(ENOTSUP, "The node {} does not support adding a child", node_->name());
+}
+
+Result<void> Driver::may_remove_child(const Edge& /*child*/) const {
+  return fail(ENOTSUP, "The node {} does not support removing a child", node_->name());
+}
+
 std::unique_ptr<schema::BlockStatsSpecific> Driver::specific_statistics() const { return nullptr; }
 
 io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>> Driver::specific_info() {

@@ -39,6 +39,7 @@ class BitmapStore;
 class Codec;
 class CreateOptions;
 class Edge;
+class FaultListener;
 class Node;
 class RequestDriver;
 class SnapshotView;
@@ -56,7 +57,8 @@ enum class ChildRole : uint8_t {
 };
 
 struct Limits {
-  // Powers of two, in bytes. Requests are cut, widened and bounced above the driver to fit.
+  // In bytes. Requests are cut, widened and bounced above the driver to fit. Alignments are powers
+  // of two, but for those of zeroing and discarding.
   uint32_t request_alignment = 1;
   uint32_t memory_alignment = 1;
   uint64_t max_transfer = 0;    // 0: none
@@ -198,6 +200,17 @@ class Driver {
 
   // The disk is stored encrypted.
   [[nodiscard]] virtual bool encrypted() const { return false; }
+
+  // Who wants to hear how far work on this node has got (fault_point.h); null: nobody.
+  [[nodiscard]] virtual FaultListener* fault_listener() { return nullptr; }
+
+  // Children that come and go at run time, for drivers that have any number of them. The name of
+  // the next one; ENOTSUP when the driver has none.
+  [[nodiscard]] virtual Result<std::string> name_new_child() const;
+  // Whether a child may go.
+  [[nodiscard]] virtual Result<void> may_remove_child(const Edge& child) const;
+  // Called after children came or went, with no request in flight.
+  virtual void children_changed() {}
 
   // Where the image keeps dirty bitmaps; null when it can not.
   [[nodiscard]] virtual BitmapStore* bitmap_store() { return nullptr; }

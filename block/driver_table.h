@@ -47,6 +47,10 @@ struct DriverInfo {
   io::Task<Result<std::unique_ptr<Driver>>> (*open)(
       OpenContext& context, const schema::BlockdevOptions& options) = nullptr;
 
+  // The node as a user would name it in short, for drivers that have such names; empty when it has
+  // something about it that they can not say. Null: formats are called as their file is.
+  std::string (*plain_name)(const Node& node, const schema::BlockdevOptions& options) = nullptr;
+
   // How sure the driver is that an image that starts with `head` is its own, 0 to 100; null for
   // protocols. `filename` may help formats without a magic number.
   int (*probe)(std::span<const std::byte> head, std::string_view filename) = nullptr;

@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "block/dirty_bitmap.h"
+#include "block/fault_point.h"
 #include "block/graph.h"
 #include "block/request_scope.h"
 #include "io/reactor.h"
@@ -307,8 +308,20 @@ Engine::Outcome Engine::flush(Edge& edge) {
   co_return co_await flush_node(*edge.child_);
 }
 
+// What a node's own work is done on: the child with its image, or the one below a filter.
+const Edge* Engine::primary_child(const Node& node) {
+  const auto found = std::ranges::find_if(node.children_, [](const auto& edge) {
+    return edge->role() == ChildRole::kImage || edge->role() == ChildRole::kFiltered;
+  });
+  return found == node.children_.end() ? nullptr : found->get();
+}
+
 Engine::Outcome Engine::flush_node(Node& node) {
   Stopwatch watch;
+  const Edge* file = primary_child(node);
+  if (file != nullptr) {
+    co_await fault_point(*file, FaultPoint::kFlushToOs);
+  }
   const uint64_t covered = node.writes_completed_;
   const bool ignored = node.options_.no_flush && node.request_ != nullptr;
   Result<void> result;
@@ -316,6 +329,9 @@ Engine::Outcome Engine::flush_node(Node& node) {
   const bool needed =
       covered != node.writes_flushed_ || node.info_.kind == DriverInfo::Kind::kFilter;
   if (!ignored && needed) {
+    if (file != nullptr) {
+      co_await fault_point(*file, FaultPoint::kFlushToDisk);
+    }
     result = co_await node.driver_->flush();
     if (result) {
       node.writes_flushed_ = std::max(node.writes_flushed_, covered);

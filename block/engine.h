@@ -82,6 +82,7 @@ class Engine {
                       bool succeeded, Stopwatch& watch);
   static void account_write(Node& node, uint64_t offset, uint64_t length, bool succeeded,
                             Stopwatch& watch);
+  static const Edge* primary_child(const Node& node);
   static Outcome flush_node(Node& node);
   static Outcome resize_node(Node& node, uint64_t length, ResizeOptions options);
   static Outcome change_node(Node& node, Change change);

@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "block/codec.h"
 #include "block/engine.h"
+#include "block/fault_point.h"
 #include "io/event.h"
 #include "io/task_group.h"
 #include "io/worker_pool.h"
@@ -187,6 +188,7 @@ Engine::Outcome Engine::store_units(Node& node, std::vector<EncodedUnit>& units)
       together.append(units[i].stored.data(), units[i].stored_length);
       end += units[i].stored_length;
     }
+    co_await fault_point(*unit.plan.child, FaultPoint::kWriteCompressed);
     Result<void> written =
         co_await write(*unit.plan.child, unit.plan.host_offset, std::move(together), WriteFlags{});
     if (!written) {

@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "block/engine.h"
+#include "block/fault_point.h"
 #include "block/zero_source.h"
 
 namespace cairn::block {
@@ -19,6 +20,10 @@ uint64_t piece_limit(const Limits& limits) {
       limits.max_transfer != 0 ? std::min(limits.max_transfer, kBouncePiece) : kBouncePiece;
   return std::max(align_down(limit, alignment), alignment);
 }
+
+// For units that need not be powers of two.
+uint64_t round_down(uint64_t value, uint64_t unit) { return value - value % unit; }
+uint64_t round_up(uint64_t value, uint64_t unit) { return round_down(value + unit - 1, unit); }
 
 }  // namespace
 
@@ -73,7 +78,10 @@ Engine::Outcome Engine::write_leaf(Node& node, uint64_t offset, io::IoVector dat
                                    WriteFlags flags) {
   const Limits limits = node.limits_;
   if (limits.request_alignment == 1 && fits(node, offset, data)) {
-    co_return co_await node.request_->write(offset, std::move(data), flags);
+    co_await fault_point(node, FaultPoint::kPwritev);
+    Result<void> result = co_await node.request_->write(offset, std::move(data), flags);
+    co_await fault_point(node, FaultPoint::kPwritevDone);
+    co_return result;
   }
   const uint64_t length = data.size();
   const uint64_t begin = align_down(offset, limits.request_alignment);
@@ -88,6 +96,7 @@ Engine::Outcome Engine::write_leaf(Node& node, uint64_t offset, io::IoVector dat
     co_return result;
   }
   const auto lock = co_await node.alignment_.lock_shared(begin, end - begin);
+  co_await fault_point(node, FaultPoint::kPwritev);
   const uint64_t limit = piece_limit(limits);
   uint64_t done = 0;
   while (done < length) {
@@ -113,6 +122,7 @@ Engine::Outcome Engine::write_leaf(Node& node, uint64_t offset, io::IoVector dat
     }
     done += piece;
   }
+  co_await fault_point(node, FaultPoint::kPwritevDone);
   co_return Result<void>{};
 }
 
@@ -143,18 +153,24 @@ Engine::Outcome Engine::write_leaf_unaligned(Node& node, uint64_t offset, io::Io
         std::fill_n(bounce->data() + (block - begin), alignment, std::byte{0});
         continue;
       }
+      const bool head = block == begin;
+      co_await fault_point(node, head ? FaultPoint::kPwritevRmwHead : FaultPoint::kPwritevRmwTail);
       io::IoVector old(bounce->data() + (block - begin), alignment);
       Result<void> read = co_await node.request_->read(block, std::move(old));
       if (!read) {
         co_return read;
       }
+      co_await fault_point(
+          node, head ? FaultPoint::kPwritevRmwAfterHead : FaultPoint::kPwritevRmwAfterTail);
     }
     data.copy_to(done, bounce->span().subspan(at - begin, piece));
     io::IoVector whole(bounce->data(), end - begin);
+    co_await fault_point(node, FaultPoint::kPwritev);
     Result<void> written = co_await node.request_->write(begin, std::move(whole), WriteFlags{});
     if (!written) {
       co_return written;
     }
+    co_await fault_point(node, FaultPoint::kPwritevDone);
     done += piece;
   }
   co_return Result<void>{};
@@ -164,13 +180,14 @@ Engine::Outcome Engine::zero_leaf(Node& node, uint64_t offset, uint64_t length, 
   const Limits limits = node.limits_;
   ZeroFlags driver_flags = flags;
   driver_flags.fua = false;  // the choke point flushes afterwards
+  co_await fault_point(node, FaultPoint::kPwritevZero);
   while (length > 0) {
     uint64_t piece = length;
     if (limits.max_zeroes != 0) {
-      piece = std::min(piece, align_down(limits.max_zeroes, limits.zero_alignment));
+      piece = std::min(piece, round_down(limits.max_zeroes, limits.zero_alignment));
     }
-    const uint64_t begin = align_up(offset, limits.zero_alignment);
-    const uint64_t end = align_down(offset + piece, limits.zero_alignment);
+    const uint64_t begin = round_up(offset, limits.zero_alignment);
+    const uint64_t end = round_down(offset + piece, limits.zero_alignment);
     Result<void> result;
     if (begin > offset || end <= begin) {  // a ragged start, or too little for the driver
       if (flags.no_fallback) {
@@ -195,6 +212,7 @@ Engine::Outcome Engine::zero_leaf(Node& node, uint64_t offset, uint64_t length, 
     offset += piece;
     length -= piece;
   }
+  co_await fault_point(node, FaultPoint::kPwritevDone);
   co_return Result<void>{};
 }
 
@@ -215,12 +233,12 @@ Engine::Outcome Engine::zero_leaf_by_writing(Node& node, uint64_t offset, uint64
 // A discard is advice: ragged ends are left alone, and a driver that can not discard is no error.
 Engine::Outcome Engine::discard_leaf(Node& node, uint64_t offset, uint64_t length) {
   const Limits limits = node.limits_;
-  const uint64_t begin = align_up(offset, limits.discard_alignment);
-  const uint64_t end = align_down(offset + length, limits.discard_alignment);
+  const uint64_t begin = round_up(offset, limits.discard_alignment);
+  const uint64_t end = round_down(offset + length, limits.discard_alignment);
   for (uint64_t at = begin; at < end;) {
     uint64_t piece = end - at;
     if (limits.max_discard != 0) {
-      piece = std::min(piece, align_down(limits.max_discard, limits.discard_alignment));
+      piece = std::min(piece, round_down(limits.max_discard, limits.discard_alignment));
     }
     Result<void> result;
     {

@@ -4,6 +4,7 @@
 
 #include "block/codec.h"
 #include "block/engine.h"
+#include "block/fault_point.h"
 #include "io/worker_pool.h"
 
 namespace cairn::block {
@@ -71,6 +72,7 @@ Engine::Outcome Engine::read_extent(Node& node, Extent extent, uint64_t offset, 
     }
     data = data.slice(0, present);
   }
+  co_await fault_point(*extent.child, FaultPoint::kReadAio);
   co_return co_await read(*extent.child, extent.host_offset, std::move(data));
 }
 
@@ -87,6 +89,9 @@ Engine::Outcome Engine::read_hole(Node& node, uint64_t offset, io::IoVector data
     co_return Result<void>{};
   }
   io::IoVector piece = data.slice(0, from_backing);
+  if (const Edge* file = primary_child(node)) {
+    co_await fault_point(*file, FaultPoint::kReadBackingAio);
+  }
   co_return co_await read(*node.backing_, offset, std::move(piece));
 }
 
@@ -140,6 +145,7 @@ Engine::Outcome Engine::decode_unit(Extent extent, std::span<std::byte> unit) {
   const uint64_t present = std::min(extent.stored_length, child_length - extent.host_offset);
   std::ranges::fill(stored->span().subspan(present), std::byte{0});
   io::IoVector piece(stored->data(), present);
+  co_await fault_point(*extent.child, FaultPoint::kReadCompressed);
   Result<void> result = co_await read(*extent.child, extent.host_offset, std::move(piece));
   if (!result) {
     co_return result;

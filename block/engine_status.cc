@@ -44,11 +44,11 @@ io::Task<Result<BlockStatus>> Engine::status(Node& node, uint64_t offset, uint64
   if (extent->child_status == Extent::ChildStatus::kNothing || status.host == nullptr) {
     co_return status;
   }
-  // What the child can not tell changes nothing.
   const Result<BlockStatus> below =
       co_await Engine::status(*extent->child->child_, extent->host_offset, extent->length);
   if (!below) {
-    co_return status;
+    // What the child can not tell changes nothing where it is not the one to decide.
+    co_return extent->child_status == Extent::ChildStatus::kAll ? below : status;
   }
   status.length = std::min(status.length, below->length);
   if (extent->child_status == Extent::ChildStatus::kAll) {

@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "block/engine.h"
+#include "block/fault_point.h"
 #include "block/request_scope.h"
 
 namespace cairn::block {
@@ -32,8 +33,11 @@ Engine::Outcome Engine::write_translated(Node& node, uint64_t offset, io::IoVect
     io::IoVector piece = data.slice(done, extent->length);
     Result<void> result;
     if (extent->in_place) {
-      child_flags.fua = flags.fua && node.translating_->metadata_durable();
+      // Who listens is to hear of a flush.
+      child_flags.fua = flags.fua && node.translating_->metadata_durable() &&
+                        extent->child->node().fault_listener() == nullptr;
       flush_after |= flags.fua && !child_flags.fua;
+      co_await fault_point(*extent->child, FaultPoint::kWriteAio);
       result = co_await write_in_place(node, *extent, at, std::move(piece), child_flags);
     } else {
       in_place.release();  // those who wait for it hold the lock that comes next
@@ -74,6 +78,7 @@ Engine::Outcome Engine::write_in_units(Node& node, uint64_t offset, io::IoVector
     Result<void> result;
     if (extent->in_place) {
       io::IoVector piece = data.slice(done, covered);
+      co_await fault_point(*extent->child, FaultPoint::kWriteAio);
       result = co_await write_in_place(node, *extent, at, std::move(piece), WriteFlags{});
     } else {
       Result<WritePlan> plan = co_await node.translating_->begin_write(at, covered);
@@ -116,6 +121,7 @@ io::Task<Result<io::AlignedBuffer>> Engine::read_around(Node& node, const WriteP
   std::fill(buffer->data() + in_image, buffer->data() + length, std::byte{0});
   if (in_image > 0) {
     io::IoVector present(buffer->data(), in_image);
+    co_await fault_point(*plan.child, FaultPoint::kCowRead);
     Result<void> read = co_await read_translated(node, offset, std::move(present));
     if (!read) {
       co_return pass(read);
@@ -160,6 +166,13 @@ Engine::Outcome Engine::write_planned(Node& node, WritePlan plan, uint64_t offse
     if (!tail_zero) {
       all.append(tail->data(), plan.tail);
     }
+    if (all.size() != plan.length) {
+      co_await fault_point(*plan.child, FaultPoint::kCowWrite);
+    }
+    if (all.size() != plan.head + plan.length + plan.tail) {
+      co_await fault_point(*plan.child, FaultPoint::kClusterAllocSpace);
+    }
+    co_await fault_point(*plan.child, FaultPoint::kWriteAio);
     if (plan.sectors != nullptr) {
       const CodecPosition position{.guest_offset = offset - plan.head, .host_offset = host};
       result = co_await write_new_sectors(plan, position, std::move(all));

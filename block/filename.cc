@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <optional>
+#include <utility>
 
 #include "block/nbd_filename.h"
 #include "schema/json_stream.h"
@@ -34,6 +36,67 @@ Result<schema::BlockdevOptions> parse_description(std::string_view text) {
   return std::unexpected(std::move(*typed.error));
 }
 
+// "NAME:FIRST:REST": the two parts; nothing for any other filename.
+std::optional<std::pair<std::string_view, std::string_view>> two_parts(std::string_view filename) {
+  const std::size_t first = filename.find(':');
+  const std::size_t second = filename.find(':', first + 1);
+  if (second == filename.npos) {
+    return std::nullopt;
+  }
+  return std::pair(filename.substr(first + 1, second - first - 1), filename.substr(second + 1));
+}
+
+Result<schema::BlockdevRef> parse_child(std::string_view filename) {
+  Result<schema::BlockdevOptions> options = parse_filename(filename);
+  if (!options) {
+    return pass(options);
+  }
+  schema::BlockdevRef child;
+  child.value = schema::Box<schema::BlockdevOptions>(std::move(*options));
+  return child;
+}
+
+// "blkdebug:CONFIG:IMAGE"; there may be no CONFIG.
+Result<schema::BlockdevOptions> parse_blkdebug(std::string_view filename) {
+  const auto parts = two_parts(filename);
+  if (!parts) {
+    return fail(EINVAL, "blkdebug requires both config file and image path");
+  }
+  Result<schema::BlockdevRef> image = parse_child(parts->second);
+  if (!image) {
+    return pass(image);
+  }
+  schema::BlockdevOptionsBlkdebug branch;
+  branch.image = std::move(*image);
+  if (!parts->first.empty()) {
+    branch.config = std::string(parts->first);
+  }
+  schema::BlockdevOptions options;
+  options.driver = schema::BlockdevDriver::kBlkdebug;
+  options.branch = std::move(branch);
+  return options;
+}
+
+// "blkverify:RAW:TEST".
+Result<schema::BlockdevOptions> parse_blkverify(std::string_view filename) {
+  const auto parts = two_parts(filename);
+  if (!parts) {
+    return fail(EINVAL, "blkverify requires raw copy and original image path");
+  }
+  Result<schema::BlockdevRef> raw = parse_child(parts->first);
+  Result<schema::BlockdevRef> test = raw ? parse_child(parts->second) : pass(raw);
+  if (!test) {
+    return pass(test);
+  }
+  schema::BlockdevOptionsBlkverify branch;
+  branch.raw = std::move(*raw);
+  branch.test = std::move(*test);
+  schema::BlockdevOptions options;
+  options.driver = schema::BlockdevDriver::kBlkverify;
+  options.branch = std::move(branch);
+  return options;
+}
+
 }  // namespace
 
 bool is_json_filename(std::string_view filename) { return filename.starts_with(kJson); }
@@ -61,6 +124,12 @@ Result<schema::BlockdevOptions> parse_filename(std::string_view filename) {
     return options;
   }
   const std::string_view protocol = protocol_prefix(filename);
+  if (protocol == "blkdebug") {
+    return parse_blkdebug(filename);
+  }
+  if (protocol == "blkverify") {
+    return parse_blkverify(filename);
+  }
   std::string path(filename);
   if (protocol == "file" || protocol == "host_device") {
     path.erase(0, protocol.size() + 1);

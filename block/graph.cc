@@ -104,8 +104,8 @@ io::Task<Result<void>> Graph::release(std::shared_ptr<Node> node) {
     // What was acknowledged is durable once a node is closed, with every driver.
     result = co_await Engine::flush_node(*node);
     Result<void> closed = co_await node->driver_->close();
-    if (result) {
-      result = std::move(closed);
+    if (!closed) {
+      result = std::move(closed);  // it knows better what was lost
     }
   }
   co_await drop_children(*node, result);
@@ -182,7 +182,7 @@ void Graph::refresh_names() {
     for (const auto& edge : node.children()) {
       self(self, edge->node());
     }
-    if (node.info().kind != DriverInfo::Kind::kProtocol) {
+    if (node.info().kind != DriverInfo::Kind::kProtocol || !node.children().empty()) {
       node.set_filename({});
       name_node(node, node.opened_with(), node.chain_wanted_);
     }
@@ -197,6 +197,14 @@ void Graph::report_warning(std::string_view message, std::string_view advice) co
     on_warning_(message, advice);
   } else {
     fmt::print(stderr, "warning: {}\n{}\n", message, advice);
+  }
+}
+
+void Graph::report_failure(std::string_view message) const {
+  if (on_failure_) {
+    on_failure_(message);
+  } else {
+    fmt::print(stderr, "{}\n", message);
   }
 }
 

@@ -19,6 +19,7 @@
 #include "block/driver_table.h"
 #include "block/node.h"
 #include "block/permissions.h"
+#include "block/vote_report.h"
 #include "io/mutex.h"
 #include "io/task.h"
 #include "io/waiter.h"
@@ -159,6 +160,19 @@ class Graph {
   using WarningCallback = std::function<void(std::string_view message, std::string_view advice)>;
   void set_on_warning(WarningCallback callback) { on_warning_ = std::move(callback); }
   void report_warning(std::string_view message, std::string_view advice) const;
+  // The same for failures that nobody gets as an outcome.
+  using FailureCallback = std::function<void(std::string_view message)>;
+  void set_on_failure(FailureCallback callback) { on_failure_ = std::move(callback); }
+  void report_failure(std::string_view message) const;
+
+  // Who is to hear of the votes of quorum nodes; nobody by default.
+  using VoteCallback = std::function<void(const VoteReport&)>;
+  void set_on_vote(VoteCallback callback) { on_vote_ = std::move(callback); }
+  void report_vote(const VoteReport& report) const {
+    if (on_vote_) {
+      on_vote_(report);
+    }
+  }
 
   // Who knows the credentials that options name, for clients of TLS; nobody by default.
   using Credentials = std::shared_ptr<const io::TlsCredentials>;
@@ -252,6 +266,8 @@ class Graph {
   std::function<void(const Corruption&)> on_corruption_;
   ThresholdCallback on_write_threshold_;
   WarningCallback on_warning_;
+  FailureCallback on_failure_;
+  VoteCallback on_vote_;
   CredentialsLookup credentials_;
   ThrottleLookup throttles_;
   SecretLookup secrets_;

@@ -172,6 +172,9 @@ void Node::set_driver(std::unique_ptr<Driver> driver) {
   translating_ = driver_->as_translating();
   request_ = driver_->as_request();
   limits_ = driver_->limits();
+  FaultListener* const listener = driver_->fault_listener();
+  observers_ += (listener != nullptr ? 1 : 0) - (fault_listener_ != nullptr ? 1 : 0);
+  fault_listener_ = listener;
 }
 
 DirtyBitmap& Node::add_bitmap(std::unique_ptr<DirtyBitmap> bitmap) {

@@ -192,6 +192,8 @@ class Node : public std::enable_shared_from_this<Node> {
   // Something looks at or limits single requests to this node (bitmap, threshold, filter rule,
   // job): the engine must not pass it over.
   [[nodiscard]] bool observed() const { return observers_ != 0; }
+  // The driver's; null as a rule. See fault_point.h.
+  [[nodiscard]] FaultListener* fault_listener() const { return fault_listener_; }
 
   // The dirty bitmaps of this node; null when it never had any. Adding and removing them is a
   // matter of memory alone: see dirty_bitmap_ops.h for what commands do.
@@ -234,6 +236,7 @@ class Node : public std::enable_shared_from_this<Node> {
   std::unique_ptr<Driver> driver_;
   TranslatingDriver* translating_ = nullptr;
   RequestDriver* request_ = nullptr;
+  FaultListener* fault_listener_ = nullptr;
   Limits limits_;
   std::vector<std::unique_ptr<Edge>> children_;
   Edge* backing_ = nullptr;

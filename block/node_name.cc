@@ -1,6 +1,5 @@
 #include "block/node_name.h"
 
-#include <array>
 #include <map>
 #include <string>
 #include <string_view>
@@ -17,9 +16,18 @@ namespace cairn::block {
 
 namespace {
 
-// Options that change what an image contains, beside the filename and the children.
-constexpr std::array<std::string_view, 4> kContentOptions = {"offset", "size", "read-zeroes",
-                                                             "throttle-group"};
+// Options that change what an image contains, or what comes of requests to it, beside the filename
+// and the children.
+constexpr std::string_view kContentOptions[] = {
+    "offset",         "size",
+    "read-zeroes",    "align",
+    "max-transfer",   "opt-write-zero",
+    "max-write-zero", "opt-discard",
+    "max-discard",    "inject-error",
+    "set-state",      "vote-threshold",
+    "blkverify",      "rewrite-corrupted",
+    "read-pattern",   "throttle-group",
+};
 
 // The node's backing image is not the one that its header names.
 bool backing_overridden(const Node& node) {
@@ -33,8 +41,25 @@ bool backing_overridden(const Node& node) {
   return backing->node().filename() != resolve_relative(base, named);
 }
 
+using Members = std::map<std::string, std::string, std::less<>>;
+
+// Adds an option. Lists and what is in them are spelled as on a command line: "set-state.0.event".
+void add_option(Members& members, const std::string& name, const schema::JsonValue& value) {
+  if (const auto* list = value.as_array()) {
+    for (std::size_t i = 0; i < list->size(); ++i) {
+      add_option(members, fmt::format("{}.{}", name, i), (*list)[i]);
+    }
+  } else if (const auto* object = value.as_object()) {
+    for (const auto& [inner, inner_value] : *object) {
+      add_option(members, fmt::format("{}.{}", name, inner), inner_value);
+    }
+  } else {
+    members.emplace(name, schema::to_text(value));
+  }
+}
+
 // The members of a description, as JSON text by name.
-std::string to_object(const std::map<std::string, std::string, std::less<>>& members) {
+std::string to_object(const Members& members) {
   std::string text = "{";
   for (const auto& [name, value] : members) {
     text += text.size() > 1 ? ", " : "";
@@ -47,30 +72,41 @@ std::string to_object(const std::map<std::string, std::string, std::less<>>& mem
 
 void name_node(Node& node, const schema::BlockdevOptions& options, bool chain_wanted) {
   const schema::JsonValue all = schema::to_json(options);
-  std::map<std::string, std::string, std::less<>> members;
+  Members members;
   const auto take = [&](std::string_view name) {
     const schema::JsonValue* value = all.as_object()->find(name);
     if (value != nullptr) {
-      members.emplace(name, schema::to_text(*value));
+      add_option(members, std::string(name), *value);
     }
     return value != nullptr;
   };
   members.emplace("driver", schema::to_text(schema::JsonValue(std::string(node.info().name))));
   take("filename");
+  take("config");
   bool plain = true;
   for (const std::string_view name : kContentOptions) {
     plain = !take(name) && plain;
   }
   const bool overridden = chain_wanted && backing_overridden(node);
+  std::string list;  // of the children that have numbers
   for (const auto& edge : node.children()) {
-    if (edge->role() != ChildRole::kBacking || overridden) {
+    if (edge->name().starts_with("children.")) {
+      list += (list.empty() ? "" : ", ") + edge->node().description();
+    } else if (edge->role() != ChildRole::kBacking || overridden) {
       members.emplace(edge->name(), edge->node().description());
     }
+  }
+  if (!list.empty()) {
+    members.emplace("children", "[" + list + "]");
   }
   if (overridden) {
     members.emplace("backing", "null");  // unless there is one
   }
   node.set_description(to_object(members));
+  if (node.info().plain_name != nullptr) {
+    node.set_filename(node.info().plain_name(node, options));
+    plain = true;  // it says what there is to say, or nothing
+  }
   const Edge* file = node.child("file");
   if (node.filename().empty() && file != nullptr && node.info().kind == DriverInfo::Kind::kFormat &&
       file->node().info().kind == DriverInfo::Kind::kProtocol) {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "block/activation.h"
+#include "block/graph_edit.h"
 #include "block/reopen.h"
 #include "monitor/find_node.h"
 #include "monitor/handlers.h"
@@ -35,9 +36,23 @@ HandlerResult<commands::BlockdevSetActive> handle(Services& services, commands::
   co_return done;
 }
 
-// No driver here has children that come and go.
+namespace {
+
+// Carries out an edit of the children of `parent`, which outlives the task.
+io::Task<Result<void>> settle_children(block::GraphEdit& edit, block::Node& parent) {
+  if (auto prepared = edit.prepare(); !prepared) {
+    co_return prepared;
+  }
+  Result<void> done = co_await edit.commit();
+  parent.driver().children_changed();
+  co_return done;
+}
+
+}  // namespace
+
 HandlerResult<commands::XBlockdevChange> handle(Services& services, commands::XBlockdevChange,
                                                 schema::XBlockdevChangeArguments arguments) {
+  const auto alone = co_await services.graph.alone();
   const auto parent = find_device_or_node(services.graph, arguments.parent, arguments.parent);
   if (!parent) {
     co_return std::unexpected(parent.error());
@@ -46,17 +61,35 @@ HandlerResult<commands::XBlockdevChange> handle(Services& services, commands::XB
     co_return arguments.child ? fail(EINVAL, "The parameters child and node are in conflict")
                               : fail(EINVAL, "Either child or node must be specified");
   }
+  const std::shared_ptr<block::Node> node = *parent;
+  block::GraphEdit edit(services.graph);
+  Result<void> done;
   if (arguments.child) {
-    if ((*parent)->child(*arguments.child) == nullptr) {
+    block::Edge* const child = node->child(*arguments.child);
+    if (child == nullptr) {
       co_return fail(ENOENT, "Node '{}' does not have child '{}'", arguments.parent,
                      *arguments.child);
     }
-    co_return fail(ENOTSUP, "The node {} does not support removing a child", arguments.parent);
+    if (auto allowed = node->driver().may_remove_child(*child); !allowed) {
+      co_return allowed;
+    }
+    edit.remove_child(*child);
+    done = co_await settle_children(edit, *node);
+    co_return done;
   }
-  if (services.graph.find(*arguments.node) == nullptr) {
+  std::shared_ptr<block::Node> added = services.graph.find(*arguments.node);
+  if (added == nullptr) {
     co_return fail(ENOENT, "Node '{}' not found", *arguments.node);
   }
-  co_return fail(ENOTSUP, "The node {} does not support adding a child", arguments.parent);
+  Result<std::string> name = node->driver().name_new_child();
+  if (!name) {
+    co_return pass(name);
+  }
+  done = edit.add_child(*node, std::move(*name), std::move(added), block::ChildRole::kData);
+  if (done) {
+    done = co_await settle_children(edit, *node);
+  }
+  co_return done;
 }
 
 }  // namespace cairn::monitor

@@ -16,6 +16,7 @@
 #include "io/timer.h"
 #include "monitor/job_events.h"
 #include "monitor/setup.h"
+#include "monitor/vote_events.h"
 #include "objects/secret.h"
 #include "objects/throttle_group.h"
 #include "objects/tls_creds.h"
@@ -85,6 +86,8 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
   jobs_.set_events(monitor::make_job_events(events_));
   graph_.set_on_warning(
       [](std::string_view message, std::string_view advice) { report_warning(message, advice); });
+  graph_.set_on_failure([](std::string_view message) { report_error(message); });
+  graph_.set_on_vote([this](const block::VoteReport& report) { monitor::raise(events_, report); });
   graph_.set_credentials_lookup(
       [this](const std::string& id) { return objects::find_credentials(objects_, id, false); });
   graph_.set_throttle_lookup(

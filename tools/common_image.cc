@@ -23,13 +23,10 @@ using schema::JsonObject;
 using schema::JsonValue;
 
 // Options that take a size with a suffix on command lines, although their type is a plain number.
-constexpr std::array<std::string_view, 7> kSizes = {"size",
-                                                    "offset",
-                                                    "cache-size",
-                                                    "l2-cache-size",
-                                                    "l2-cache-entry-size",
-                                                    "refcount-cache-size",
-                                                    "latency-ns"};
+constexpr std::string_view kSizes[] = {
+    "size",           "offset",      "cache-size",   "l2-cache-size",  "l2-cache-entry-size",
+    "latency-ns",     "align",       "max-transfer", "opt-write-zero", "refcount-cache-size",
+    "max-write-zero", "opt-discard", "max-discard",  "log-sector-size"};
 // Options that make an image another image, so that they are part of its name.
 constexpr std::array<std::string_view, 6> kNamingOptions = {"offset",     "size",   "read-zeroes",
                                                             "key-secret", "header", "encrypt"};
@@ -82,20 +79,25 @@ Error unknown_option(const block::Graph& graph, const JsonObject& root, std::str
 }
 
 // Numbers and booleans as a list of options on the command line would hold them.
-JsonObject as_text(const JsonObject& object) {
-  JsonObject text;
-  for (const auto& [name, value] : object) {
-    if (const JsonObject* inner = value.as_object()) {
-      text.add(name, as_text(*inner));
-    } else if (const bool* flag = value.as_bool()) {
-      text.add(name, *flag ? "on" : "off");
-    } else if (value.is_number()) {
-      text.add(name, to_text(value));
-    } else {
-      text.add(name, value);
+JsonValue as_text(const JsonValue& value) {
+  if (const JsonObject* object = value.as_object()) {
+    JsonObject text;
+    for (const auto& [name, member] : *object) {
+      text.add(name, as_text(member));
     }
+    return text;
   }
-  return text;
+  if (const schema::JsonArray* array = value.as_array()) {
+    schema::JsonArray text;
+    for (const JsonValue& element : *array) {
+      text.push_back(as_text(element));
+    }
+    return text;
+  }
+  if (const bool* flag = value.as_bool()) {
+    return *flag ? "on" : "off";
+  }
+  return value.is_number() ? JsonValue(to_text(value)) : value;
 }
 
 // The mode of overlap checks in the words that the tools have for it; those of the schema name the
@@ -120,7 +122,7 @@ Result<schema::BlockdevOptions> decode_options(const block::Graph& graph,
   if (auto known = check_overlap_mode(object); !known) {
     return std::unexpected(known.error());
   }
-  const JsonValue value(as_text(object));
+  const JsonValue value = as_text(object);
   schema::Reading reading{.form = schema::InputForm::kKeyval, .error = {}};
   schema::BlockdevOptions options;
   if (schema::read(schema::Input(reading, value), options)) {
@@ -157,7 +159,21 @@ io::Task<Result<std::string>> probe_format(block::Graph& graph, JsonObject file)
 io::Task<Result<JsonObject>> complete_options(block::Graph& graph, JsonObject object, bool top,
                                               bool* probed) {
   normalize_sizes(object);
-  for (const std::string_view name : {"file", "backing", "data-file", "header"}) {
+  if (schema::JsonValue* list = object.find("children"); list != nullptr && list->as_array()) {
+    for (JsonValue& child : *list->as_array()) {
+      if (child.as_object() == nullptr) {
+        continue;
+      }
+      Result<JsonObject> completed =
+          co_await complete_options(graph, *child.as_object(), false, probed);
+      if (!completed) {
+        co_return completed;
+      }
+      child = JsonValue(std::move(*completed));
+    }
+  }
+  for (const std::string_view name :
+       {"file", "backing", "data-file", "header", "image", "raw", "test", "log"}) {
     JsonValue* child = object.find(name);
     if (child == nullptr || child->as_object() == nullptr) {
       continue;
@@ -250,6 +266,24 @@ void add_unfolded(JsonObject& out, std::string_view name, const JsonValue& value
   }
 }
 
+// Objects whose members are numbered are lists.
+JsonValue with_lists(const JsonValue& value) {
+  const JsonObject* object = value.as_object();
+  if (object == nullptr) {
+    return value;
+  }
+  JsonObject members;
+  schema::JsonArray list;
+  for (const auto& [name, member] : *object) {
+    members.add(name, with_lists(member));
+  }
+  while (const JsonValue* element = members.find(std::to_string(list.size()))) {
+    list.push_back(*element);
+  }
+  return list.empty() || list.size() != members.size() ? JsonValue(std::move(members))
+                                                       : JsonValue(std::move(list));
+}
+
 // "json:{…}" as a list of options.
 Result<JsonObject> parse_json_name(std::string_view name) {
   const Result<JsonValue> value = schema::parse_json(name.substr(name.find(':') + 1));
@@ -263,7 +297,8 @@ Result<JsonObject> parse_json_name(std::string_view name) {
   for (const auto& [key, member] : *value->as_object()) {
     add_unfolded(options, key, member);
   }
-  return options;
+  const JsonValue listed = with_lists(options);
+  return listed.as_object() != nullptr ? *listed.as_object() : options;
 }
 
 Result<JsonObject> parse_option_string(std::string_view text) {

@@ -4,6 +4,7 @@
 //   io_shell.cc     finding and running commands, help
 //   io_open.cc      open, close, reopen
 //   io_transfer.cc  read, write, readv, writev
+//   io_break.cc     break, remove_break, resume, wait_break
 //   io_aio.cc       aio_read, aio_write, aio_flush
 //   io_image.cc     the other commands on an image: discard, map, truncate, …
 #pragma once
@@ -53,8 +54,8 @@ struct IoOpenRequest {
   bool copy_on_read = false;
   bool force_share = false;
   bool discard = true;
-  bool native_aio = false;  // checked and otherwise ignored
-  CacheMode cache;
+  bool native_aio = false;                // checked and otherwise ignored
+  CacheMode cache{.writethrough = true};  // as the field does, unless -t says otherwise
 };
 
 class IoShell {
@@ -105,6 +106,10 @@ int io_writev(IoShell& shell, const IoArguments& arguments);
 int io_aio_read(IoShell& shell, const IoArguments& arguments);
 int io_aio_write(IoShell& shell, const IoArguments& arguments);
 int io_aio_flush(IoShell& shell, const IoArguments& arguments);
+int io_break(IoShell& shell, const IoArguments& arguments);
+int io_remove_break(IoShell& shell, const IoArguments& arguments);
+int io_resume(IoShell& shell, const IoArguments& arguments);
+int io_wait_break(IoShell& shell, const IoArguments& arguments);
 int io_discard(IoShell& shell, const IoArguments& arguments);
 int io_flush(IoShell& shell, const IoArguments& arguments);
 int io_truncate(IoShell& shell, const IoArguments& arguments);

@@ -128,7 +128,7 @@ std::optional<int> take_option(const ParsedOption& option, IoProgram& program) {
       request.snapshot = true;
       break;
     case 'n':
-      request.cache = {.direct = true};
+      request.cache.direct = true;
       break;
     case 'C':
       request.copy_on_read = true;

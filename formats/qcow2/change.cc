@@ -2,6 +2,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "block/fault_point.h"
 #include "block/node.h"
 #include "formats/qcow2/driver.h"
 
@@ -31,6 +32,7 @@ io::Task<Result<void>> Qcow2Driver::change_backing(std::string filename, std::st
 
 // Each write-out on the way leaves a sound image, with some of what there was.
 io::Task<Result<void>> Qcow2Driver::make_empty() {
+  co_await block::fault_point(image_.file(), block::FaultPoint::kEmptyImagePrepare);
   Result<void> result = co_await prepare_write();
   const Geometry& geometry = image_.geometry();
   const uint64_t end = mapping_.l1().size() * geometry.l2_coverage();

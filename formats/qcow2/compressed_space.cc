@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/bytes.h"
+#include "block/fault_point.h"
 #include "formats/qcow2/refcounts.h"
 
 namespace cairn::qcow2 {
@@ -59,6 +60,7 @@ io::Task<Result<bool>> Refcounts::share(uint64_t cluster) {
 }
 
 io::Task<Result<uint64_t>> Refcounts::allocate_bytes(uint64_t length) {
+  co_await block::fault_point(image_.file(), block::FaultPoint::kClusterAllocBytes);
   const auto lock = co_await mutex_.lock();
   for (;;) {
     // The cluster that is filled best.

@@ -260,7 +260,14 @@ io::Task<Result<block::Extent>> Qcow2Driver::map(uint64_t offset, uint64_t lengt
 
 io::Task<Result<void>> Qcow2Driver::close() {
   retire();
-  return quiesce();
+  Result<void> result = co_await quiesce();
+  if (!result && image_.open_for_writing() && !image_.broken()) {
+    const int code = result.error().code();
+    node_->graph().report_failure(
+        Error::from_errno(code, "Failed to flush the L2 table cache").message());
+    co_return fail_errno(code, "Failed to flush the refcount block cache");
+  }
+  co_return result;
 }
 
 io::Task<Result<void>> Qcow2Driver::quiesce() {

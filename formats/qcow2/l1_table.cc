@@ -5,10 +5,14 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "block/fault_point.h"
 #include "block/node.h"
 #include "formats/qcow2/mapping.h"
 
 namespace cairn::qcow2 {
+
+using block::fault_point;
+using block::FaultPoint;
 
 uint64_t Mapping::l1_on_disk(uint64_t index) const {
   const auto pending = l1_pending_.find(index);
@@ -50,6 +54,7 @@ io::Task<Result<void>> Mapping::write_l1(const Writeout& out) {
       store_be<uint64_t>(sector.data() + (index - begin) * kL1EntryBytes,
                          due != out.l1.end() ? due->second : l1_on_disk(index));
     }
+    co_await fault_point(image_.file(), FaultPoint::kL1Update);
     Result<void> written = co_await image_.file().write(l1_offset_ + begin * kL1EntryBytes,
                                                         sector.data(), sector.size());
     if (!written) {
@@ -81,9 +86,22 @@ io::Task<Result<void>> Mapping::grow_l1(uint64_t entries, uint64_t size) {
   }
   if (entries <= l1_.size()) {
     std::function<void(Header&)> change = [size](Header& header) { header.size = size; };
-    co_return co_await image_.update_header(std::move(change));
+    Result<void> resized = co_await image_.update_header(std::move(change));
+    if (!resized) {
+      co_return fail_errno(resized.error().code(), "Failed to update the image size");
+    }
+    co_return resized;
   }
-  const uint64_t clusters = div_round_up(bytes, image_.cluster_size());
+  Result<void> moved = co_await move_l1(entries, size);
+  if (!moved) {
+    co_return fail_errno(moved.error().code(), "Failed to grow the L1 table");
+  }
+  co_return moved;
+}
+
+io::Task<Result<void>> Mapping::move_l1(uint64_t entries, uint64_t size) {
+  const uint64_t clusters = div_round_up(entries * kL1EntryBytes, image_.cluster_size());
+  co_await fault_point(image_.file(), FaultPoint::kL1GrowAllocTable);
   Result<uint64_t> allocated = co_await refcounts_.allocate_contiguous(clusters);
   if (!allocated) {
     co_return pass(allocated);
@@ -102,6 +120,7 @@ io::Task<Result<void>> Mapping::grow_l1(uint64_t entries, uint64_t size) {
       store_be<uint64_t>(raw.data() + i * kL1EntryBytes, l1_on_disk(i));
     }
     if (result) {
+      co_await fault_point(image_.file(), FaultPoint::kL1GrowWriteTable);
       result = co_await image_.file().write(new_offset, raw.data(), raw.size());
     }
     if (result) {
@@ -114,6 +133,7 @@ io::Task<Result<void>> Mapping::grow_l1(uint64_t entries, uint64_t size) {
         header.l1_size = static_cast<uint32_t>(entries);
         header.l1_table_offset = new_offset;
       };
+      co_await fault_point(image_.file(), FaultPoint::kL1GrowActivateTable);
       result = co_await image_.update_header(std::move(change));
     }
     if (result) {

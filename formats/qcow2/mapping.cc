@@ -5,12 +5,15 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "block/fault_point.h"
 #include "block/node.h"
 #include "formats/qcow2/codec.h"
 
 namespace cairn::qcow2 {
 
 using block::Extent;
+using block::fault_point;
+using block::FaultPoint;
 
 Mapping::Mapping(Image& image, Refcounts& refcounts, Reclaim& reclaim, io::AsyncMutex& writeout,
                  uint64_t cache_bytes, uint64_t page_bytes)
@@ -18,7 +21,8 @@ Mapping::Mapping(Image& image, Refcounts& refcounts, Reclaim& reclaim, io::Async
       refcounts_(refcounts),
       reclaim_(reclaim),
       writeout_(writeout),
-      pages_(image.file(), *this, image.cluster_size(), cache_bytes, page_bytes),
+      pages_(image.file(), *this, {FaultPoint::kL2Load, FaultPoint::kL2Update},
+             image.cluster_size(), cache_bytes, page_bytes),
       cluster_bits_(image.geometry().cluster_bits),
       cluster_mask_(image.geometry().cluster_mask()),
       entry_bytes_(static_cast<uint32_t>(image.geometry().l2_entry_bytes)),
@@ -346,14 +350,17 @@ io::Task<Result<void>> Mapping::ensure_table(uint64_t index) {
 io::Task<Result<void>> Mapping::make_table(uint64_t old_offset, uint64_t new_offset) {
   const uint64_t length = image_.cluster_size();
   if (old_offset == 0) {
+    co_await fault_point(image_.file(), FaultPoint::kL2AllocWrite);
     co_return co_await image_.file().write_zeroes(new_offset, length);
   }
   auto copy = io::AlignedBuffer::allocate(length);
   if (!copy) {
     co_return pass(copy);
   }
+  co_await fault_point(image_.file(), FaultPoint::kL2AllocCowRead);
   Result<void> result = co_await read_metadata(image_.file(), old_offset, copy->span());
   if (result) {
+    co_await fault_point(image_.file(), FaultPoint::kL2AllocWrite);
     result = co_await image_.file().write(new_offset, copy->data(), length);
   }
   co_return result;

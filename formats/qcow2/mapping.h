@@ -133,6 +133,7 @@ class Mapping final : private TableLocator {
                                             const Subclusters& first) const;
   [[nodiscard]] bool try_map_subclusters(uint64_t offset, uint64_t length, block::Extent& extent);
   [[nodiscard]] io::Task<Result<void>> ensure_table(uint64_t index);
+  [[nodiscard]] io::Task<Result<void>> move_l1(uint64_t entries, uint64_t size);
   [[nodiscard]] io::Task<Result<void>> make_table(uint64_t old_offset, uint64_t new_offset);
   [[nodiscard]] io::Task<Result<void>> check_table(uint64_t index);
   [[nodiscard]] uint64_t l1_on_disk(uint64_t index) const;

@@ -27,10 +27,11 @@ struct PageCache::WriteJob {
   Result<void> result;
 };
 
-PageCache::PageCache(block::Edge& file, const TableLocator& locator, uint64_t table_bytes,
-                     uint64_t limit, uint64_t page_bytes)
+PageCache::PageCache(block::Edge& file, const TableLocator& locator, FaultPoints points,
+                     uint64_t table_bytes, uint64_t limit, uint64_t page_bytes)
     : file_(file),
       locator_(locator),
+      points_(points),
       page_size_(static_cast<uint32_t>(page_bytes)),
       dirty_shift_(static_cast<uint32_t>(std::countr_zero(std::max(kSector, page_size_ / 8)))),
       pages_per_table_(static_cast<uint32_t>(table_bytes / page_size_)),
@@ -68,6 +69,7 @@ io::Task<Result<PagePin>> PageCache::get(uint64_t table, uint32_t index) {
   const auto loaded = std::make_shared<io::Event>();
   page.loading = loaded;
   const uint64_t host_offset = locator_.table_offset(table) + uint64_t{index} * page_size_;
+  co_await block::fault_point(file_, points_.load);
   Result<void> read = co_await read_metadata(file_, host_offset, {page.memory, page_size_});
   page.loading = nullptr;
   if (!read) {
@@ -227,6 +229,7 @@ io::Task<Result<void>> PageCache::write(DirtyPages& pages) {
 io::Task<void> PageCache::write_runs(WriteJob& job) {
   while (job.next < job.runs.size() && job.result) {
     const Run run = job.runs[job.next++];
+    co_await block::fault_point(file_, points_.update);
     Result<void> written = co_await file_.write(run.host_offset, job.data + run.at, run.length);
     if (!written && job.result) {
       job.result = std::move(written);

@@ -20,14 +20,11 @@
 #include <vector>
 
 #include "base/result.h"
+#include "block/fault_point.h"
 #include "formats/qcow2/page_memory.h"
 #include "io/buffer.h"
 #include "io/event.h"
 #include "io/task.h"
-
-namespace cairn::block {
-class Edge;
-}
 
 namespace cairn::qcow2 {
 
@@ -99,10 +96,16 @@ class PageCache {
   static constexpr uint32_t kDefaultPage = 4096;
   static constexpr uint32_t kSector = 512;
 
+  // What the work on pages is called by those who listen.
+  struct FaultPoints {
+    block::FaultPoint load;
+    block::FaultPoint update;
+  };
+
   // `table_bytes`: the size of a table, a cluster. `limit`: bytes of pages to keep. `page_bytes`: a
   // power of two from a sector to a table.
-  PageCache(block::Edge& file, const TableLocator& locator, uint64_t table_bytes, uint64_t limit,
-            uint64_t page_bytes);
+  PageCache(block::Edge& file, const TableLocator& locator, FaultPoints points,
+            uint64_t table_bytes, uint64_t limit, uint64_t page_bytes);
   PageCache(const PageCache&) = delete;
   PageCache& operator=(const PageCache&) = delete;
   ~PageCache();
@@ -160,6 +163,7 @@ class PageCache {
 
   block::Edge& file_;
   const TableLocator& locator_;
+  const FaultPoints points_;
   const uint32_t page_size_;
   const uint32_t dirty_shift_;  // log2 of the bytes that a bit of Page::dirty stands for
   const uint32_t pages_per_table_;

@@ -5,10 +5,14 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "block/fault_point.h"
 #include "block/node.h"
 #include "formats/qcow2/refcounts.h"
 
 namespace cairn::qcow2 {
+
+using block::fault_point;
+using block::FaultPoint;
 
 // New space behind everything that is counted: first the refcount blocks that count the region
 // itself, then the clusters asked for, then, if need be, a larger refcount table.
@@ -55,6 +59,7 @@ Result<Refcounts::Region> Refcounts::plan_region(uint64_t clusters) const {
 
 // Makes blocks of which the first clusters they count are the blocks themselves.
 io::Task<Result<void>> Refcounts::add_blocks(uint64_t block, uint64_t count) {
+  co_await fault_point(image_.file(), FaultPoint::kRefblockAlloc);
   const uint64_t first = block * block_entries_;
   const uint64_t offset = first << geometry_.cluster_bits;
   const uint64_t length = count << geometry_.cluster_bits;
@@ -71,6 +76,7 @@ io::Task<Result<void>> Refcounts::add_blocks(uint64_t block, uint64_t count) {
   if (!clear) {
     co_return clear;
   }
+  co_await fault_point(image_.file(), FaultPoint::kRefblockAllocWrite);
   Result<void> zeroed = co_await image_.file().write_zeroes(offset, length);
   if (!zeroed) {
     co_return zeroed;
@@ -125,6 +131,7 @@ io::Task<Result<uint64_t>> Refcounts::extend(uint64_t clusters) {
   const Region region = *planned;
   const std::size_t old_entries = table_.size();
   if (region.table_clusters != 0) {
+    co_await fault_point(image_.file(), FaultPoint::kReftableGrow);
     table_.resize(region.table_clusters * geometry_.cluster_size() / kRefcountTableEntryBytes);
     pages_.set_table_count(table_.size());
   }
@@ -160,8 +167,10 @@ io::Task<Result<void>> Refcounts::move_table(uint64_t host_offset, uint64_t clus
   for (std::size_t i = 0; i < table_.size(); ++i) {
     store_be<uint64_t>(raw.data() + i * kRefcountTableEntryBytes, table_[i]);
   }
+  co_await fault_point(image_.file(), FaultPoint::kRefblockAllocWriteBlocks);
   Result<void> result = co_await pages_.write(*taken_pages);
   if (result) {
+    co_await fault_point(image_.file(), FaultPoint::kRefblockAllocWriteTable);
     result = co_await image_.file().write(host_offset, raw.data(), raw.size());
   }
   if (result) {
@@ -176,6 +185,7 @@ io::Task<Result<void>> Refcounts::move_table(uint64_t host_offset, uint64_t clus
     header.refcount_table_clusters = static_cast<uint32_t>(clusters);
   };
   const uint64_t old_clusters = image_.header().refcount_table_clusters;
+  co_await fault_point(image_.file(), FaultPoint::kRefblockAllocSwitchTable);
   result = co_await image_.update_header(std::move(change));
   if (!result) {
     co_return result;
@@ -208,11 +218,13 @@ io::Task<Result<void>> Refcounts::write_out(Writeout& out) {
   }
   Result<void> result;
   if (!out.pages.empty()) {
+    co_await fault_point(image_.file(), FaultPoint::kRefblockUpdate);
     result = co_await pages_.write(out.pages);
   }
   if (result && !out.linked.empty()) {
     result = co_await image_.file().flush();
     if (result) {
+      co_await fault_point(image_.file(), FaultPoint::kRefblockAllocHookup);
       result = co_await write_table_sectors(out.linked);
     }
   }
@@ -242,6 +254,7 @@ io::Task<Result<void>> Refcounts::write_table_sectors(const std::vector<uint64_t
       store_be<uint64_t>(sector.data() + (entry - begin) * kRefcountTableEntryBytes,
                          durable ? table_[entry] : 0);
     }
+    co_await fault_point(image_.file(), FaultPoint::kReftableUpdate);
     Result<void> written = co_await image_.file().write(
         table_offset_ + begin * kRefcountTableEntryBytes, sector.data(), sector.size());
     if (!written) {

@@ -5,9 +5,13 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "block/fault_point.h"
 #include "block/node.h"
 
 namespace cairn::qcow2 {
+
+using block::fault_point;
+using block::FaultPoint;
 
 namespace {
 
@@ -62,7 +66,8 @@ Refcounts::Refcounts(Image& image, io::AsyncMutex& writeout, uint64_t cache_byte
     : image_(image),
       writeout_(writeout),
       geometry_(image.geometry()),
-      pages_(image.file(), *this, geometry_.cluster_size(), cache_bytes,
+      pages_(image.file(), *this, {FaultPoint::kRefblockLoad, FaultPoint::kRefblockUpdatePart},
+             geometry_.cluster_size(), cache_bytes,
              std::min<uint64_t>(geometry_.cluster_size(), PageCache::kDefaultPage)),
       block_entries_(geometry_.refcount_block_entries()),
       page_entries_(uint64_t{pages_.page_size()} * 8 >> geometry_.refcount_order),
@@ -74,9 +79,10 @@ io::Task<Result<void>> Refcounts::load() {
   const uint64_t entries =
       image_.header().refcount_table_clusters * geometry_.cluster_size() / kRefcountTableEntryBytes;
   std::vector<std::byte> raw(entries * kRefcountTableEntryBytes);
+  co_await fault_point(image_.file(), FaultPoint::kReftableLoad);
   Result<void> read = co_await read_metadata(image_.file(), table_offset_, raw);
   if (!read) {
-    co_return pass(read, "Could not read the refcount table: ");
+    co_return fail_errno(read.error().code(), "Could not initialize refcount handling");
   }
   table_.resize(entries);
   for (uint64_t i = 0; i < entries; ++i) {
@@ -142,6 +148,7 @@ Refcounts::Allocation Refcounts::taken(uint64_t cluster, uint64_t count) {
 }
 
 io::Task<Result<Refcounts::Allocation>> Refcounts::allocate(uint64_t clusters) {
+  co_await fault_point(image_.file(), FaultPoint::kClusterAlloc);
   const auto lock = co_await mutex_.lock();
   co_return co_await allocate_locked(clusters);
 }
@@ -265,6 +272,7 @@ io::Task<Result<void>> Refcounts::set_used(uint64_t cluster, uint64_t count) {
 }
 
 io::Task<Result<uint64_t>> Refcounts::allocate_contiguous(uint64_t clusters) {
+  co_await fault_point(image_.file(), FaultPoint::kClusterAlloc);
   const auto lock = co_await mutex_.lock();
   if (clusters == 1) {
     Result<Allocation> one = co_await allocate_locked(1);
@@ -293,6 +301,7 @@ io::Task<Result<uint64_t>> Refcounts::allocate_contiguous(uint64_t clusters) {
 }
 
 io::Task<Result<void>> Refcounts::release(uint64_t host_offset, uint64_t clusters) {
+  co_await fault_point(image_.file(), FaultPoint::kClusterFree);
   const auto lock = co_await mutex_.lock();
   co_return co_await release_locked(host_offset, clusters);
 }

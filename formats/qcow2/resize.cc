@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "block/fault_point.h"
 #include "block/node.h"
 #include "formats/qcow2/driver.h"
 
@@ -138,9 +139,11 @@ io::Task<Result<void>> Qcow2Driver::shrink(uint64_t length) {
   const uint64_t end =
       image_.geometry().l1_entries_for(old_length) * image_.geometry().l2_coverage();
   if (begin < end) {
+    co_await block::fault_point(image_.file(), block::FaultPoint::kL1ShrinkFreeL2Clusters);
     result = co_await drop_clusters(begin, end);
   }
   if (result) {
+    co_await block::fault_point(image_.file(), block::FaultPoint::kL1ShrinkWriteTable);
     result = co_await settle();
   }
   if (result) {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "block/fault_point.h"
 #include "block/node.h"
 #include "formats/qcow2/codec.h"
 #include "formats/qcow2/driver.h"
@@ -224,6 +225,7 @@ io::Task<Result<void>> Qcow2Driver::end_write(block::WritePlan plan, uint64_t /*
     co_return Result<void>{};
   }
   if (ticket.compressed != 0) {
+    co_await block::fault_point(image_.file(), block::FaultPoint::kL2UpdateCompressed);
     free_entry(mapping_.entry(*ticket.page, ticket.guest), FreeCause::kOther);
     mapping_.set_entry(*ticket.page, ticket.guest, ticket.compressed);
     co_return Result<void>{};

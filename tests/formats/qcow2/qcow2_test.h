@@ -1,6 +1,7 @@
 // Qcow2Test: qcow2 images on simulated files, opened by the production graph.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -56,6 +57,12 @@ class ImageWorld {
   // The options of the next open().
   [[nodiscard]] schema::BlockdevOptionsQcow2& options() { return options_; }
 
+  // What the next open() puts between the image and its file: the node that `filter` makes of the
+  // file's; nothing: none.
+  using Filter = std::function<schema::BlockdevOptions(schema::BlockdevOptions file)>;
+  void set_filter(Filter filter) { filter_ = std::move(filter); }
+  void add_driver(const block::DriverInfo& driver) { drivers_.add(driver); }
+
   // How the next open() treats what is below.
   void set_writable_backing(unsigned which) { writable_backing_ = which; }
 
@@ -68,7 +75,7 @@ class ImageWorld {
     file.branch = file_branch;
     schema::BlockdevOptions image;
     image.driver = schema::BlockdevDriver::kQcow2;
-    options_.file.value = schema::Box<schema::BlockdevOptions>(file);
+    options_.file.value = schema::Box<schema::BlockdevOptions>(filter_ ? filter_(file) : file);
     image.branch.emplace<schema::BlockdevOptionsQcow2>(options_);
     auto node = run(graph_.open(image, {.read_only = !writable,
                                         .check_only = to_check,
@@ -122,6 +129,7 @@ class ImageWorld {
   block::DriverTable drivers_;
   block::Graph graph_{drivers_};
   schema::BlockdevOptionsQcow2 options_;
+  Filter filter_;
   unsigned writable_backing_ = 0;
   std::unique_ptr<block::Edge> edge_;
 };
