@@ -41,6 +41,7 @@ class CreateOptions;
 class Edge;
 class Node;
 class RequestDriver;
+class SnapshotView;
 class TranslatingDriver;
 struct DriverInfo;
 struct NodeOptions;
@@ -181,6 +182,10 @@ class Driver {
 
   // Where the image keeps dirty bitmaps; null when it can not.
   [[nodiscard]] virtual BitmapStore* bitmap_store() { return nullptr; }
+
+  // The state of the disk at an earlier moment, which it keeps beside the current one; null when it
+  // keeps none.
+  [[nodiscard]] virtual SnapshotView* snapshot_view() { return nullptr; }
 
   // Format-specific part of `info`; null when there is none.
   [[nodiscard]] virtual io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>>

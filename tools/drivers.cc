@@ -1,5 +1,7 @@
 #include "tools/drivers.h"
 
+#include "filters/copy_before_write.h"
+#include "filters/snapshot_access.h"
 #include "formats/qcow2/driver.h"
 #include "formats/raw/raw.h"
 #include "protocols/file/file.h"
@@ -9,6 +11,8 @@
 namespace cairn::tools {
 
 void register_all_drivers(block::DriverTable& table) {
+  table.add(filters::kCopyBeforeWriteDriver);
+  table.add(filters::kSnapshotAccessDriver);
   table.add(file::kFileDriver);
   table.add(file::kHostDeviceDriver);
   table.add(nbd::client::kNbdDriver);
