@@ -141,10 +141,8 @@ void BlockCopy::let_through(const Edge& edge) const {
   }
 }
 
-io::Task<uint64_t> BlockCopy::step_length(uint64_t offset, uint64_t length) {
-  const uint64_t end = offset + std::min(length, kZeroStep);
-  const Step step = co_await classify(offset, end);
-  co_return step.length;
+io::Task<BlockCopy::Step> BlockCopy::next_step(uint64_t offset, uint64_t length) {
+  return classify(offset, offset + std::min(length, kZeroStep));
 }
 
 io::Task<BlockCopy::Outcome> BlockCopy::copy(uint64_t offset, uint64_t length) {
@@ -168,30 +166,45 @@ io::Task<void> BlockCopy::copy_run(uint64_t offset, uint64_t end, Outcome& outco
   const bool follow = options_.mode == Mode::kFollow;
   if (follow) {
     unmark_covered(offset, end - offset);
+    moving_ += end - offset;
   }
-  while (offset < end) {
+  while (offset < end && outcome.result) {
     const Step step = co_await classify(offset, end);
-    if (step.kind == Kind::kData) {
-      co_await move_data(offset, step.length, outcome);
-    } else {
-      outcome.result = co_await make_zero(offset, step.length);
-    }
-    if (!outcome.result) {
-      if (follow) {
-        mark(offset, end - offset);
+    co_await copy_step(offset, step, outcome);
+    if (outcome.result) {
+      moving_ -= follow ? step.length : 0;
+      if (on_copied_) {
+        on_copied_(step.length);
       }
-      co_return;
+      offset += step.length;
     }
-    if (!follow) {
-      if (target_shows_source_) {
-        co_await target_readers_gone();
-      }
-      unmark_covered(offset, step.length);
+  }
+  if (follow && offset < end) {
+    moving_ -= end - offset;
+    mark(offset, end - offset);
+  }
+}
+
+io::Task<void> BlockCopy::copy_step(uint64_t offset, Step step, Outcome& outcome) {
+  if (step.zero) {
+    outcome.result = co_await make_zero(offset, step.length);
+  } else {
+    co_await move_data(offset, step.length, outcome);
+  }
+  if (!outcome.result) {
+    co_return;
+  }
+  if (options_.mode == Mode::kSnapshot) {
+    if (target_shows_source_) {
+      co_await target_readers_gone();
     }
-    if (on_copied_) {
-      on_copied_(step.length);
-    }
-    offset += step.length;
+    unmark_covered(offset, step.length);
+  }
+  if (options_.discard_source) {
+    // Advice: the copy is there, whatever comes of it.
+    let_through(source_);
+    const Result<void> discarded = co_await source_.discard(offset, step.length);
+    static_cast<void>(discarded);
   }
 }
 
@@ -199,20 +212,20 @@ io::Task<void> BlockCopy::copy_run(uint64_t offset, uint64_t end, Outcome& outco
 io::Task<BlockCopy::Step> BlockCopy::classify(uint64_t offset, uint64_t end) {
   let_through(source_);
   const Result<ChainStatus> found = co_await source_.chain_status(offset, end - offset);
-  Step step{.kind = Kind::kData, .length = end - offset};
+  Step step{.zero = false, .length = end - offset};
   if (found) {
-    step.kind = found->status.zero ? Kind::kZero : Kind::kData;
+    step.zero = found->status.zero;
     step.length = std::min(step.length, found->status.length);
   }
   if (offset + step.length < end) {
-    if (step.kind == Kind::kZero && step.length >= options_.granule) {
+    if (step.zero && step.length >= options_.granule) {
       step.length = align_down(step.length, options_.granule);
     } else {
-      step.kind = Kind::kData;
+      step.zero = false;
       step.length = std::min(align_up(step.length, options_.granule), end - offset);
     }
   }
-  if (step.kind == Kind::kData) {
+  if (!step.zero) {
     step.length = std::min(step.length, options_.chunk);
   }
   co_return step;

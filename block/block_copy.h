@@ -55,6 +55,7 @@ class BlockCopy {
     bool target_is_zero = false;       // at the beginning the target reads as zeroes
     bool holes_are_zeroes = false;     // what is not allocated in the target will always be zero
     bool unmap = true;                 // zeroes may become holes of the target
+    bool discard_source = false;       // what has been copied is given up in the source
   };
 
   // What came of a copy.
@@ -77,6 +78,7 @@ class BlockCopy {
   void set_chunk(uint64_t bytes);
   void set_compressed(bool on) { options_.compressed = on; }
   void set_holes_are_zeroes(bool on) { options_.holes_are_zeroes = on; }
+  void set_discard_source(bool on) { options_.discard_source = on; }
   void set_target_is_zero();
   [[nodiscard]] uint64_t granule() const { return options_.granule; }
   [[nodiscard]] Edge& source() const { return source_; }
@@ -88,6 +90,8 @@ class BlockCopy {
   [[nodiscard]] const SparseBits& pending() const { return pending_; }
   // Bytes that are pending, up to the disk's end.
   [[nodiscard]] uint64_t pending_bytes() const;
+  // The same, and those that are being copied.
+  [[nodiscard]] uint64_t uncopied_bytes() const { return pending_bytes() + moving_; }
   // Granules that a range touches; to unmark: that it covers.
   void mark(uint64_t offset, uint64_t length);
   void unmark_covered(uint64_t offset, uint64_t length);
@@ -99,15 +103,20 @@ class BlockCopy {
   // is pending takes them shared, and is sure that it is not changed meanwhile.
   [[nodiscard]] io::RangeLock& locks() { return locks_; }
 
-  // How much of a run that begins at `offset` should be copied at once: one chunk of data, or a
-  // long range of zeroes.
-  [[nodiscard]] io::Task<uint64_t> step_length(uint64_t offset, uint64_t length);
+  // What of a run should be copied at once: one chunk of data, or a long range of zeroes.
+  struct Step {
+    bool zero = false;
+    uint64_t length = 0;
+  };
+  [[nodiscard]] io::Task<Step> next_step(uint64_t offset, uint64_t length);
   // Copies what is pending of the granules that a range touches, one chunk after the other, and
   // waits for those who copy it already.
   [[nodiscard]] io::Task<Outcome> copy(uint64_t offset, uint64_t length);
 
-  // A part of the target is written to by somebody else.
+  // A part of the target is written to by somebody else, in step with the source.
   void target_changes(uint64_t offset, uint64_t length);
+  // The next request to the target, which is part of one that was let in, waits for no drain.
+  void let_target_through() const { let_through(target_); }
 
   // Who is to hear how many bytes are not pending any more, because they were copied.
   void set_on_copied(std::function<void(uint64_t bytes)> callback) {
@@ -115,15 +124,10 @@ class BlockCopy {
   }
 
  private:
-  enum class Kind : uint8_t { kData, kZero };
-  struct Step {
-    Kind kind = Kind::kData;
-    uint64_t length = 0;
-  };
-
   [[nodiscard]] uint64_t first_granule(uint64_t offset) const { return offset >> shift_; }
   [[nodiscard]] uint64_t end_granule(uint64_t offset, uint64_t length) const;
   [[nodiscard]] io::Task<void> copy_run(uint64_t offset, uint64_t end, Outcome& outcome);
+  [[nodiscard]] io::Task<void> copy_step(uint64_t offset, Step step, Outcome& outcome);
   [[nodiscard]] io::Task<Step> classify(uint64_t offset, uint64_t end);
   [[nodiscard]] io::Task<void> move_data(uint64_t offset, uint64_t length, Outcome& outcome);
   [[nodiscard]] io::Task<Result<void>> make_zero(uint64_t offset, uint64_t length);
@@ -141,6 +145,7 @@ class BlockCopy {
   bool target_shows_source_;
   SparseBits pending_;
   SparseBits known_zero_;  // granules of the target that nobody wrote data to
+  uint64_t moving_ = 0;    // bytes that are being copied and not pending: see kFollow
   io::RangeLock locks_;
   io::Semaphore buffers_;
   std::vector<io::AlignedBuffer> spare_;

@@ -51,7 +51,8 @@ Result<void> DirtyBitmap::check(BitmapTolerance tolerance) const {
 void DirtyBitmap::mark(uint64_t offset, uint64_t length) {
   if (length != 0 && offset < length_) {
     const uint64_t last = offset + std::min(length, length_ - offset) - 1;
-    bits_.set(offset >> shift_, (last >> shift_) - (offset >> shift_) + 1);
+    SparseBits& bits = aside_ ? *aside_ : bits_;
+    bits.set(offset >> shift_, (last >> shift_) - (offset >> shift_) + 1);
   }
 }
 
@@ -79,9 +80,27 @@ std::optional<uint64_t> DirtyBitmap::next_unmarked(uint64_t from, uint64_t end) 
   return bit && from < end ? std::optional(std::max(from, *bit << shift_)) : std::nullopt;
 }
 
+void DirtyBitmap::gather_aside() {
+  assert(!aside_);
+  aside_.emplace(bits_.size());
+}
+
+void DirtyBitmap::merge_aside() {
+  bits_.merge(*aside_);
+  aside_.reset();
+}
+
+void DirtyBitmap::adopt_aside() {
+  bits_ = std::move(*aside_);
+  aside_.reset();
+}
+
 void DirtyBitmap::resize(uint64_t length) {
   length_ = length;
   bits_.resize(bits_for(length));
+  if (aside_) {
+    aside_->resize(bits_for(length));
+  }
 }
 
 void DirtyBitmap::merge(const DirtyBitmap& other) {

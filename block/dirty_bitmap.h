@@ -90,6 +90,12 @@ class DirtyBitmap {
   [[nodiscard]] std::optional<uint64_t> next_marked(uint64_t from, uint64_t end) const;
   [[nodiscard]] std::optional<uint64_t> next_unmarked(uint64_t from, uint64_t end) const;
 
+  // For work that goes by what is marked: from gather_aside() on that stays as it is, and changes
+  // are gathered aside until one of the others is called. The work uses the bitmap meanwhile.
+  void gather_aside();
+  void merge_aside();  // what was gathered is marked, too
+  void adopt_aside();  // what was gathered is all that is marked
+
   // The node's length changed; what is added is not marked.
   void resize(uint64_t length);
   // Marks what `other`, a bitmap for the same length, has marked.
@@ -106,6 +112,7 @@ class DirtyBitmap {
   unsigned shift_;
   uint64_t length_;
   SparseBits bits_;
+  std::optional<SparseBits> aside_;
   bool enabled_ = true;
   bool persistent_ = false;
   bool read_only_ = false;

@@ -27,7 +27,7 @@ CopyBeforeWrite::CopyBeforeWrite(block::Edge& file, block::Edge& target, const S
     : FilterDriver(file),
       target_(target),
       settings_(settings),
-      copy_(file, target, {.granule = settings.granule}),
+      copy_(file, target, {.granule = settings.granule, .discard_source = settings.discard_source}),
       readable_(copy_.pending().size()) {
   copy_.mark(0, copy_.length());
   readable_.set(0, readable_.size());
@@ -53,12 +53,15 @@ block::Permissions CopyBeforeWrite::child_permissions(block::ChildRole role,
   if (role != block::ChildRole::kFiltered) {
     return {.used = P::kWrite, .shared = P::all().without(P::kResize)};
   }
-  if (node_ == nullptr || node_->parents().empty()) {
+  if (node_ == nullptr || node_->parents().empty() || (over_ && parents.used.empty())) {
     return parents;
   }
   block::Permissions own = parents;
   if (parents.used.has(P::kWrite)) {
     own.used |= P::kConsistentRead;
+  }
+  if (settings_.discard_source) {
+    own.used |= P::kWrite;
   }
   own.shared = own.shared.without(P::kWrite | P::kResize);
   return own;
@@ -122,6 +125,9 @@ io::Task<Result<void>> CopyBeforeWrite::save(uint64_t offset, uint64_t length) {
   }
   if (!lost_) {
     lost_ = saved.error();
+    if (on_lost_) {
+      on_lost_();
+    }
   }
   co_return Result<void>();
 }

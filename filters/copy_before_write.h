@@ -12,8 +12,10 @@
 // snapshot.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "block/block_copy.h"
 #include "block/driver_table.h"
@@ -32,11 +34,16 @@ class CopyBeforeWrite final : public FilterDriver, public block::SnapshotView {
     bool break_snapshot = false;  // what gives way when saving fails; else the write
     io::Duration timeout{};       // for saving; 0: none
     uint64_t granule = block::BlockCopy::kLeastGranule;
+    bool discard_source = false;  // what has been saved is given up in the filtered node
   };
 
   // The edges are those of the driver's node. Everything belongs to the snapshot.
   CopyBeforeWrite(block::Edge& file, block::Edge& target, const Settings& settings);
 
+  // Nobody needs the snapshot any more.
+  void end() { over_ = true; }
+  // Who is to hear that the snapshot is lost.
+  void set_on_lost(std::function<void()> callback) { on_lost_ = std::move(callback); }
   // Only these granules, one bit each, belong to the snapshot.
   void restrict_to(const block::SparseBits& granules);
 
@@ -64,7 +71,7 @@ class CopyBeforeWrite final : public FilterDriver, public block::SnapshotView {
   struct Call;
 
   [[nodiscard]] bool must_save(uint64_t offset, uint64_t length) const {
-    return !lost_ && copy_.any_pending(offset, length);
+    return !lost_ && !over_ && copy_.any_pending(offset, length);
   }
   [[nodiscard]] io::Task<Result<void>> save(uint64_t offset, uint64_t length);
   [[nodiscard]] io::Task<Result<void>> save_in_time(uint64_t offset, uint64_t length);
@@ -83,6 +90,8 @@ class CopyBeforeWrite final : public FilterDriver, public block::SnapshotView {
   block::BlockCopy copy_;
   block::SparseBits readable_;  // granules of the snapshot that were not given up
   std::optional<Error> lost_;
+  bool over_ = false;
+  std::function<void()> on_lost_;
   io::TaskGroup late_;  // copies that somebody may have ceased to wait for
 };
 

@@ -133,6 +133,16 @@ HandlerResult<commands::BlockdevSnapshotDeleteInternalSync> handle(
     Services& services, commands::BlockdevSnapshotDeleteInternalSync,
     schema::BlockdevSnapshotDeleteInternalSyncArguments arguments);
 
+// copy_handlers.cc
+HandlerResult<commands::BlockdevBackup> handle(Services& services, commands::BlockdevBackup,
+                                               schema::BlockdevBackup arguments);
+HandlerResult<commands::DriveBackup> handle(Services& services, commands::DriveBackup,
+                                            schema::DriveBackup arguments);
+HandlerResult<commands::BlockdevMirror> handle(Services& services, commands::BlockdevMirror,
+                                               schema::BlockdevMirrorArguments arguments);
+HandlerResult<commands::DriveMirror> handle(Services& services, commands::DriveMirror,
+                                            schema::DriveMirror arguments);
+
 // image_handlers.cc
 HandlerResult<commands::ChangeBackingFile> handle(Services& services, commands::ChangeBackingFile,
                                                   schema::ChangeBackingFileArguments arguments);

@@ -10,6 +10,7 @@
 #include "block/dirty_bitmap_ops.h"
 #include "block/node.h"
 #include "monitor/bitmap_arguments.h"
+#include "monitor/copy_actions.h"
 #include "monitor/snapshot_actions.h"
 
 namespace cairn::monitor {
@@ -209,7 +210,7 @@ io::Task<Result<void>> StartJob::commit() {
 }
 
 std::unique_ptr<Action> make_action(Services& services, const schema::TransactionAction& wanted,
-                                    const std::shared_ptr<jobs::JobGroup>& /*group*/) {
+                                    const std::shared_ptr<jobs::JobGroup>& group) {
   if (const auto* add = std::get_if<schema::BlockDirtyBitmapAddWrapper>(&wanted.branch)) {
     return std::make_unique<AddBitmap>(services, add->data);
   }
@@ -221,6 +222,12 @@ std::unique_ptr<Action> make_action(Services& services, const schema::Transactio
       return std::make_unique<RemoveBitmap>(services, bitmap->data);
     }
     return std::make_unique<SwitchBitmap>(services, bitmap->data, wanted.type);
+  }
+  if (const auto* to_node = std::get_if<schema::BlockdevBackupWrapper>(&wanted.branch)) {
+    return make_backup(services, to_node->data, group);
+  }
+  if (const auto* to_image = std::get_if<schema::DriveBackupWrapper>(&wanted.branch)) {
+    return make_backup(services, to_image->data, group);
   }
   if (const auto* file = std::get_if<schema::BlockdevSnapshotSyncWrapper>(&wanted.branch)) {
     return make_snapshot(services, file->data);
@@ -234,6 +241,8 @@ std::unique_ptr<Action> make_action(Services& services, const schema::Transactio
   return std::make_unique<Abort>();
 }
 
-bool may_be_grouped(schema::TransactionActionKind kind) { return kind == Kind::kAbort; }
+bool may_be_grouped(schema::TransactionActionKind kind) {
+  return kind == Kind::kAbort || kind == Kind::kBlockdevBackup || kind == Kind::kDriveBackup;
+}
 
 }  // namespace cairn::monitor

@@ -54,8 +54,8 @@ class SnapshotStressTest : public SnapshotTest, public ::testing::WithParamInter
   // Copies everything in the background, as a backup does.
   io::Task<void> copier(block::BlockCopy& copy) {
     while (const auto run = copy.next_pending(0)) {
-      const uint64_t step = co_await copy.step_length(run->first, run->second);
-      const block::BlockCopy::Outcome outcome = co_await copy.copy(run->first, step);
+      const block::BlockCopy::Step step = co_await copy.next_step(run->first, run->second);
+      const block::BlockCopy::Outcome outcome = co_await copy.copy(run->first, step.length);
       EXPECT_TRUE(outcome.result.has_value());
     }
   }
