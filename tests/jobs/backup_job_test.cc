@@ -123,8 +123,8 @@ TEST_F(BackupJobTest, AnIncrementalBackupCopiesWhatIsMarkedAndClears) {
   BackupSettings wanted = backup();
   wanted.sync = MirrorSyncMode::kIncremental;
   wanted.bitmap = &bitmap;
-  wanted.copying.speed = 1;
   const uint64_t written = world_.transferred(IoKind::kWrite);
+  world_.set_delays(std::chrono::milliseconds(100));
   ASSERT_TRUE(start(std::move(wanted)));
   EXPECT_TRUE(bitmap.busy());
   ASSERT_TRUE(write(guest, 3, 7 * kGranule, 10)) << "not part of the backup";
