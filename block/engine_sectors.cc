@@ -172,13 +172,13 @@ Engine::Outcome Engine::write_encrypted(Node& node, Extent extent, uint64_t offs
   co_return Result<void>{};
 }
 
-// A write to an extent whose mapping need not change.
+// A write to an extent whose mapping need not change. No coroutine of its own.
 Engine::Outcome Engine::write_in_place(Node& node, Extent extent, uint64_t offset,
                                        io::IoVector data, WriteFlags flags) {
   if (extent.sectors != nullptr) {
-    co_return co_await write_encrypted(node, extent, offset, std::move(data), flags);
+    return write_encrypted(node, extent, offset, std::move(data), flags);
   }
-  co_return co_await write(*extent.child, extent.host_offset, std::move(data), flags);
+  return write(*extent.child, extent.host_offset, std::move(data), flags);
 }
 
 // New space, encrypted: whole units, from `position` on.
