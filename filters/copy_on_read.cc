@@ -21,15 +21,15 @@ namespace cairn::filters {
 namespace {
 
 // A copy is made in pieces of about this many bytes.
-constexpr uint64_t kPiece = 1 << 20;
+constexpr uint64_t kCopyPiece = 1 << 20;
 
 // The clusters of what stores the content of `node`; 0 when it has none.
-uint64_t cluster_of(const block::Node& node) {
+uint64_t cluster_of_storage(const block::Node& node) {
   const block::Edge* window = node.child("file");
   const uint64_t own = node.driver().cluster_size();
   return own != 0 || window == nullptr || window->role() != block::ChildRole::kFiltered
              ? own
-             : cluster_of(window->node());
+             : cluster_of_storage(window->node());
 }
 
 class CopyOnReadDriver final : public FilterDriver {
@@ -90,14 +90,14 @@ class CopyOnReadDriver final : public FilterDriver {
       piece = {.length = chain->status.length, .copy = chain->status.allocated};
     }
     if (piece.copy) {
-      piece.length = std::min(piece.length, kPiece);
+      piece.length = std::min(piece.length, kCopyPiece);
     }
     co_return piece;
   }
 
   // Reads the clusters around `data`, and writes them where the image has none.
   io::Task<Result<void>> copy_up(uint64_t offset, io::IoVector data) {
-    const uint64_t cluster = std::max<uint64_t>(cluster_of(child().node()), 512);
+    const uint64_t cluster = std::max<uint64_t>(cluster_of_storage(child().node()), 512);
     const uint64_t begin = align_down(offset, cluster);
     const uint64_t end = std::min(align_up(offset + data.size(), cluster), child().length());
     auto buffer = io::AlignedBuffer::allocate(end - begin);

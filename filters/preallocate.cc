@@ -31,13 +31,13 @@ using block::PermissionSet;
 
 constexpr PermissionSet kGrowing = PermissionSet::kWrite | PermissionSet::kResize;
 
-struct Settings {
+struct PreallocateSettings {
   uint64_t align = 1 << 20;
   uint64_t size = 128 << 20;
 };
 
-Result<uint64_t> parse_number(std::string_view name, const std::optional<int64_t>& given,
-                              uint64_t otherwise) {
+Result<uint64_t> parse_preallocate_number(std::string_view name,
+                                          const std::optional<int64_t>& given, uint64_t otherwise) {
   if (!given) {
     return otherwise;
   }
@@ -47,26 +47,26 @@ Result<uint64_t> parse_number(std::string_view name, const std::optional<int64_t
   return static_cast<uint64_t>(*given);
 }
 
-Result<Settings> parse_settings(const schema::BlockdevOptions& options) {
+Result<PreallocateSettings> parse_preallocate_settings(const schema::BlockdevOptions& options) {
   const auto& own = std::get<schema::BlockdevOptionsPreallocate>(options.branch);
-  const Settings usual;
-  auto align = parse_number("prealloc-align", own.prealloc_align, usual.align);
+  const PreallocateSettings usual;
+  auto align = parse_preallocate_number("prealloc-align", own.prealloc_align, usual.align);
   if (!align) {
     return pass(align);
   }
-  auto size = parse_number("prealloc-size", own.prealloc_size, usual.size);
+  auto size = parse_preallocate_number("prealloc-size", own.prealloc_size, usual.size);
   if (!size) {
     return pass(size);
   }
   if (*align % 512 != 0) {
     return fail(EINVAL, "prealloc-align parameter of preallocate filter is not aligned to 512");
   }
-  return Settings{.align = std::max<uint64_t>(*align, 1), .size = *size};
+  return PreallocateSettings{.align = std::max<uint64_t>(*align, 1), .size = *size};
 }
 
 class PreallocateDriver final : public FilterDriver {
  public:
-  PreallocateDriver(block::Edge& child, Settings settings)
+  PreallocateDriver(block::Edge& child, PreallocateSettings settings)
       : FilterDriver(child), settings_(settings) {}
 
   uint64_t length() const override { return growing_ ? data_end_ : file_length(); }
@@ -93,7 +93,7 @@ class PreallocateDriver final : public FilterDriver {
 
   Result<bool> adopt_options(const block::NodeOptions& /*node*/,
                              const schema::BlockdevOptions& options) override {
-    auto settings = parse_settings(options);
+    auto settings = parse_preallocate_settings(options);
     if (!settings) {
       return pass(settings);
     }
@@ -130,7 +130,7 @@ class PreallocateDriver final : public FilterDriver {
   io::Task<Result<void>> trim();
   void written(uint64_t end) { data_end_ = std::max(data_end_, end); }
 
-  Settings settings_;
+  PreallocateSettings settings_;
   io::AsyncMutex end_moves_;
   bool growing_ = false;  // the two below are kept
   uint64_t data_end_ = 0;
@@ -215,7 +215,7 @@ io::Task<Result<void>> PreallocateDriver::resize(uint64_t length, block::ResizeO
 io::Task<Result<std::unique_ptr<block::Driver>>> open_preallocate(
     block::OpenContext& context, const schema::BlockdevOptions& options) {
   const auto& own = std::get<schema::BlockdevOptionsPreallocate>(options.branch);
-  const auto settings = parse_settings(options);
+  const auto settings = parse_preallocate_settings(options);
   if (!settings) {
     co_return std::unexpected(settings.error());
   }
@@ -227,7 +227,7 @@ io::Task<Result<std::unique_ptr<block::Driver>>> open_preallocate(
   co_return std::make_unique<PreallocateDriver>(**file, *settings);
 }
 
-constexpr std::string_view kReopenOptions[] = {"prealloc-align", "prealloc-size"};
+constexpr std::string_view kPreallocateReopenOptions[] = {"prealloc-align", "prealloc-size"};
 
 }  // namespace
 
@@ -235,7 +235,7 @@ const block::DriverInfo kPreallocateDriver = {
     .name = "preallocate",
     .kind = block::DriverInfo::Kind::kFilter,
     .open = open_preallocate,
-    .reopen_options = kReopenOptions,
+    .reopen_options = kPreallocateReopenOptions,
 };
 
 }  // namespace cairn::filters

@@ -116,7 +116,7 @@ io::Task<Result<std::unique_ptr<block::Driver>>> open_throttle(
   co_return std::make_unique<ThrottleDriver>(**file, std::move(*group));
 }
 
-constexpr std::string_view kReopenOptions[] = {"throttle-group"};
+constexpr std::string_view kThrottleReopenOptions[] = {"throttle-group"};
 
 }  // namespace
 
@@ -124,7 +124,7 @@ const block::DriverInfo kThrottleDriver = {
     .name = "throttle",
     .kind = block::DriverInfo::Kind::kFilter,
     .open = open_throttle,
-    .reopen_options = kReopenOptions,
+    .reopen_options = kThrottleReopenOptions,
 };
 
 }  // namespace cairn::filters

@@ -8,7 +8,7 @@
 namespace cairn::filters {
 namespace {
 
-constexpr uint64_t kLength = 8 * kCluster;
+constexpr uint64_t kChainLength = 8 * kCluster;
 
 // "base" has data in its first four clusters, "mid" in the sixth, "top" nothing.
 class CopyOnReadTest : public FilterTest {
@@ -17,7 +17,7 @@ class CopyOnReadTest : public FilterTest {
 
   void SetUp() override {
     for (const std::string name : {"base", "mid", "top"}) {
-      create_image(name + ".qcow2", kLength);
+      create_image(name + ".qcow2", kChainLength);
       ASSERT_EQ(add(file(name + "-file", name + ".qcow2")), "");
     }
     ASSERT_EQ(add(qcow2("base", "base-file")), "");
@@ -54,7 +54,7 @@ TEST_F(CopyOnReadTest, ALongReadGoesThroughAllOfIt) {
   ASSERT_EQ(add(copy_on_read("c", "top")), "");
   block::Edge& edge = attach("c");
   fill("top", 3, kCluster + 512, 512);
-  std::vector<std::byte> data(kLength - 1024);
+  std::vector<std::byte> data(kChainLength - 1024);
   ASSERT_TRUE(run(edge.read(512, data.data(), data.size())).has_value());
   EXPECT_EQ(clusters(edge), "ddddzdzz");
   EXPECT_EQ(check(edge, 3, kCluster + 512, 512), "");

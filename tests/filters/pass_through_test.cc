@@ -15,10 +15,10 @@ namespace cairn::filters {
 namespace {
 
 constexpr uint64_t kClusters = 24;
-constexpr uint64_t kLength = kClusters * kCluster;
+constexpr uint64_t kStackLength = kClusters * kCluster;
 constexpr std::size_t kDeepest = 8;
 
-struct Request {
+struct PassedRequest {
   enum class Kind { kRead, kWrite, kFua, kZero, kZeroUnmap, kDiscard, kFlush };
   Kind kind;
   uint64_t offset;
@@ -26,14 +26,14 @@ struct Request {
   testing::WriteNumber number;
 };
 
-struct Answer {
+struct PassedAnswer {
   int error = 0;
   std::vector<std::byte> data;
-  bool operator==(const Answer&) const = default;
+  bool operator==(const PassedAnswer&) const = default;
 };
 
-io::Task<void> carry_out(block::Edge& edge, Request request, Answer& answer) {
-  using Kind = Request::Kind;
+io::Task<void> carry_out(block::Edge& edge, PassedRequest request, PassedAnswer& answer) {
+  using Kind = PassedRequest::Kind;
   std::vector<std::byte> data(request.length);
   Result<void> result;
   switch (request.kind) {
@@ -79,17 +79,17 @@ class PassThroughTest : public FilterTest, public ::testing::WithParamInterface<
     for (const std::string side : {"model", "test"}) {
       const std::string name = side + ".img";
       if (format) {
-        create_image(name, kLength);
+        create_image(name, kStackLength);
       } else {
-        world_.create(name, kLength);
+        world_.create(name, kStackLength);
       }
       ASSERT_EQ(add(file(side + "-file", name)), "");
       if (overlay_) {
-        create_image(side + "-base.img", kLength);
+        create_image(side + "-base.img", kStackLength);
         ASSERT_EQ(add(file(side + "-base-file", side + "-base.img")), "");
         ASSERT_EQ(add(qcow2(side + "-base", side + "-base-file")), "");
         block::Edge& base = attach(side + "-base");
-        ASSERT_EQ(write(base, 9, 0, kLength / 2), "");
+        ASSERT_EQ(write(base, 9, 0, kStackLength / 2), "");
         detach(base);
       }
       ASSERT_EQ(add(format_over(side, side + "-file", format)), "");
@@ -151,8 +151,8 @@ class PassThroughTest : public FilterTest, public ::testing::WithParamInterface<
     return throttle(stack[at - 1], target, now.throttle_group);
   }
 
-  std::vector<Request> make_requests() {
-    std::vector<Request> requests;
+  std::vector<PassedRequest> make_requests() {
+    std::vector<PassedRequest> requests;
     // Places of their own: each cluster is touched by one request.
     for (uint64_t first = 0; first < kClusters;) {
       const uint64_t count = std::min(random_.between(1, 3), kClusters - first);
@@ -160,9 +160,9 @@ class PassThroughTest : public FilterTest, public ::testing::WithParamInterface<
       uint64_t end =
           (first + count) * kCluster - (random_.chance(50) ? 512 * random_.below(63) : 0);
       if (random_.chance(5)) {
-        end = kLength + kCluster;  // beyond the end
+        end = kStackLength + kCluster;  // beyond the end
       }
-      using Kind = Request::Kind;
+      using Kind = PassedRequest::Kind;
       const Kind kind =
           random_.pick({Kind::kRead, Kind::kRead, Kind::kWrite, Kind::kWrite, Kind::kFua,
                         Kind::kZero, Kind::kZeroUnmap, Kind::kDiscard, Kind::kFlush});
@@ -172,7 +172,8 @@ class PassThroughTest : public FilterTest, public ::testing::WithParamInterface<
     return requests;
   }
 
-  io::Task<void> round(const std::vector<Request>& requests, std::vector<Answer>& answers) {
+  io::Task<void> round(const std::vector<PassedRequest>& requests,
+                       std::vector<PassedAnswer>& answers) {
     io::TaskGroup group;
     for (std::size_t i = 0; i < requests.size(); ++i) {
       group.spawn(carry_out(*test_, requests[i], answers[i]));
@@ -184,7 +185,7 @@ class PassThroughTest : public FilterTest, public ::testing::WithParamInterface<
 
   std::string status_of(block::Edge& edge) {
     std::string text;
-    for (uint64_t offset = 0; offset < kLength; offset += 4096) {
+    for (uint64_t offset = 0; offset < kStackLength; offset += 4096) {
       const auto status = run(edge.status(offset, 4096));
       text += !status ? '?'
                       : static_cast<char>('0' + (status->data ? 1 : 0) + (status->zero ? 2 : 0) +
@@ -193,9 +194,9 @@ class PassThroughTest : public FilterTest, public ::testing::WithParamInterface<
     return text;
   }
   void expect_same_content() {
-    Answer model;
-    Answer test;
-    const Request all{Request::Kind::kRead, 0, kLength, 0};
+    PassedAnswer model;
+    PassedAnswer test;
+    const PassedRequest all{PassedRequest::Kind::kRead, 0, kStackLength, 0};
     run(carry_out(*model_, all, model));
     run(carry_out(*test_, all, test));
     ASSERT_TRUE(model == test);
@@ -217,11 +218,11 @@ class PassThroughTest : public FilterTest, public ::testing::WithParamInterface<
 TEST_P(PassThroughTest, ShowsTheSameAsNoFilter) {
   world_.set_delays(std::chrono::microseconds(100));
   for (int i = 0; i < 25; ++i) {
-    const std::vector<Request> requests = make_requests();
-    std::vector<Answer> answers(requests.size());
+    const std::vector<PassedRequest> requests = make_requests();
+    std::vector<PassedAnswer> answers(requests.size());
     run(round(requests, answers));
     for (std::size_t n = 0; n < requests.size(); ++n) {
-      Answer expected;
+      PassedAnswer expected;
       run(carry_out(*model_, requests[n], expected));
       ASSERT_EQ(answers[n].error, expected.error) << "seed " << GetParam() << ", round " << i;
       ASSERT_TRUE(answers[n].data == expected.data) << "seed " << GetParam() << ", round " << i;
@@ -251,9 +252,9 @@ TEST_P(PassThroughErrors, AreHandedUp) {
                       .times = UINT64_MAX,
                       .error = random_.chance(50) ? EIO : ENOSPC});
   }
-  for (const Request& request : make_requests()) {
-    Answer expected;
-    Answer answer;
+  for (const PassedRequest& request : make_requests()) {
+    PassedAnswer expected;
+    PassedAnswer answer;
     run(carry_out(*model_, request, expected));
     run(carry_out(*test_, request, answer));
     ASSERT_EQ(answer.error != 0, expected.error != 0) << "seed " << GetParam();
@@ -265,7 +266,7 @@ TEST_P(PassThroughTest, ResizesAsWithoutFilters) {
   for (int i = 0; i < 6; ++i) {
     run(change_filters());
   }
-  for (const uint64_t length : {kLength + kCluster, kLength / 2, kLength}) {
+  for (const uint64_t length : {kStackLength + kCluster, kStackLength / 2, kStackLength}) {
     const auto model = run(model_->resize(length));
     const auto test = run(test_->resize(length));
     ASSERT_EQ(model.has_value(), test.has_value());
