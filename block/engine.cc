@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "block/dirty_bitmap.h"
+#include "block/driver_table.h"
 #include "block/fault_point.h"
 #include "block/graph.h"
 #include "block/request_scope.h"
