@@ -11,13 +11,14 @@
 namespace cairn::qcow2 {
 namespace {
 
-constexpr std::string_view kPrefix = "encrypt.";
+constexpr std::string_view kOptionPrefix = "encrypt.";
 
 // The first option of encryption there is; empty when there is none.
 std::string_view first_option(const block::CreateOptions& options, bool of_luks_only) {
   for (const block::CreateOptionInfo& info : options.table()) {
     const bool shared = info.name == "encrypt.format" || info.name == "encrypt.key-secret";
-    if (info.name.starts_with(kPrefix) && options.has(info.name) && !(of_luks_only && shared)) {
+    if (info.name.starts_with(kOptionPrefix) && options.has(info.name) &&
+        !(of_luks_only && shared)) {
       return info.name;
     }
   }
@@ -50,7 +51,8 @@ Result<void> parse_encryption(const block::CreateOptions& options, CreateParamet
   if (*format != "luks") {
     return fail(EINVAL, "Parameter 'format' does not accept value '{}'", *format);
   }
-  Result<encryption::LuksParameters> luks = encryption::parse_luks_parameters(options, kPrefix);
+  Result<encryption::LuksParameters> luks =
+      encryption::parse_luks_parameters(options, kOptionPrefix);
   if (!luks) {
     return pass(luks);
   }
@@ -63,7 +65,8 @@ Result<void> take_password(const block::Graph& graph, CreateParameters& paramete
   if (parameters.crypt_method == CryptMethod::kNone) {
     return {};
   }
-  Result<std::string> password = encryption::find_password(graph, parameters.luks.secret, kPrefix);
+  Result<std::string> password =
+      encryption::find_password(graph, parameters.luks.secret, kOptionPrefix);
   if (!password) {
     return pass(password);
   }
