@@ -58,9 +58,7 @@ struct MissingCommand {
   std::string_view name;
   std::string_view feature;
 };
-constexpr std::string_view kNoCopies = "jobs that copy between nodes";
 constexpr MissingCommand kMissing[] = {
-    {"block-commit", kNoCopies},
     {"x-blockdev-set-iothread", "nodes on I/O threads"},
 };
 
