@@ -160,6 +160,10 @@ io::Task<Result<void>> ExportedFile::allocate(uint64_t offset, uint64_t length, 
     if (offset < root_.length()) {
       co_return refuse(ENOTSUP);
     }
+    Result<void> grown = co_await grow(offset, {.exact = true});
+    if (!grown) {
+      co_return grown;
+    }
     co_return co_await grow(end, {.preallocation = block::Preallocation::kFalloc, .exact = true});
   }
   if (mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)) {

@@ -13,7 +13,7 @@
 
 namespace cairn::io {
 
-class ReactorTest : public testing::Test {
+class ReactorTest : public ::testing::Test {
  protected:
   void SetUp() override {
     const char* name = std::getenv("CAIRN_IO");
