@@ -39,8 +39,8 @@ class Library {
 
   using Credentials = std::shared_ptr<const io::TlsCredentials>;
 
-  // As the functions of the same names in argon2_key.h, cipher.h, digest.h, hash.h, sector_cipher.h and
-  // tls_credentials.h.
+  // As the functions of the same names in argon2_key.h, cipher.h, digest.h, hash.h, sector_cipher.h
+  // and tls_credentials.h.
   [[nodiscard]] virtual Result<std::string> decrypt_aes_256_cbc(std::string_view key,
                                                                 std::string_view iv,
                                                                 std::string_view text) const = 0;

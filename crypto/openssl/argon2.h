@@ -1,5 +1,5 @@
-// Argon2 on libargon2; what it does is said in crypto/argon2_key.h. In the module with the ciphers, so
-// that nobody loads the library who does not need it.
+// Argon2 on libargon2; what it does is said in crypto/argon2_key.h. In the module with the ciphers,
+// so that nobody loads the library who does not need it.
 #pragma once
 
 #include <cstddef>

@@ -14,14 +14,14 @@ using HashMethod = std::unique_ptr<EVP_MD, decltype(&EVP_MD_free)>;
 
 // Looked up once each, since that takes longer than hashing a few bytes. Null: it is not there.
 const EVP_MD* find_method(Hash hash) {
-  constexpr std::array kNames = {"MD5",    "SHA1",   "SHA224",    "SHA256",
-                                 "SHA384", "SHA512", "RIPEMD160", "SM3"};
-  static const std::array<HashMethod, kNames.size()> methods = [&kNames] {
-    const auto fetch = [&kNames](std::size_t i) {
-      return HashMethod(EVP_MD_fetch(nullptr, kNames[i], nullptr), &EVP_MD_free);
+  constexpr std::array kHashNames = {"MD5",    "SHA1",   "SHA224",    "SHA256",
+                                     "SHA384", "SHA512", "RIPEMD160", "SM3"};
+  static const std::array<HashMethod, kHashNames.size()> methods = [&kHashNames] {
+    const auto fetch = [&kHashNames](std::size_t i) {
+      return HashMethod(EVP_MD_fetch(nullptr, kHashNames[i], nullptr), &EVP_MD_free);
     };
-    return std::array<HashMethod, kNames.size()>{fetch(0), fetch(1), fetch(2), fetch(3),
-                                                 fetch(4), fetch(5), fetch(6), fetch(7)};
+    return std::array<HashMethod, kHashNames.size()>{fetch(0), fetch(1), fetch(2), fetch(3),
+                                                     fetch(4), fetch(5), fetch(6), fetch(7)};
   }();
   return methods[static_cast<std::size_t>(hash)].get();
 }
