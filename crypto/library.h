@@ -7,19 +7,26 @@
 // The headers beside this one are what users include; they call library() themselves.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "base/result.h"
+#include "crypto/algorithms.h"
 #include "io/tls.h"
 
 namespace cairn::crypto {
 
 class Digest;
+class SectorCipher;
+enum class Argon2Kind : uint8_t;
+struct Argon2Cost;
 struct AnonymousCredentials;
 struct PskCredentials;
+struct SectorCipherParameters;
 struct X509Credentials;
 
 // Has no state: any thread may use it at any time.
@@ -32,11 +39,23 @@ class Library {
 
   using Credentials = std::shared_ptr<const io::TlsCredentials>;
 
-  // As the functions of the same names in cipher.h, digest.h and tls_credentials.h.
+  // As the functions of the same names in argon2_key.h, cipher.h, digest.h, hash.h, sector_cipher.h
+  // and tls_credentials.h.
   [[nodiscard]] virtual Result<std::string> decrypt_aes_256_cbc(std::string_view key,
                                                                 std::string_view iv,
                                                                 std::string_view text) const = 0;
   [[nodiscard]] virtual Result<std::unique_ptr<Digest>> make_sha256() const = 0;
+  [[nodiscard]] virtual Result<void> hash_bytes(Hash hash,
+                                                std::span<const std::span<const std::byte>> parts,
+                                                std::span<std::byte> out) const = 0;
+  [[nodiscard]] virtual Result<void> pbkdf2(Hash hash, std::span<const std::byte> password,
+                                            std::span<const std::byte> salt, uint32_t iterations,
+                                            std::span<std::byte> out) const = 0;
+  [[nodiscard]] virtual Result<void> argon2(Argon2Kind kind, std::span<const std::byte> password,
+                                            std::span<const std::byte> salt, Argon2Cost cost,
+                                            std::span<std::byte> out) const = 0;
+  [[nodiscard]] virtual Result<std::unique_ptr<SectorCipher>> make_sector_cipher(
+      const SectorCipherParameters& parameters, std::span<const std::byte> key) const = 0;
   [[nodiscard]] virtual Result<Credentials> load(const X509Credentials& credentials) const = 0;
   [[nodiscard]] virtual Result<Credentials> load(PskCredentials credentials) const = 0;
   [[nodiscard]] virtual Result<Credentials> load(const AnonymousCredentials& credentials) const = 0;

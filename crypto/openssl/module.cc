@@ -2,7 +2,10 @@
 #include <utility>
 
 #include "crypto/library.h"
+#include "crypto/openssl/argon2.h"
 #include "crypto/openssl/cipher.h"
+#include "crypto/openssl/hash.h"
+#include "crypto/openssl/sector_cipher.h"
 #include "crypto/openssl/tls_context.h"
 
 namespace cairn::crypto {
@@ -16,6 +19,24 @@ class OpensslLibrary final : public Library {
     return openssl::decrypt_aes_256_cbc(key, iv, text);
   }
   Result<std::unique_ptr<Digest>> make_sha256() const override { return openssl::make_sha256(); }
+  Result<void> hash_bytes(Hash hash, std::span<const std::span<const std::byte>> parts,
+                          std::span<std::byte> out) const override {
+    return openssl::hash_bytes(hash, parts, out);
+  }
+  Result<void> pbkdf2(Hash hash, std::span<const std::byte> password,
+                      std::span<const std::byte> salt, uint32_t iterations,
+                      std::span<std::byte> out) const override {
+    return openssl::pbkdf2(hash, password, salt, iterations, out);
+  }
+  Result<void> argon2(Argon2Kind kind, std::span<const std::byte> password,
+                      std::span<const std::byte> salt, Argon2Cost cost,
+                      std::span<std::byte> out) const override {
+    return openssl::argon2(kind, password, salt, cost, out);
+  }
+  Result<std::unique_ptr<SectorCipher>> make_sector_cipher(
+      const SectorCipherParameters& parameters, std::span<const std::byte> key) const override {
+    return openssl::make_sector_cipher(parameters, key);
+  }
   Result<Credentials> load(const X509Credentials& credentials) const override {
     return TlsContext::load(credentials);
   }
