@@ -78,7 +78,7 @@ Result<void> Engine::check_change(const Edge& edge, uint64_t offset, uint64_t le
 // The leaf that a request for exactly this plain extent can go to as it is; null when there is more
 // to do.
 Node* Engine::plain_leaf(const Extent& extent, const io::IoVector& data) {
-  if (extent.kind != Extent::Kind::kData || extent.codec != nullptr) {
+  if (extent.kind != Extent::Kind::kData || extent.codec != nullptr || extent.sectors != nullptr) {
     return nullptr;
   }
   Node& child = *extent.child->child_;

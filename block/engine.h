@@ -6,6 +6,7 @@
 //
 //   engine_read.cc    reads: holes from backing nodes, zeroes, plain data, coded units
 //   engine_write.cc   writes: in place, or allocating with copy-on-write
+//   engine_sectors.cc  encrypted extents, by whole sectors
 //   engine_compress.cc  writes of compressed units
 //   engine_zero.cc    zeroes and discards, whole units by metadata and ragged ends as data
 //   engine_status.cc  block status of one node and along a chain
@@ -22,6 +23,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "block/codec.h"
 #include "block/node.h"
 #include "io/buffer.h"
 #include "io/iovector.h"
@@ -85,6 +87,19 @@ class Engine {
   static Outcome read_hole(Node& node, uint64_t offset, io::IoVector data);
   static Outcome read_coded(Node& node, Extent extent, uint64_t offset, io::IoVector data);
   static Outcome decode_unit(Extent extent, std::span<std::byte> unit);
+  static Outcome decode_sectors(const SectorCodec& codec, CodecPosition position,
+                                std::span<std::byte> data);
+  static Outcome encode_sectors(const SectorCodec& codec, CodecPosition position,
+                                std::span<const std::byte> plain, std::span<std::byte> stored);
+  static Outcome read_sectors(Extent extent, CodecPosition position, std::span<std::byte> sectors);
+  static Outcome read_encrypted(Extent extent, uint64_t offset, io::IoVector data);
+  static Outcome read_edges(Extent extent, uint64_t offset, uint64_t begin, uint64_t at,
+                            uint64_t length, std::span<std::byte> sectors);
+  static Outcome write_encrypted(Node& node, Extent extent, uint64_t offset, io::IoVector data,
+                                 WriteFlags flags);
+  static Outcome write_in_place(Node& node, Extent extent, uint64_t offset, io::IoVector data,
+                                WriteFlags flags);
+  static Outcome write_new_sectors(WritePlan plan, CodecPosition position, io::IoVector data);
   static Outcome write_translated(Node& node, uint64_t offset, io::IoVector data, WriteFlags flags);
   static Outcome write_allocating(Node& node, uint64_t offset, io::IoVector data);
   static Outcome write_in_units(Node& node, uint64_t offset, io::IoVector data);

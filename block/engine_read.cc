@@ -57,6 +57,9 @@ Engine::Outcome Engine::read_extent(Node& node, Extent extent, uint64_t offset, 
   if (extent.codec != nullptr) {
     co_return co_await read_coded(node, extent, offset, std::move(data));
   }
+  if (extent.sectors != nullptr) {
+    co_return co_await read_encrypted(extent, offset, std::move(data));
+  }
   // The last piece of an image may have no end in its file: what is missing is zeroes.
   const uint64_t child_length = extent.child->child_->length();
   if (extent.host_offset + data.size() > child_length) {

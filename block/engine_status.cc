@@ -35,7 +35,8 @@ io::Task<Result<BlockStatus>> Engine::status(Node& node, uint64_t offset, uint64
       status.length = std::min(status.length, below - offset);
     }
   }
-  if (extent->child != nullptr && extent->host_valid && extent->codec == nullptr) {
+  if (extent->child != nullptr && extent->host_valid && extent->codec == nullptr &&
+      extent->sectors == nullptr) {
     status.host = extent->child->child_.get();
     status.host_offset = extent->host_offset;
   }

@@ -31,7 +31,7 @@ Engine::Outcome Engine::write_translated(Node& node, uint64_t offset, io::IoVect
     if (extent->in_place) {
       child_flags.fua = flags.fua && node.translating_->metadata_durable();
       flush_after |= flags.fua && !child_flags.fua;
-      result = co_await write(*extent->child, extent->host_offset, std::move(piece), child_flags);
+      result = co_await write_in_place(node, *extent, at, std::move(piece), child_flags);
     } else {
       in_place.release();  // those who wait for it hold the lock that comes next
       flush_after |= flags.fua;
@@ -71,7 +71,7 @@ Engine::Outcome Engine::write_in_units(Node& node, uint64_t offset, io::IoVector
     Result<void> result;
     if (extent->in_place) {
       io::IoVector piece = data.slice(done, covered);
-      result = co_await write(*extent->child, extent->host_offset, std::move(piece), WriteFlags{});
+      result = co_await write_in_place(node, *extent, at, std::move(piece), WriteFlags{});
     } else {
       Result<WritePlan> plan = co_await node.translating_->begin_write(at, covered);
       if (!plan) {
@@ -94,7 +94,7 @@ io::Task<Result<io::AlignedBuffer>> Engine::read_around(Node& node, const WriteP
                                                         uint64_t offset, uint64_t length,
                                                         bool& zero) {
   zero = length == 0;
-  if (length != 0 && plan.host_reads_zero) {
+  if (length != 0 && plan.host_reads_zero && plan.sectors == nullptr) {
     const Result<bool> reads = co_await reads_zero(node, offset, length);
     if (!reads) {
       co_return std::unexpected(reads.error());
@@ -123,6 +123,15 @@ io::Task<Result<io::AlignedBuffer>> Engine::read_around(Node& node, const WriteP
 
 Engine::Outcome Engine::write_planned(Node& node, WritePlan plan, uint64_t offset,
                                       io::IoVector data) {
+  if (plan.sectors != nullptr && plan.ticket == 0) {
+    // The space has its place already, and what is around the request stays.
+    const Extent extent{.length = plan.length,
+                        .kind = Extent::Kind::kData,
+                        .host_offset = plan.host_offset,
+                        .child = plan.child,
+                        .sectors = plan.sectors};
+    co_return co_await write_encrypted(node, extent, offset, std::move(data), WriteFlags{});
+  }
   bool head_zero = false;
   bool tail_zero = false;
   Result<void> result;
@@ -148,7 +157,12 @@ Engine::Outcome Engine::write_planned(Node& node, WritePlan plan, uint64_t offse
     if (!tail_zero) {
       all.append(tail->data(), plan.tail);
     }
-    result = co_await write(*plan.child, host, std::move(all), WriteFlags{});
+    if (plan.sectors != nullptr) {
+      const CodecPosition position{.guest_offset = offset - plan.head, .host_offset = host};
+      result = co_await write_new_sectors(plan, position, std::move(all));
+    } else {
+      result = co_await write(*plan.child, host, std::move(all), WriteFlags{});
+    }
   }
   if (plan.ticket == 0) {
     co_return result;

@@ -10,6 +10,7 @@ namespace cairn::block {
 
 class Codec;
 class Edge;
+class SectorCodec;
 
 struct Extent {
   enum class Kind : uint8_t {
@@ -48,6 +49,10 @@ struct Extent {
   uint64_t unit_offset = 0;    // guest offset of the unit's first byte
   uint64_t unit_length = 0;    // decoded, in bytes
   uint64_t stored_length = 0;  // at most this many bytes at host_offset hold the unit
+
+  // Set when what lies at host_offset is, or is to be, encrypted sector by sector. Offsets of
+  // sectors are multiples of their size on both sides. Not together with `codec`.
+  const SectorCodec* sectors = nullptr;
 };
 
 // How a format wants a range written. Made by begin_write(), settled by end_write() exactly once.
@@ -66,6 +71,8 @@ struct WritePlan {
   // The host area is known to read as zeroes: parts of head and tail that read as zeroes now need
   // no writing.
   bool host_reads_zero = false;
+  // Encrypts what is written; with a ticket, head, request and tail together are whole sectors.
+  const SectorCodec* sectors = nullptr;
 
   // For the driver: what it reserved, as a ticket into its own books. 0: nothing to settle, and
   // end_write() is not called.
