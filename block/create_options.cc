@@ -18,16 +18,23 @@ std::optional<bool> parse_bool(std::string_view text) {
   return text == "off" ? std::optional(false) : std::nullopt;
 }
 
-std::optional<uint64_t> parse_number(std::string_view text) {
+// A negative number is that much less than 2^64, as the field has it.
+Result<uint64_t> parse_number(std::string_view name, std::string_view text) {
+  const std::string_view whole = text;
+  const bool negative = text.starts_with('-');
+  text.remove_prefix(negative ? 1 : 0);
   const bool hex = text.starts_with("0x") || text.starts_with("0X");
   const std::string_view digits = hex ? text.substr(2) : text;
   uint64_t value = 0;
   const auto [end, error] =
       std::from_chars(digits.data(), digits.data() + digits.size(), value, hex ? 16 : 10);
-  if (error != std::errc{} || end != digits.data() + digits.size()) {
-    return std::nullopt;
+  if (error == std::errc::result_out_of_range) {
+    return fail(ERANGE, "Value '{}' is too large for parameter '{}'", whole, name);
   }
-  return value;
+  if (error != std::errc{} || end != digits.data() + digits.size()) {
+    return fail(EINVAL, "Parameter '{}' expects a number", name);
+  }
+  return negative ? uint64_t{0} - value : value;
 }
 
 Error size_error(std::string_view name) {
@@ -63,9 +70,9 @@ Result<void> CreateOptions::set(std::string_view name, std::string_view value) {
       }
       break;
     case Type::kNumber: {
-      const std::optional<uint64_t> number = parse_number(value);
+      const Result<uint64_t> number = parse_number(name, value);
       if (!number) {
-        return fail(EINVAL, "Parameter '{}' expects a number", name);
+        return std::unexpected(number.error());
       }
       normal = std::to_string(*number);
       break;
@@ -97,7 +104,11 @@ std::optional<bool> CreateOptions::boolean(std::string_view name) const {
 
 std::optional<uint64_t> CreateOptions::number(std::string_view name) const {
   const auto text = string(name);
-  return text ? parse_number(*text) : std::nullopt;
+  if (!text) {
+    return std::nullopt;
+  }
+  const Result<uint64_t> number = parse_number(name, *text);
+  return number ? std::optional(*number) : std::nullopt;
 }
 
 std::string CreateOptions::to_text() const {

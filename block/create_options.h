@@ -31,6 +31,10 @@ class CreateOptions {
   // malformed value. Of several values for one name the last counts.
   [[nodiscard]] Result<void> set(std::string_view name, std::string_view value);
 
+  // What is asked for is wanted even when it can lose data; for amending.
+  void set_forced(bool forced) { forced_ = forced; }
+  [[nodiscard]] bool forced() const { return forced_; }
+
   [[nodiscard]] bool has(std::string_view name) const;
   [[nodiscard]] std::optional<std::string> string(std::string_view name) const;
   [[nodiscard]] std::optional<bool> boolean(std::string_view name) const;
@@ -43,6 +47,7 @@ class CreateOptions {
  private:
   std::span<const CreateOptionInfo> table_;
   std::map<std::string, std::string, std::less<>> values_;
+  bool forced_ = false;
 };
 
 }  // namespace cairn::block

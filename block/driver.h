@@ -179,6 +179,9 @@ class Driver {
   // of them may have been changed. May leave the node without use until it is opened again.
   [[nodiscard]] virtual io::Task<Result<void>> amend(CreateOptions options);
 
+  // The disk is stored encrypted.
+  [[nodiscard]] virtual bool encrypted() const { return false; }
+
   // Where the image keeps dirty bitmaps; null when it can not.
   [[nodiscard]] virtual BitmapStore* bitmap_store() { return nullptr; }
 

@@ -168,6 +168,13 @@ class Graph {
                         : fail(ENOENT, "No TLS credentials with id '{}'", name);
   }
 
+  // Who knows the secrets that options name, for encrypted images; nobody by default.
+  using SecretLookup = std::function<Result<std::string>(const std::string& name)>;
+  void set_secret_lookup(SecretLookup lookup) { secrets_ = std::move(lookup); }
+  [[nodiscard]] Result<std::string> find_secret(const std::string& name) const {
+    return secrets_ ? secrets_(name) : fail(ENOENT, "No secret with id '{}'", name);
+  }
+
   // Held while the graph is edited, or a node is changed as a whole (resized, reopened): one at a
   // time.
   [[nodiscard]] io::AsyncMutex& changes() { return changes_; }
@@ -236,6 +243,7 @@ class Graph {
   ThresholdCallback on_write_threshold_;
   WarningCallback on_warning_;
   CredentialsLookup credentials_;
+  SecretLookup secrets_;
 };
 
 // What a driver's open() works with: attaching children and asking how the node is opened.

@@ -30,6 +30,11 @@ schema::BlockdevOptions::Branch format_branch(schema::BlockdevDriver driver,
     branch.file = std::move(file);
     return branch;
   }
+  if (driver == schema::BlockdevDriver::kLuks) {
+    schema::BlockdevOptionsLUKS branch;
+    branch.file = std::move(file);
+    return branch;
+  }
   schema::BlockdevOptionsRaw branch;
   branch.file = std::move(file);
   return branch;

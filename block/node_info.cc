@@ -55,6 +55,9 @@ io::Task<Result<schema::BlockNodeInfo>> describe_image(const Node& node) {
   if (const int64_t size = allocated_size(node); size >= 0) {
     info.actual_size = size;
   }
+  if (driver.encrypted()) {
+    info.encrypted = true;
+  }
   if (driver.cluster_size() != 0) {
     info.cluster_size = driver.cluster_size();
   }

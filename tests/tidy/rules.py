@@ -31,6 +31,8 @@ MAY_INCLUDE = {
     "tools": ["monitor"],
 }
 FOLDERS_OF_DRIVERS = ("formats", "protocols", "exports")
+# Folders among them that are no driver, and that drivers may include.
+SHARED_BY_DRIVERS = ("formats/encryption",)
 # These may include anything, and nothing of the product may include them.
 OUTSIDE = ("tests", "bench", "fuzz")
 
@@ -59,6 +61,8 @@ def reachable(folder):
 def driver_of(path):
     """'formats/qcow2/x.h' is of driver 'qcow2'; a file right in formats/ is of none."""
     parts = path.split("/")
+    if "/".join(parts[:2]) in SHARED_BY_DRIVERS:
+        return None
     return parts[1] if len(parts) > 2 and parts[0] in FOLDERS_OF_DRIVERS else None
 
 
