@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "block/create_options.h"
 #include "block/driver_table.h"
@@ -71,6 +72,22 @@ Result<block::CreateOptions> options_for(const block::DriverInfo& driver,
   return options;
 }
 
+// How the names that the schema has for options of LUKS are those of the command line, with a
+// prefix where there is one.
+void set_luks_options(OptionSetter& setter, std::string_view prefix,
+                      const schema::QCryptoBlockCreateOptionsLUKS& wanted) {
+  const auto name = [prefix](std::string_view option) {
+    return std::string(prefix).append(option);
+  };
+  setter.set(name("key-secret"), wanted.key_secret);
+  setter.set_name(name("cipher-alg"), wanted.cipher_alg);
+  setter.set_name(name("cipher-mode"), wanted.cipher_mode);
+  setter.set_name(name("ivgen-alg"), wanted.ivgen_alg);
+  setter.set_name(name("ivgen-hash-alg"), wanted.ivgen_hash_alg);
+  setter.set_name(name("hash-alg"), wanted.hash_alg);
+  setter.set_number(name("iter-time"), wanted.iter_time);
+}
+
 Result<block::CreateOptions> options_for(const block::DriverInfo& driver,
                                          const schema::BlockdevCreateOptionsQcow2& wanted) {
   if (wanted.size % kSector != 0) {
@@ -82,6 +99,17 @@ Result<block::CreateOptions> options_for(const block::DriverInfo& driver,
   setter.set_name("compat", wanted.version);
   setter.set("backing_file", wanted.backing_file);
   setter.set_name("backing_fmt", wanted.backing_fmt);
+  if (wanted.encrypt) {
+    const bool is_luks = wanted.encrypt->format == schema::QCryptoBlockFormat::kLuks;
+    setter.set("encrypt.format", std::string_view(is_luks ? "luks" : "aes"));
+    if (const auto* luks =
+            std::get_if<schema::QCryptoBlockCreateOptionsLUKS>(&wanted.encrypt->branch)) {
+      set_luks_options(setter, "encrypt.", *luks);
+    } else if (const auto* aes =
+                   std::get_if<schema::QCryptoBlockOptionsQCow>(&wanted.encrypt->branch)) {
+      setter.set("encrypt.key-secret", aes->key_secret);
+    }
+  }
   setter.set_number("cluster_size", wanted.cluster_size);
   setter.set_name("preallocation", wanted.preallocation);
   setter.set("lazy_refcounts", wanted.lazy_refcounts);
@@ -140,14 +168,52 @@ io::Task<Result<void>> create_qcow2(block::Graph& graph, const block::DriverInfo
   co_return co_await driver.create_on(graph, std::move(*file), std::move(data), *options);
 }
 
+io::Task<Result<void>> create_luks(block::Graph& graph, const block::DriverInfo& driver,
+                                   schema::BlockdevCreateOptionsLUKS wanted) {
+  std::vector<block::CreateOptionInfo> table(driver.create_options.begin(),
+                                             driver.create_options.end());
+  table.push_back({.name = "preallocation"});
+  block::CreateOptions options(table);
+  OptionSetter setter(options);
+  setter.set("size", std::string_view(std::to_string(wanted.size)));
+  setter.set_name("preallocation", wanted.preallocation);
+  setter.set("detached-header", std::optional(wanted.header.has_value()));
+  set_luks_options(setter, "", wanted);
+  if (auto set = setter.result(); !set) {
+    co_return set;
+  }
+  if (!wanted.header && !wanted.file) {
+    co_return fail(EINVAL, "Either the parameter 'header' or 'file' must be specified");
+  }
+  std::vector<std::shared_ptr<block::Node>> nodes;
+  for (auto* reference : {&wanted.header, &wanted.file}) {
+    if (!*reference) {
+      continue;
+    }
+    Result<std::shared_ptr<block::Node>> opened =
+        co_await find_or_open(graph, std::move(**reference));
+    if (!opened) {
+      for (auto& node : nodes) {
+        const Result<void> released = co_await graph.release(std::move(node));
+      }
+      co_return pass(opened);
+    }
+    nodes.push_back(std::move(*opened));
+  }
+  nodes.resize(2);
+  co_return co_await driver.create_on(graph, std::move(nodes[0]), std::move(nodes[1]), options);
+}
+
 }  // namespace
 
 Result<void> CreateJob::check_driver(const block::Graph& graph, schema::BlockdevDriver driver) {
   const std::string_view name = schema::to_string(driver);
   const block::DriverInfo* info = graph.drivers().find(name);
   const bool possible =
-      info != nullptr && (driver == schema::BlockdevDriver::kFile ||
-                          (driver == schema::BlockdevDriver::kQcow2 && info->create_on != nullptr));
+      info != nullptr &&
+      (driver == schema::BlockdevDriver::kFile ||
+       ((driver == schema::BlockdevDriver::kQcow2 || driver == schema::BlockdevDriver::kLuks) &&
+        info->create_on != nullptr));
   if (!possible) {
     return fail(ENOTSUP, "Driver '{}' does not support blockdev-create", name);
   }
@@ -165,6 +231,9 @@ io::Task<Result<void>> CreateJob::create() {
   const block::DriverInfo& driver = *graph_.drivers().find(schema::to_string(options_.driver));
   if (auto* file = std::get_if<schema::BlockdevCreateOptionsFile>(&options_.branch)) {
     co_return co_await create_file(graph_, driver, std::move(*file));
+  }
+  if (auto* luks = std::get_if<schema::BlockdevCreateOptionsLUKS>(&options_.branch)) {
+    co_return co_await create_luks(graph_, driver, std::move(*luks));
   }
   auto& qcow2 = std::get<schema::BlockdevCreateOptionsQcow2>(options_.branch);
   co_return co_await create_qcow2(graph_, driver, std::move(qcow2));

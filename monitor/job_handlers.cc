@@ -90,7 +90,7 @@ HandlerResult<commands::XBlockdevAmend> handle(Services& services, commands::XBl
   if (schema::to_string(arguments.options.driver) != node->info().name) {
     co_return fail(ENOTSUP, "x-blockdev-amend doesn't support changing the block driver");
   }
-  if (arguments.options.driver != schema::BlockdevAmendDriver::kQcow2) {
+  if (!jobs::AmendJob::possible(arguments.options)) {
     co_return fail(ENOTSUP, "Driver does not support x-blockdev-amend");
   }
   if (Result<void> possible = services.jobs.check_id(arguments.job_id); !possible) {
@@ -98,7 +98,9 @@ HandlerResult<commands::XBlockdevAmend> handle(Services& services, commands::XBl
   }
   jobs::JobSettings settings{
       .id = std::move(arguments.job_id), .type = schema::JobType::kAmend, .auto_dismiss = false};
-  services.jobs.start(std::make_unique<jobs::AmendJob>(std::move(settings)));
+  services.jobs.start(std::make_unique<jobs::AmendJob>(std::move(settings), services.graph, node,
+                                                       std::move(arguments.options),
+                                                       arguments.force.value_or(false)));
   co_return Result<void>{};
 }
 

@@ -109,6 +109,7 @@ io::Task<Result<schema::BlockDeviceInfo>> describe_node(const block::Node& node,
   info.ro = node.read_only();
   info.drv = node.info().name;
   info.active = node.active();
+  info.encrypted = node.driver().encrypted();
   info.detect_zeroes = detect_zeroes(node);
   info.cache.writeback = true;
   info.cache.direct = node.options().cache_direct;

@@ -14,6 +14,7 @@
 #include "io/cancel.h"
 #include "io/task_group.h"
 #include "monitor/setup.h"
+#include "objects/secret.h"
 #include "objects/tls_creds.h"
 #include "schema/commands.h"
 #include "schema/visit_monitor_options.h"
@@ -78,6 +79,8 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
       [](std::string_view message, std::string_view advice) { report_warning(message, advice); });
   graph_.set_credentials_lookup(
       [this](const std::string& id) { return objects::find_credentials(objects_, id, false); });
+  graph_.set_secret_lookup(
+      [this](const std::string& id) { return objects::find_secret(objects_, id); });
   chardevs_.set_tls({.credentials =
                          [this](const std::string& id, bool server) {
                            return objects::find_credentials(objects_, id, server);

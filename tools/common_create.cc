@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "block/filename.h"
+#include "block/graph.h"
 
 namespace cairn::tools {
 namespace {
@@ -109,6 +110,9 @@ Result<void> parse_option_list(std::string_view list, block::CreateOptions& opti
 void print_options(std::vector<CreateOptionInfo> options) {
   std::ranges::sort(options, {}, &CreateOptionInfo::name);
   for (const CreateOptionInfo& option : options) {
+    if (option.help.empty()) {
+      continue;  // for those who have read about it
+    }
     const std::string left = fmt::format("{}=<{}>", option.name, type_name(option.type));
     fmt::print("  {:<22} - {}\n", left, option.help);
   }
@@ -131,6 +135,18 @@ Result<void> print_creation_help(const block::DriverTable& drivers, std::string_
   fmt::print(
       "\nThe protocol level may support further options.\n"
       "Specify the target filename to include those options.\n");
+  return {};
+}
+
+Result<void> check_secrets(const block::Graph& graph, const block::CreateOptions& options) {
+  for (const CreateOptionInfo& info : options.table()) {
+    if (!info.name.ends_with("key-secret") || !options.has(info.name)) {
+      continue;
+    }
+    if (auto secret = graph.find_secret(*options.string(info.name)); !secret) {
+      return std::unexpected(secret.error());
+    }
+  }
   return {};
 }
 

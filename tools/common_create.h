@@ -10,6 +10,10 @@
 #include "block/create_options.h"
 #include "block/driver_table.h"
 
+namespace cairn::block {
+class Graph;
+}
+
 namespace cairn::tools {
 
 // What an image of a format on top of a protocol can be created with.
@@ -42,13 +46,17 @@ class CreationTable {
 // Reads "name=value,name=value" into `options`. A comma inside a value is written twice.
 [[nodiscard]] Result<void> parse_option_list(std::string_view list, block::CreateOptions& options);
 
-// Prints a line for each option.
+// Prints a line for each option that has a help text.
 void print_options(std::vector<block::CreateOptionInfo> options);
 
 // What "-o help" prints: for an image at `filename`, or without one for the format alone. Fails
 // like CreationTable::find().
 [[nodiscard]] Result<void> print_creation_help(const block::DriverTable& drivers,
                                                std::string_view format, std::string_view filename);
+
+// The secrets that options name are there.
+[[nodiscard]] Result<void> check_secrets(const block::Graph& graph,
+                                         const block::CreateOptions& options);
 
 // What a driver is to create for `filename`: the path, without "file:" before it.
 [[nodiscard]] std::string creation_path(std::string_view filename);

@@ -12,6 +12,7 @@
 #include "schema/json_stream.h"
 #include "schema/keyval.h"
 #include "schema/visit_block_options.h"
+#include "tools/common_encryption.h"
 #include "tools/common_report.h"
 
 namespace cairn::tools {
@@ -30,7 +31,8 @@ constexpr std::array<std::string_view, 7> kSizes = {"size",
                                                     "refcount-cache-size",
                                                     "latency-ns"};
 // Options that make an image another image, so that they are part of its name.
-constexpr std::array<std::string_view, 3> kNamingOptions = {"offset", "size", "read-zeroes"};
+constexpr std::array<std::string_view, 6> kNamingOptions = {"offset",     "size",   "read-zeroes",
+                                                            "key-secret", "header", "encrypt"};
 
 const std::string* text_of(const JsonObject& object, std::string_view name) {
   const JsonValue* value = object.find(name);
@@ -155,7 +157,7 @@ io::Task<Result<std::string>> probe_format(block::Graph& graph, JsonObject file)
 io::Task<Result<JsonObject>> complete_options(block::Graph& graph, JsonObject object, bool top,
                                               bool* probed) {
   normalize_sizes(object);
-  for (const std::string_view name : {"file", "backing", "data-file"}) {
+  for (const std::string_view name : {"file", "backing", "data-file", "header"}) {
     JsonValue* child = object.find(name);
     if (child == nullptr || child->as_object() == nullptr) {
       continue;
@@ -168,7 +170,7 @@ io::Task<Result<JsonObject>> complete_options(block::Graph& graph, JsonObject ob
     put(object, name, JsonValue(std::move(*completed)));
   }
   if (object.find("driver") != nullptr) {
-    co_return object;
+    co_return co_await complete_encryption(graph, std::move(object));
   }
   if (!top && text_of(object, "filename") != nullptr) {
     object.add("driver", "file");
@@ -187,7 +189,7 @@ io::Task<Result<JsonObject>> complete_options(block::Graph& graph, JsonObject ob
   }
   *probed = *probed || top;
   object.add("driver", std::move(*format));
-  co_return object;
+  co_return co_await complete_encryption(graph, std::move(object));
 }
 
 // Formats need a file. (Protocols bring their own.)
@@ -214,6 +216,12 @@ void name_node(block::Node& node, const JsonObject& as_given, const JsonObject& 
   }
   JsonObject name;
   for (const auto& [key, value] : completed) {
+    if (key == "encrypt" && value.as_object() != nullptr) {
+      if (const std::string* secret = text_of(*value.as_object(), "key-secret")) {
+        name.add("encrypt.key-secret", *secret);
+      }
+      continue;
+    }
     const JsonValue* given = as_given.find(key);
     name.add(key, given != nullptr && !given->is_object() ? *given : value);
   }

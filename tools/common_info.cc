@@ -18,7 +18,7 @@ using schema::JsonObject;
 using schema::JsonValue;
 
 // Names that never stand in one object may stand anywhere relative to each other.
-constexpr std::array<std::string_view, 48> kUsualOrder = {
+constexpr std::array<std::string_view, 63> kUsualOrder = {
     // of an image
     "children", "backing-filename-format", "snapshots", "virtual-size", "image-end-offset",
     "total-clusters", "check-errors", "corruptions", "leaks", "corruptions-fixed", "leaks-fixed",
@@ -26,12 +26,17 @@ constexpr std::array<std::string_view, 48> kUsualOrder = {
     // of a snapshot, a bitmap and a child
     "icount", "vm-clock-nsec", "flags", "name", "date-sec", "date-nsec", "vm-clock-sec", "id",
     "vm-state-size", "granularity", "info",
+    // of a LUKS volume and its slots
+    "ivgen-alg", "detached-header", "hash-alg", "cipher-alg", "uuid", "active", "iters",
+    "key-offset", "stripes",
     // of an image again
     "filename", "cluster-size", "encrypted", "format", "actual-size", "format-specific", "type",
     "data", "full-backing-filename", "backing-filename", "dirty-flag",
+    // of a LUKS volume again
+    "ivgen-hash-alg", "cipher-mode", "slots", "payload-offset", "master-key-iters",
     // of a qcow2 image
-    "compat", "compression-type", "lazy-refcounts", "bitmaps", "refcount-bits", "data-file",
-    "data-file-raw", "corrupt", "extended-l2",
+    "compat", "compression-type", "lazy-refcounts", "bitmaps", "refcount-bits", "encrypt",
+    "data-file", "data-file-raw", "corrupt", "extended-l2",
     // of limits
     "limits", "compressed", "backing-image"};
 

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "base/size_text.h"
+#include "objects/secret.h"
 #include "objects/tls_creds.h"
 #include "tools/common_object.h"
 #include "tools/common_report.h"
@@ -17,6 +18,8 @@ Session::Session(std::unique_ptr<io::Reactor> reactor)
   graph_.set_credentials_lookup([](const std::string& name) {
     return objects::find_credentials(program_objects(), name, false);
   });
+  graph_.set_secret_lookup(
+      [](const std::string& name) { return objects::find_secret(program_objects(), name); });
 }
 
 Result<std::unique_ptr<Session>> Session::create() {

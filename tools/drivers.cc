@@ -1,5 +1,6 @@
 #include "tools/drivers.h"
 
+#include "formats/luks/luks.h"
 #include "formats/qcow2/driver.h"
 #include "formats/raw/raw.h"
 #include "protocols/file/file.h"
@@ -14,6 +15,7 @@ void register_all_drivers(block::DriverTable& table) {
   table.add(nbd::client::kNbdDriver);
   table.add(null::kNullAioDriver);
   table.add(null::kNullCoDriver);
+  table.add(luks::kLuksDriver);
   table.add(qcow2::kQcow2Driver);
   table.add(raw::kRawDriver);
 }

@@ -21,6 +21,7 @@ namespace {
 
 struct AmendRequest : ImageRequest {
   std::string options;
+  bool force = false;
 };
 
 Result<void> amendable(const block::DriverInfo& driver) {
@@ -83,10 +84,11 @@ io::Task<Result<void>> change(block::Edge& root, const block::CreateOptions& opt
 
 io::Task<Result<void>> amend_image(block::Graph& graph, block::Edge& root,
                                    const AmendRequest& request) {
-  const Result<block::CreateOptions> options = parse_amendment(root.node().info(), request.options);
+  Result<block::CreateOptions> options = parse_amendment(root.node().info(), request.options);
   if (!options) {
     co_return std::unexpected(options.error());
   }
+  options->set_forced(request.force);
   block::Permissions permissions = root.permissions();
   permissions.used |= block::PermissionSet::kResize;
   if (const auto granted = graph.set_permissions(root, permissions); !granted) {
@@ -124,8 +126,9 @@ std::optional<int> take_amend_option(const ParsedOption& option, AmendRequest& r
     }
   } else if (option.id == 't' && !take_cache_mode("cache", option.value, request.cache)) {
     return 1;
+  } else if (option.id == kOptForce) {
+    request.force = true;
   }
-  // Nothing here is dangerous enough to need --force.
   return std::nullopt;
 }
 

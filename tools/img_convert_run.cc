@@ -25,6 +25,7 @@ using EdgeList = std::vector<std::unique_ptr<Edge>>;
 struct Conversion {
   EdgeList sources;
   std::unique_ptr<Edge> target;
+  ImageName target_name;             // how a new one is opened; elsewhere as requested
   uint64_t length = 0;               // of all sources, in bytes
   std::vector<std::string> created;  // the files to remove should the copy fail
   bool created_on_file = false;      // and it reads as zeroes
@@ -84,6 +85,9 @@ Result<void> check_target(const ConvertRequest& request, const block::Node& node
       return possible;
     }
   }
+  if (request.compress && node.driver().encrypted()) {
+    return fail(EINVAL, "Compression and encryption not supported at the same time");
+  }
   if (request.compress && node.child("data-file") != nullptr) {
     return fail(ENOTSUP, "Compression not supported for images with an external data file");
   }
@@ -117,6 +121,33 @@ Result<void> fill_options(const ConvertRequest& request, const CreationTable& ta
   return options.set("size", std::to_string(length));
 }
 
+// As values of options are written on a command line.
+std::string double_commas(std::string_view text) {
+  std::string doubled;
+  for (const char c : text) {
+    doubled.append(c == ',' ? 2 : 1, c);
+  }
+  return doubled;
+}
+
+// A new image that is encrypted is opened with the secret that it was made with.
+ImageName name_with_secrets(const ImageName& target, const block::CreateOptions& options) {
+  std::string secrets;
+  for (const block::CreateOptionInfo& info : options.table()) {
+    if (info.name.ends_with("key-secret") && options.has(info.name)) {
+      secrets += fmt::format(",{}={}", info.name, double_commas(*options.string(info.name)));
+    }
+  }
+  ImageName name = target;
+  if (!secrets.empty()) {
+    name.by_options = true;
+    name.text = fmt::format("driver={}{},file.driver=file,file.filename={}", target.format, secrets,
+                            double_commas(creation_path(target.text)));
+    name.format.clear();
+  }
+  return name;
+}
+
 io::Task<Result<void>> create_target(block::Graph& graph, const ConvertRequest& request,
                                      Conversion& conversion) {
   const std::string& filename = request.target.text;
@@ -132,6 +163,12 @@ io::Task<Result<void>> create_target(block::Graph& graph, const ConvertRequest& 
   if (auto possible = check_target_format(request, request.target.format); !possible) {
     co_return possible;
   }
+  const bool encrypted =
+      options.has("encrypt.format") || options.boolean("encryption").value_or(false);
+  if (request.compress && encrypted) {
+    co_return fail(EINVAL, "Compression and encryption not supported at the same time");
+  }
+  conversion.target_name = name_with_secrets(request.target, options);
   std::string path = creation_path(filename);
   std::vector<std::string> fresh;
   for (const std::string& file : {path, options.string("data_file").value_or("")}) {
@@ -161,13 +198,17 @@ io::Task<Result<void>> open_target(block::Graph& graph, const ConvertRequest& re
   const block::OpenFlags flags{.discard_unmap = true,
                                .cache_direct = request.target_cache.direct,
                                .no_flush = request.target_cache.no_flush};
-  Result<std::unique_ptr<Edge>> target = co_await open_root(graph, request.target, flags);
+  const ImageName& target_name =
+      conversion.target_name.text.empty() ? request.target : conversion.target_name;
+  Result<std::unique_ptr<Edge>> target = co_await open_root(graph, target_name, flags);
   if (!target) {
     co_return pass(target);
   }
   conversion.target = std::move(*target);
   const block::Node& node = conversion.target->node();
   conversion.created_on_file = conversion.created_on_file && leaf_of(node).info().name == "file";
+  // What lies in new space is decrypted to noise.
+  conversion.created_on_file = conversion.created_on_file && !node.driver().encrypted();
   if (auto possible = check_target(request, node); !possible) {
     co_return possible;
   }

@@ -125,7 +125,9 @@ io::Task<Result<void>> create(block::Graph& graph, const CreateRequest& request)
   if (!settled) {
     co_return settled;
   }
-  if (!options.has("size")) {
+  // A header alone knows nothing of the disk.
+  const bool needs_size = !options.boolean("detached-header").value_or(false);
+  if (needs_size && !options.has("size")) {
     co_return fail(EINVAL, "Image creation needs a size parameter");
   }
   if (!request.quiet) {

@@ -105,6 +105,9 @@ io::Task<Result<block::MeasuredSize>> measure(block::Graph& graph, const Measure
   if (!options) {
     co_return pass(options);
   }
+  if (auto secrets = check_secrets(graph, *options); !secrets) {
+    co_return pass(secrets);
+  }
   if (request.has_image) {
     co_return co_await measure_copy(graph, request, *format, std::move(*options));
   }

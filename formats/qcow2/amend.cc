@@ -4,6 +4,7 @@
 // come the fields of the header, what version 2 does not have goes (bitmaps) or becomes something
 // else one by one (zero clusters), the refcounts get another width with one write of the header,
 // and the version goes down last.
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <optional>
@@ -57,6 +58,12 @@ Result<uint32_t> version_of(const std::string& compat) {
   return fail(EINVAL, "Unknown compatibility level {}", compat);
 }
 
+bool amends_encryption(const block::CreateOptions& options) {
+  return std::ranges::any_of(kAmendOptions, [&options](const block::CreateOptionInfo& info) {
+    return info.name.starts_with("encrypt.") && options.has(info.name);
+  });
+}
+
 Result<void> check_amended_files(const block::CreateOptions& options, const Header& header) {
   if (options.has("data_file") && !header.has(kIncompatibleDataFile)) {
     return fail(EINVAL, "data-file can only be set for images that use an external data file");
@@ -64,11 +71,6 @@ Result<void> check_amended_files(const block::CreateOptions& options, const Head
   const bool is_raw = (header.autoclear_features & kAutoclearDataFileRaw) != 0;
   if (options.boolean("data_file_raw").value_or(is_raw) && !is_raw) {
     return fail(EINVAL, "data-file-raw cannot be set on existing images");
-  }
-  for (const block::CreateOptionInfo& info : kAmendOptions) {
-    if (info.name.starts_with("encrypt.") && options.has(info.name)) {
-      return fail(ENOTSUP, "No encryption in image header - cannot amend '{}'", info.name);
-    }
   }
   if (options.string("backing_file").value_or(header.backing_file) != header.backing_file ||
       options.string("backing_fmt").value_or(header.backing_format()) != header.backing_format()) {
@@ -139,7 +141,16 @@ io::Task<Result<void>> Qcow2Driver::amend(block::CreateOptions options) {
     co_return std::unexpected(plan.error());
   }
   const bool downgrade = plan->version < image_.header().version;
-  Result<void> result = co_await prepare_write();
+  Result<void> result;
+  if (amends_encryption(options)) {
+    if (encryption_ == nullptr) {
+      co_return fail(ENOTSUP, "Can't amend encryption options - encryption not present");
+    }
+    result = co_await encryption_->amend(options);
+  }
+  if (result) {
+    result = co_await prepare_write();
+  }
   if (result) {
     result = co_await settle_counts();
   }

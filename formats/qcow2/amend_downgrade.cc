@@ -43,6 +43,16 @@ io::Task<Result<void>> Qcow2Driver::check_downgrade() {
                      "delete the snapshots first");
     }
   }
+  if (encryption_ != nullptr) {
+    // What takes the place of zero clusters would have to be encrypted.
+    const Result<bool> zeroes = co_await any_entry(is_zero_entry);
+    if (!zeroes) {
+      co_return std::unexpected(zeroes.error());
+    }
+    if (*zeroes) {
+      co_return fail(ENOTSUP, "Cannot downgrade an encrypted image with zero clusters");
+    }
+  }
   const Result<bool> compressed = co_await any_entry(is_compressed_entry);
   if (!compressed) {
     co_return std::unexpected(compressed.error());

@@ -11,12 +11,6 @@
 
 namespace cairn::qcow2 {
 
-namespace {
-
-constexpr uint64_t kCryptExtension = 16;
-
-}  // namespace
-
 // Entries that are not as they must be are repaired in memory; write_snapshots() follows at the
 // end.
 io::Task<Result<void>> Checker::read_snapshots() {
@@ -100,7 +94,7 @@ io::Task<Result<void>> Checker::count_snapshots() {
 
 Result<void> Checker::count_crypt_header() {
   const HeaderExtension* extension = header_.extension(ExtensionType::kCryptHeader);
-  if (extension == nullptr || extension->data.size() < kCryptExtension) {
+  if (extension == nullptr || extension->data.size() < kCryptExtensionLength) {
     return {};
   }
   return count(load_be<uint64_t>(extension->data.data()),

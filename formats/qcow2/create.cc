@@ -62,11 +62,20 @@ std::vector<std::byte> make_refcounts(const Geometry& geometry, const InitialLay
 io::Task<Result<void>> write_metadata(block::Edge& file, const CreateParameters& parameters,
                                       uint64_t preallocated) {
   const Geometry geometry = geometry_of(parameters);
-  const InitialLayout layout = InitialLayout::compute(geometry, parameters.size, preallocated);
+  const InitialLayout layout = InitialLayout::compute(geometry, parameters.size, preallocated,
+                                                      parameters.crypt_header_length());
   if (layout.refcount_table_clusters * geometry.cluster_size() > kMaxRefcountTableBytes) {
     co_return fail(EFBIG,
                    "The image size is too large to be preallocated with clusters of {} bytes",
                    geometry.cluster_size());
+  }
+  Result<std::vector<std::byte>> crypt_header;
+  if (layout.crypt_offset != 0) {
+    crypt_header =
+        co_await encryption::make_luks_header(parameters.luks, parameters.password, false);
+    if (!crypt_header) {
+      co_return pass(crypt_header);
+    }
   }
   const auto header = make_header(parameters, layout);
   if (!header) {
@@ -88,6 +97,12 @@ io::Task<Result<void>> write_metadata(block::Edge& file, const CreateParameters&
   result = co_await file.write(geometry.cluster_size(), refcounts.data(), refcounts.size());
   if (!result) {
     co_return result;
+  }
+  if (layout.crypt_offset != 0) {
+    result = co_await file.write(layout.crypt_offset, crypt_header->data(), crypt_header->size());
+    if (!result) {
+      co_return result;
+    }
   }
   // Last, so that nothing takes a half-written file for an image.
   co_return co_await file.write(0, header->data(), header->size());
@@ -120,7 +135,8 @@ io::Task<Result<void>> create_data_file(block::Graph& graph, const std::string& 
 }
 
 // The new image on the nodes that it was made on.
-schema::BlockdevOptions describe(const block::Node& file, const block::Node* data) {
+schema::BlockdevOptions describe(const block::Node& file, const block::Node* data,
+                                 const CreateParameters& parameters) {
   schema::BlockdevOptionsQcow2 branch;
   branch.file.value = file.name();
   branch.backing.emplace();
@@ -128,6 +144,15 @@ schema::BlockdevOptions describe(const block::Node& file, const block::Node* dat
   if (data != nullptr) {
     branch.data_file.emplace();
     branch.data_file->value = data->name();
+  }
+  if (parameters.crypt_method == CryptMethod::kLuks) {
+    branch.encrypt.emplace().format = schema::BlockdevQcow2EncryptionFormat::kLuks;
+    branch.encrypt->branch.emplace<schema::QCryptoBlockOptionsLUKS>().key_secret =
+        parameters.luks.secret;
+  } else if (parameters.crypt_method == CryptMethod::kAes) {
+    branch.encrypt.emplace().format = schema::BlockdevQcow2EncryptionFormat::kAes;
+    branch.encrypt->branch.emplace<schema::QCryptoBlockOptionsQCow>().key_secret =
+        parameters.luks.secret;
   }
   schema::BlockdevOptions image;
   image.driver = schema::BlockdevDriver::kQcow2;
@@ -200,7 +225,7 @@ io::Task<Result<void>> make_steps(block::Graph& graph, std::shared_ptr<block::No
     result = co_await write_image(graph, file, parameters, map_all ? size : 0);
   }
   if (result && map_all) {
-    schema::BlockdevOptions image = describe(*file, data.get());
+    schema::BlockdevOptions image = describe(*file, data.get(), parameters);
     result = co_await preallocate(graph, std::move(image), size, parameters.preallocation);
   }
   co_return result;
@@ -277,8 +302,8 @@ class NewFiles {
 
 }  // namespace
 
-InitialLayout InitialLayout::compute(const Geometry& geometry, uint64_t size,
-                                     uint64_t preallocated) {
+InitialLayout InitialLayout::compute(const Geometry& geometry, uint64_t size, uint64_t preallocated,
+                                     uint64_t crypt_length) {
   InitialLayout layout;
   const uint64_t cluster_size = geometry.cluster_size();
   const uint64_t tables = geometry.l1_entries_for(preallocated);
@@ -287,21 +312,25 @@ InitialLayout InitialLayout::compute(const Geometry& geometry, uint64_t size,
   layout.l1_entries = geometry.l1_entries_for(size);
   const uint64_t l1_bytes = layout.l1_entries * kL1EntryBytes;
   const uint64_t l1_clusters = div_round_up(l1_bytes, cluster_size);
+  const uint64_t crypt_clusters = div_round_up(crypt_length, cluster_size);
   // More clusters can take more blocks, which are clusters themselves; it settles in a few rounds.
   uint64_t before = 0;
   layout.refcount_table_clusters = 1;
   layout.refcount_blocks = 1;
   do {
     before = layout.clusters;
-    layout.clusters = 1 + layout.refcount_table_clusters + layout.refcount_blocks + l1_clusters;
+    layout.clusters =
+        1 + layout.refcount_table_clusters + layout.refcount_blocks + l1_clusters + crypt_clusters;
     layout.refcount_blocks =
         div_round_up(layout.clusters + later, geometry.refcount_block_entries());
     layout.refcount_table_clusters =
         div_round_up(layout.refcount_blocks * kRefcountTableEntryBytes, cluster_size);
   } while (layout.clusters != before);
-  const uint64_t l1_start = (layout.clusters - l1_clusters) * cluster_size;
+  const uint64_t crypt_start = (layout.clusters - crypt_clusters) * cluster_size;
+  const uint64_t l1_start = crypt_start - l1_clusters * cluster_size;
   layout.l1_offset = l1_clusters > 0 ? l1_start : 0;
-  layout.file_length = l1_start + l1_bytes;
+  layout.crypt_offset = crypt_length > 0 ? crypt_start : 0;
+  layout.file_length = crypt_length > 0 ? crypt_start + crypt_length : l1_start + l1_bytes;
   return layout;
 }
 
@@ -332,6 +361,14 @@ Result<std::vector<std::byte>> make_header(const CreateParameters& parameters,
     header.autoclear_features |= parameters.data_file_raw ? kAutoclearDataFileRaw : 0;
   }
   header.set_string_extension(ExtensionType::kDataFile, parameters.data_file);
+  header.crypt_method = parameters.crypt_method;
+  if (layout.crypt_offset != 0) {
+    HeaderExtension& pointer = header.extensions.emplace_back();
+    pointer.type = static_cast<uint32_t>(ExtensionType::kCryptHeader);
+    pointer.data.resize(kCryptExtensionLength);
+    store_be<uint64_t>(pointer.data.data(), layout.crypt_offset);
+    store_be<uint64_t>(pointer.data.data() + 8, parameters.crypt_header_length());
+  }
   header.backing_file = parameters.backing_file;
   header.set_string_extension(ExtensionType::kBackingFormat, parameters.backing_format);
   const std::vector<HeaderExtension> needed = header.extensions;
@@ -366,6 +403,9 @@ io::Task<Result<void>> create_image(block::Graph& graph, std::string filename,
   if (auto checked = check_create_parameters(*parameters); !checked) {
     co_return checked;
   }
+  if (auto found = take_password(graph, *parameters); !found) {
+    co_return found;
+  }
   NewFiles made;
   made.expect(filename);
   made.expect(parameters->data_file);
@@ -394,6 +434,9 @@ io::Task<Result<void>> create_image_on(block::Graph& graph, std::shared_ptr<bloc
   }
   if (auto checked = check_create_parameters(*parameters); !checked) {
     co_return checked;
+  }
+  if (auto found = take_password(graph, *parameters); !found) {
+    co_return found;
   }
   co_return co_await make_image(graph, std::move(file), std::move(data), std::move(*parameters));
 }

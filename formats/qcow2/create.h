@@ -10,6 +10,7 @@
 #include "block/create_options.h"
 #include "block/driver.h"
 #include "block/driver_table.h"
+#include "formats/encryption/luks_volume.h"
 #include "formats/qcow2/header.h"
 #include "io/task.h"
 
@@ -34,6 +35,14 @@ struct CreateParameters {
   std::string backing_format;
   std::string data_file;       // the name that the header gets; empty: the data lies in the image
   bool data_file_raw = false;  // it is to be a raw image of the disk at any time
+  CryptMethod crypt_method = CryptMethod::kNone;
+  encryption::LuksParameters luks;  // of the old AES only the secret
+  std::string password;             // that take_password() found
+
+  // Bytes of the encryption header; 0 when there is none.
+  [[nodiscard]] uint64_t crypt_header_length() const {
+    return crypt_method == CryptMethod::kLuks ? encryption::luks_header_length(luks) : 0;
+  }
 };
 
 [[nodiscard]] Geometry geometry_of(const CreateParameters& parameters);
@@ -46,6 +55,12 @@ struct CreateParameters {
 // Takes the parameters from options by name. EINVAL for unknown values.
 [[nodiscard]] Result<CreateParameters> parse_create_options(const block::CreateOptions& options);
 
+// The part of it that is about encryption (create_encryption.cc).
+[[nodiscard]] Result<void> parse_encryption(const block::CreateOptions& options,
+                                            CreateParameters& parameters);
+// Finds the password that the parameters name, if the image is to be encrypted.
+[[nodiscard]] Result<void> take_password(const block::Graph& graph, CreateParameters& parameters);
+
 // Checks the parameters against each other: EINVAL, or EFBIG.
 [[nodiscard]] Result<void> check_create_parameters(const CreateParameters& parameters);
 
@@ -53,19 +68,21 @@ struct CreateParameters {
 [[nodiscard]] Result<void> check_geometry(const CreateParameters& parameters);
 
 // Where the metadata of a new, empty image lies: the header, the refcount table, its blocks, the L1
-// table, one after the other without gaps. An image that is to be preallocated gets the blocks for
-// all of it at once, so that none comes to lie between its data.
+// table, the encryption header, one after the other without gaps. An image that is to be
+// preallocated gets the blocks for all of it at once, so that none comes to lie between its data.
 struct InitialLayout {
   uint64_t refcount_table_clusters = 0;
   uint64_t refcount_blocks = 0;
   uint64_t l1_entries = 0;
-  uint64_t l1_offset = 0;  // bytes; 0 when there is no L1 table
-  uint64_t clusters = 0;   // in all
+  uint64_t l1_offset = 0;     // bytes; 0 when there is no L1 table
+  uint64_t crypt_offset = 0;  // bytes; 0 when there is no encryption header
+  uint64_t clusters = 0;      // in all
   uint64_t file_length = 0;
 
-  // `preallocated`: bytes of the disk that will be mapped before the image is finished.
+  // `preallocated`: bytes of the disk that will be mapped before the image is finished;
+  // `crypt_length`: bytes of the encryption header.
   [[nodiscard]] static InitialLayout compute(const Geometry& geometry, uint64_t size,
-                                             uint64_t preallocated);
+                                             uint64_t preallocated, uint64_t crypt_length = 0);
 };
 
 // The header of the new image; `layout` as computed for it.

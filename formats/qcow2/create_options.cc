@@ -111,18 +111,6 @@ Result<void> choose(const block::CreateOptions& options, std::string_view option
   return fail(EINVAL, "Parameter '{}' does not accept value '{}'", parameter, *text);
 }
 
-bool wants_encryption(const block::CreateOptions& options) {
-  if (options.boolean("encryption").value_or(false)) {
-    return true;
-  }
-  for (const block::CreateOptionInfo& info : kOptions) {
-    if (info.name.starts_with("encrypt.") && options.has(info.name)) {
-      return true;
-    }
-  }
-  return false;
-}
-
 Result<void> check_version_2(const CreateParameters& parameters) {
   constexpr std::string_view kAdvice =
       "supported with compatibility level 1.1 and above (use version=v3 or greater)";
@@ -204,8 +192,8 @@ Result<CreateParameters> parse_create_options(const block::CreateOptions& option
   if (!parsed) {
     return pass(parsed);
   }
-  if (wants_encryption(options)) {
-    return fail(ENOTSUP, "Encrypted qcow2 images are not supported yet");
+  if (auto encrypted = parse_encryption(options, parameters); !encrypted) {
+    return pass(encrypted);
   }
   const auto size = checked_align_up(options.number("size").value_or(0), kSector);
   if (!size) {

@@ -19,9 +19,6 @@ namespace cairn::qcow2 {
 namespace {
 
 Result<void> check_state(const Header& header, const block::OpenContext& context) {
-  if (auto supported = check_supported(header); !supported) {
-    return supported;
-  }
   if (!context.writable() || context.flags().check_only) {
     return {};
   }
@@ -117,6 +114,10 @@ io::Task<Result<std::unique_ptr<block::Driver>>> open_image(
     co_return pass(state);
   }
   block::Node& node = context.node();
+  auto encryption = co_await Encryption::open(context, options, *header, **file);
+  if (!encryption) {
+    co_return pass(encryption);
+  }
   const auto settings = parse_open_options(options, *header, node.options().discard_unmap);
   if (!settings) {
     co_return std::unexpected(settings.error());
@@ -133,6 +134,7 @@ io::Task<Result<std::unique_ptr<block::Driver>>> open_image(
   }
   auto driver =
       std::make_unique<Qcow2Driver>(**file, *data, node, *header, context.writable(), *settings);
+  driver->set_encryption(std::move(*encryption));
   Result<void> loaded = co_await driver->load(context.flags().check_only);
   if (!loaded) {
     co_return pass(loaded);
@@ -236,6 +238,11 @@ io::Task<Result<void>> Qcow2Driver::load(bool check_only) {
   co_return result;
 }
 
+void Qcow2Driver::set_encryption(std::unique_ptr<Encryption> encryption) {
+  encryption_ = std::move(encryption);
+  sectors_ = encryption_ != nullptr ? encryption_->codec() : nullptr;
+}
+
 bool Qcow2Driver::hides_backing() const { return node_->backing() != nullptr; }
 
 io::Task<Result<block::Extent>> Qcow2Driver::map(uint64_t offset, uint64_t length) {
@@ -244,7 +251,11 @@ io::Task<Result<block::Extent>> Qcow2Driver::map(uint64_t offset, uint64_t lengt
     const Result<void> relieved = co_await writeback_.relieve();
     static_cast<void>(relieved);
   }
-  co_return co_await mapping_.map(offset, length);
+  Result<block::Extent> extent = co_await mapping_.map(offset, length);
+  if (extent && extent->codec == nullptr) {
+    extent->sectors = sectors_;
+  }
+  co_return extent;
 }
 
 io::Task<Result<void>> Qcow2Driver::close() {

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "block/driver_table.h"
 #include "formats/qcow2/bitmap_keeper.h"
 #include "formats/qcow2/cache_cleaner.h"
+#include "formats/qcow2/encryption.h"
 #include "formats/qcow2/image.h"
 #include "formats/qcow2/mapping.h"
 #include "formats/qcow2/open_options.h"
@@ -42,6 +44,8 @@ class Qcow2Driver final : public block::TranslatingDriver {
   // Reads the tables. To be called once, before anything else. With `check_only`, damage that the
   // check will tell of is no reason to fail.
   [[nodiscard]] io::Task<Result<void>> load(bool check_only);
+  // How the disk is encrypted, before anything is read or written; null: it is not.
+  void set_encryption(std::unique_ptr<Encryption> encryption);
 
   [[nodiscard]] const Image& image() const { return image_; }
   [[nodiscard]] Image& image() { return image_; }
@@ -54,6 +58,7 @@ class Qcow2Driver final : public block::TranslatingDriver {
 
   // Driver
   [[nodiscard]] uint64_t length() const override { return image_.header().size; }
+  [[nodiscard]] bool encrypted() const override { return encryption_ != nullptr; }
   [[nodiscard]] uint32_t cluster_size() const override {
     return static_cast<uint32_t>(image_.cluster_size());
   }
@@ -97,7 +102,11 @@ class Qcow2Driver final : public block::TranslatingDriver {
     return image_.geometry().subcluster_size();
   }
   [[nodiscard]] bool try_map(uint64_t offset, uint64_t length, block::Extent& extent) override {
-    return mapping_.try_map(offset, length, extent);
+    const bool known = mapping_.try_map(offset, length, extent);
+    if (known && extent.codec == nullptr) {
+      extent.sectors = sectors_;
+    }
+    return known;
   }
   [[nodiscard]] io::Task<Result<block::Extent>> map(uint64_t offset, uint64_t length) override;
   [[nodiscard]] io::Task<Result<block::WritePlan>> begin_write(uint64_t offset,
@@ -211,6 +220,8 @@ class Qcow2Driver final : public block::TranslatingDriver {
   std::vector<Ticket> tickets_;  // a plan's ticket is an index plus one
   std::vector<uint64_t> free_tickets_;
   const bool discard_no_unref_;
+  std::unique_ptr<Encryption> encryption_;
+  const block::SectorCodec* sectors_ = nullptr;  // of encryption_
 };
 
 }  // namespace cairn::qcow2

@@ -356,14 +356,6 @@ Result<Header> parse_header(std::span<const std::byte> first, OpenedFor purpose)
   return header;
 }
 
-Result<void> check_supported(const Header& header) {
-  if (header.crypt_method != CryptMethod::kNone) {
-    return fail(ENOTSUP, "Unsupported qcow2 feature(s): {} encryption",
-                header.crypt_method == CryptMethod::kAes ? "AES" : "LUKS");
-  }
-  return {};
-}
-
 std::vector<std::byte> serialize_fields(const Header& header) {
   uint32_t length = kHeaderLengthV2;
   if (header.version >= 3) {

@@ -3,7 +3,7 @@
 // A Header that parse_header() returned obeys the limits of layout.h: tables are aligned and of
 // bounded size, the L1 table covers the disk, strings lie inside the first cluster. Features that
 // are known by name but not built are not refused here, so that `info` can describe any image; see
-// check_supported().
+// who opens it.
 #pragma once
 
 #include <cstddef>
@@ -101,10 +101,6 @@ enum class OpenedFor : uint8_t { kUse, kCheck, kRepair };
 // refused by name.
 [[nodiscard]] Result<Header> parse_header(std::span<const std::byte> cluster,
                                           OpenedFor purpose = OpenedFor::kUse);
-
-// Refuses, by name, images that need what this build lacks: external data files,
-// encryption.
-[[nodiscard]] Result<void> check_supported(const Header& header);
 
 // The header proper (section "Header" and the additional fields) without extensions; the fields
 // that say where the backing file's name lies are zero.

@@ -45,6 +45,9 @@ io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>> Qcow2Driver::specif
     data.corrupt = header.has(kIncompatibleCorrupt);
     data.extended_l2 = header.has(kIncompatibleExtendedL2);
   }
+  if (encryption_ != nullptr) {
+    data.encrypt = encryption_->info();
+  }
   for (const BitmapEntry& entry : bitmaps_.entries()) {
     if (!data.bitmaps) {
       data.bitmaps.emplace();

@@ -30,6 +30,8 @@ inline constexpr uint64_t kMaxSnapshots = 65536;
 inline constexpr uint64_t kMaxBitmapDirectoryBytes = 64u << 20;
 inline constexpr uint64_t kMaxSnapshotTableBytes = 1024 * kMaxSnapshots;
 // Host offsets in L1 and L2 entries have 56 bits.
+// Bytes of the extension that says where the encryption header lies.
+inline constexpr uint64_t kCryptExtensionLength = 16;
 inline constexpr uint64_t kMaxHostOffset = uint64_t{1} << 56;
 
 // Byte offsets of header fields that are updated in place while an image is open. All of them lie

@@ -92,6 +92,9 @@ io::Task<Result<block::MeasuredSize>> measure_image(const block::CreateOptions& 
   if (auto checked = check_geometry(*parameters); !checked) {
     co_return pass(checked);
   }
+  if (parameters->crypt_method != CryptMethod::kNone && !parameters->luks.secret) {
+    co_return fail(EINVAL, "Parameter 'encrypt.key-secret' is required for cipher");
+  }
   const Geometry geometry = geometry_of(*parameters);
   const uint64_t cluster_size = geometry.cluster_size();
   const uint64_t all = div_round_up(parameters->size, cluster_size);
@@ -114,6 +117,9 @@ io::Task<Result<block::MeasuredSize>> measure_image(const block::CreateOptions& 
     }
   }
   measured.required = clusters_in_use(geometry, parameters->size, data) * cluster_size;
+  const uint64_t crypt_header = align_up(parameters->crypt_header_length(), cluster_size);
+  measured.required += crypt_header;
+  measured.fully_allocated += crypt_header;
   co_return measured;
 }
 

@@ -147,7 +147,8 @@ io::Task<Result<block::WritePlan>> Qcow2Driver::begin_write(uint64_t offset, uin
   const uint64_t planned_end = std::min(end, guest + found.clusters * cluster_size);
   block::WritePlan plan{.length = planned_end - offset,
                         .child = &image_.data(),
-                        .host_offset = found.host + (offset - guest)};
+                        .host_offset = found.host + (offset - guest),
+                        .sectors = sectors_};
   if (found.commit) {
     const GuestRange data = widened(**page, {offset, planned_end}, found.allocate);
     // An external data file ends where the disk does.
@@ -168,7 +169,9 @@ io::Task<Result<block::WritePlan>> Qcow2Driver::begin_write(uint64_t offset, uin
 }
 
 const block::Codec* Qcow2Driver::encoder() const {
-  return image_.geometry().external_data ? nullptr : &codec_for(image_.header().compression);
+  // Nothing is both compressed and encrypted.
+  const bool possible = !image_.geometry().external_data && encryption_ == nullptr;
+  return !possible ? nullptr : &codec_for(image_.header().compression);
 }
 
 io::Task<Result<block::WritePlan>> Qcow2Driver::begin_compressed_write(uint64_t offset,

@@ -124,15 +124,6 @@ TEST(Qcow2Header, NamesUnknownFeaturesFromTheImagesOwnTable) {
             "Unsupported qcow2 feature(s): time travel, Unknown incompatible feature: 40000000000");
 }
 
-TEST(Qcow2Header, RefusesEncryptionByName) {
-  Header header;
-  header.crypt_method = CryptMethod::kLuks;
-  const auto refused = check_supported(header);
-  ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().message(), "Unsupported qcow2 feature(s): LUKS encryption");
-  EXPECT_EQ(refused.error().code(), ENOTSUP);
-}
-
 TEST(Qcow2Header, SurvivesAnyTruncation) {
   const auto bytes = sample([](Header& header) { header.backing_file = std::string("b"); });
   for (std::size_t length = 0; length < 700; ++length) {
