@@ -317,7 +317,7 @@ const Edge* Engine::primary_child(const Node& node) {
   return found == node.children_.end() ? nullptr : found->get();
 }
 
-Engine::Outcome Engine::flush_node(Node& node) {
+Engine::Outcome Engine::flush_node(Node& node, bool of_write) {
   Stopwatch watch;
   const Edge* file = primary_child(node);
   if (file != nullptr) {
@@ -330,7 +330,7 @@ Engine::Outcome Engine::flush_node(Node& node) {
   const bool needed =
       covered != node.writes_flushed_ || node.info_.kind == DriverInfo::Kind::kFilter;
   if (!ignored && needed) {
-    if (file != nullptr) {
+    if (file != nullptr && !of_write) {
       co_await fault_point(*file, FaultPoint::kFlushToDisk);
     }
     result = co_await node.driver_->flush();

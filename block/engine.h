@@ -83,7 +83,8 @@ class Engine {
   static void account_write(Node& node, uint64_t offset, uint64_t length, bool succeeded,
                             Stopwatch& watch);
   static const Edge* primary_child(const Node& node);
-  static Outcome flush_node(Node& node);
+  // `of_write`: as the end of a write with FUA, which is not over.
+  static Outcome flush_node(Node& node, bool of_write = false);
   static Outcome resize_node(Node& node, uint64_t length, ResizeOptions options);
   static Outcome change_node(Node& node, Change change);
   static Outcome clear_before_growth(Node& node, uint64_t length, ResizeOptions options);

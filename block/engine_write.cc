@@ -51,7 +51,7 @@ Engine::Outcome Engine::write_translated(Node& node, uint64_t offset, io::IoVect
   }
   if (flush_after) {
     ++node.writes_completed_;
-    co_return co_await flush_node(node);
+    co_return co_await flush_node(node, true);
   }
   co_return Result<void>{};
 }

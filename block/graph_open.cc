@@ -56,6 +56,24 @@ bool loops(const OpenFlags& flags, const std::string& path) {
   return false;
 }
 
+// Of "blkverify:RAW:TEST": opens TEST, which may be of any format, and has the options refer to it.
+// Null for other filenames. `options` outlive the task.
+io::Task<Result<std::shared_ptr<Node>>> open_tested(Graph& graph, std::string filename,
+                                                    schema::BlockdevOptions& options,
+                                                    OpenFlags flags) {
+  auto* verify = std::get_if<schema::BlockdevOptionsBlkverify>(&options.branch);
+  if (verify == nullptr || is_json_filename(filename)) {
+    co_return nullptr;
+  }
+  const std::size_t second = filename.find(':', filename.find(':') + 1);
+  std::string test = filename.substr(second + 1);
+  Result<std::shared_ptr<Node>> node = co_await graph.open_filename(std::move(test), "", flags);
+  if (node) {
+    verify->test.value = (*node)->name();
+  }
+  co_return node;
+}
+
 int depth_of(const OpenFlags& flags) {
   int depth = 0;
   for (const OpenTrail* step = flags.trail; step != nullptr; step = step->up) {
@@ -185,7 +203,16 @@ io::Task<Result<std::shared_ptr<Node>>> Graph::open_filename(std::string filenam
   if (info == nullptr || info->kind == DriverInfo::Kind::kFormat) {
     protocol_flags.discard_unmap = true;
   }
+  Result<std::shared_ptr<Node>> tested = co_await open_tested(*this, filename, *protocol, flags);
+  if (!tested) {
+    co_return tested;
+  }
   Result<std::shared_ptr<Node>> file = co_await open(*protocol, protocol_flags);
+  if (*tested != nullptr && file) {
+    (*file)->child("test")->owned_ = true;
+  } else if (*tested != nullptr) {
+    Result<void> ignored = co_await release(*tested);
+  }
   if (!file || (info != nullptr && info->kind == DriverInfo::Kind::kProtocol)) {
     co_return file;
   }

@@ -113,6 +113,9 @@ HandlerResult<commands::XBlockdevChange> handle(Services& services, commands::XB
   if (!name) {
     co_return pass(name);
   }
+  if (!added->parents().empty()) {
+    co_return fail(EINVAL, "The node {} already has a parent", *arguments.node);
+  }
   done = edit.add_child(*node, std::move(*name), std::move(added), block::ChildRole::kData);
   if (done) {
     done = co_await settle_children(edit, *node);

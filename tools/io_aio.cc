@@ -71,6 +71,7 @@ int io_aio_write(IoShell& shell, const IoArguments& arguments) {
                                  OptionSpec{'u', nullptr, false}, OptionSpec{'z', nullptr, false}};
   Transfer transfer{.command = "aio_write"};
   transfer.write_flags.fua = shell.request().cache.writethrough;
+  transfer.zero_flags.fua = shell.request().cache.writethrough;
   std::vector<std::string> operands;
   if (!parse_transfer(arguments, kSpecs, transfer, operands)) {
     return 1;

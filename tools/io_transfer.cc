@@ -178,8 +178,6 @@ int io_write(IoShell& shell, const IoArguments& arguments) {
                                  OptionSpec{'r', nullptr, false}, OptionSpec{'s', nullptr, true},
                                  OptionSpec{'u', nullptr, false}, OptionSpec{'z', nullptr, false}};
   Transfer transfer{.command = "write"};
-  transfer.write_flags.fua = shell.request().cache.writethrough;
-  transfer.zero_flags.fua = shell.request().cache.writethrough;
   std::vector<std::string> operands;
   if (!parse_transfer(arguments, kSpecs, transfer, operands)) {
     return 1;
@@ -190,6 +188,10 @@ int io_write(IoShell& shell, const IoArguments& arguments) {
   if (const std::string_view wrong = write_contradiction(transfer); !wrong.empty()) {
     fmt::print("{}\n", wrong);
     return 1;
+  }
+  if (shell.request().cache.writethrough) {
+    transfer.write_flags.fua = true;
+    transfer.zero_flags.fua = true;
   }
   if (!parse_range(operands, transfer)) {
     return 1;

@@ -159,6 +159,17 @@ class ChaosDriver final : public FilterDriver {
     co_return co_await child().status(offset, length);
   }
 
+  // Writes that are held are carried out when those who made them are gone.
+  [[nodiscard]] block::Permissions child_permissions(block::ChildRole role,
+                                                     block::Permissions parents,
+                                                     bool writable) const override {
+    block::Permissions permissions = FilterDriver::child_permissions(role, parents, writable);
+    if (writable && (settings_.reorder || !held_.empty())) {
+      permissions.used |= block::PermissionSet::kWrite;
+    }
+    return permissions;
+  }
+
   // What is held stays so, whatever comes next.
   [[nodiscard]] Result<bool> adopt_options(const block::NodeOptions& /*node*/,
                                            const schema::BlockdevOptions& options) override {
