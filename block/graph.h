@@ -239,7 +239,7 @@ class Graph {
   [[nodiscard]] Result<void> propose(Node& node, Proposal& proposal) const;
   // For changes that only take edges to `top` (null: any edges) away, which can not fail.
   void loosen_permissions(Node* top);
-  // The same, and nobody below `top` keeps what it used for others.
+  // The same, and nobody below `top` (null: at all) keeps what it used for others.
   [[nodiscard]] io::Task<Result<void>> settle(std::shared_ptr<Node> top);
   // Names of images follow from those of the nodes below them.
   void refresh_names();

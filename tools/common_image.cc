@@ -410,25 +410,21 @@ io::Task<Result<std::unique_ptr<block::Edge>>> open_root(block::Graph& graph, Im
 
 io::Task<Result<std::unique_ptr<block::Edge>>> open_unfiltered(block::Graph& graph, ImageName name,
                                                                block::OpenFlags flags) {
-  auto top = co_await open_root(graph, name, flags);
-  if (!top || (*top)->node().info().kind != block::DriverInfo::Kind::kFilter) {
-    co_return top;
+  Result<std::shared_ptr<block::Node>> top = co_await open_image(graph, name, flags);
+  if (!top) {
+    co_return std::unexpected(could_not_open(name, std::move(top.error())));
   }
-  const block::Edge* link = top->get();
-  while (link->node().info().kind == block::DriverInfo::Kind::kFilter &&
-         link->node().backing() != nullptr) {
-    link = link->node().backing();
+  std::shared_ptr<block::Node> node = *top;
+  while (node->info().kind == block::DriverInfo::Kind::kFilter && node->backing() != nullptr) {
+    node = node->backing()->shared_node();
   }
-  auto edge = graph.attach(link->shared_node(), "", root_permissions(link->node()));
-  Result<void> closed = co_await graph.detach(std::move(*top));
+  auto edge = graph.attach(node, "", root_permissions(*node));
+  // The filters go; so does the image, when nobody could be attached to it.
+  Result<void> released = co_await graph.release(std::move(*top));
   if (!edge) {
     co_return std::unexpected(could_not_open(name, std::move(edge.error())));
   }
-  if (!closed) {
-    Result<void> released = co_await graph.detach(std::move(*edge));
-    co_return pass(closed);
-  }
-  co_return edge;
+  co_return std::move(*edge);
 }
 
 }  // namespace cairn::tools

@@ -102,3 +102,15 @@ def test_copy_on_read_keeps_what_was_read(folder):
     assert [(a["start"], a["length"]) for a in areas if a["depth"] == 0] == [
         (65536, 65536), (655360, 65536)]
     assert "read-only" in io("-C", "-r", "-c", "read 0 1k", top, code=1).err
+
+
+def test_tools_work_on_images_below_filters(folder):
+    base, top = folder / "base.qcow2", folder / "top.qcow2"
+    img("create", "-q", "-f", "qcow2", base, "1M")
+    img("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top)
+    io("-c", "write -q -P 5 64k 64k", top)
+    options = f"driver=compress,file.driver=qcow2,file.file.filename={top}"
+    img("commit", "-q", "--image-opts", options)
+    io("-c", "read -q -P 5 64k 64k", base)
+    img("rebase", "-u", "-b", "", "--image-opts", options)
+    assert "backing file" not in img("info", top).out

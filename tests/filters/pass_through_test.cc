@@ -275,8 +275,8 @@ TEST_P(PassThroughTest, ResizesAsWithoutFilters) {
   expect_same_content();
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, PassThroughTest, ::testing::Range<uint64_t>(1, 41));
-INSTANTIATE_TEST_SUITE_P(Seeds, PassThroughErrors, ::testing::Range<uint64_t>(1, 21));
+INSTANTIATE_TEST_SUITE_P(Seeds, PassThroughTest, ::testing::Range<uint64_t>(1, 17));
+INSTANTIATE_TEST_SUITE_P(Seeds, PassThroughErrors, ::testing::Range<uint64_t>(1, 13));
 
 }  // namespace
 }  // namespace cairn::filters
