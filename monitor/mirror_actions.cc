@@ -2,6 +2,7 @@
 #include <bit>
 #include <cerrno>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "jobs/mirror_job.h"
@@ -29,10 +30,21 @@ class StartMirror : public StartCopy {
   [[nodiscard]] io::Task<JobResult> mirror(jobs::JobSettings job, jobs::MirrorSettings wanted,
                                            std::shared_ptr<block::Node> target);
 
+  // Neither other nodes nor jobs use it.
+  [[nodiscard]] NodeResult find_source(std::string_view name) const;
+
  private:
   [[nodiscard]] Result<std::shared_ptr<block::Node>> find_replaced(
       const std::string& name, const std::shared_ptr<block::Node>& source) const;
 };
+
+NodeResult StartMirror::find_source(std::string_view name) const {
+  NodeResult found = find_root_node(graph(), name);
+  if (found && !jobs().check_free(**found)) {
+    return fail(EINVAL, "Need a root block node");
+  }
+  return found;
+}
 
 template <typename Arguments>
 Result<jobs::MirrorSettings> StartMirror::settings(const Arguments& wanted,
@@ -124,7 +136,7 @@ class StartNodeMirror final : public StartMirror {
 
  private:
   [[nodiscard]] io::Task<JobResult> make() override {
-    NodeResult source = find_root_node(graph(), wanted_.device);
+    NodeResult source = find_source(wanted_.device);
     if (!source) {
       co_return pass(source);
     }
@@ -158,7 +170,7 @@ class StartDriveMirror final : public StartMirror {
 };
 
 io::Task<JobResult> StartDriveMirror::make() {
-  NodeResult source = find_root_node(graph(), wanted_.device);
+  NodeResult source = find_source(wanted_.device);
   if (!source) {
     co_return pass(source);
   }
