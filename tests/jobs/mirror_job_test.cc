@@ -171,6 +171,22 @@ TEST_F(MirrorJobTest, WhatTheUsersFindAtTheTargetIsDurable) {
   EXPECT_TRUE(holds(guest, 2, kGranule, 2 * kGranule));
 }
 
+TEST_F(MirrorJobTest, AFlushReachesWhatWasWrittenBeforeTheFilterCame) {
+  block::Edge& guest = add_source();
+  add_target();
+  ASSERT_TRUE(write(guest, 2, kGranule, kGranule));
+  MirrorSettings wanted = mirror();
+  wanted.sync = MirrorSyncMode::kNone;
+  ASSERT_TRUE(start(std::move(wanted)));
+  wait_for(JobStatus::kReady);
+  ASSERT_TRUE(run(guest.flush()));
+  world_.cut_power();
+  world_.restore_power();
+  EXPECT_TRUE(holds(guest, 2, kGranule, kGranule));
+  ASSERT_TRUE(list_.cancel("j"));
+  finish();
+}
+
 // Writes that never rest, of many more bytes than the job is allowed to copy at once.
 TEST_F(MirrorJobTest, ComesToAnEndUnderWritesThatDoNot) {
   block::Edge& guest = add_source();
