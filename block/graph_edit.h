@@ -36,6 +36,8 @@ struct NewFilter {
   const DriverInfo* info = nullptr;  // outlives the node; need not be in a driver table
   std::optional<std::string> name;   // of the node; generated unless given
   std::string edge = "file";         // the name of the child
+  // In front of what is told of a node that can not be had.
+  std::string error_context = "Could not create node: ";
   // Makes the driver on the edge to the child.
   std::function<std::unique_ptr<Driver>(Edge& child)> make;
 };

@@ -36,6 +36,8 @@ io::Task<Result<void>> keep_zeroes_beyond(block::Edge& overlay, block::Edge& bas
   co_return co_await overlay.flush();
 }
 
+}  // namespace
+
 io::Task<Result<void>> grow_base(block::Edge& overlay, block::Edge& base) {
   const uint64_t length = overlay.length();
   if (base.length() >= length) {
@@ -51,8 +53,6 @@ io::Task<Result<void>> grow_base(block::Edge& overlay, block::Edge& base) {
   }
   co_return result;
 }
-
-}  // namespace
 
 io::Task<Result<void>> commit_image(const CommitOptions& options) {
   block::Edge& overlay = *options.overlay;

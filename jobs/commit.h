@@ -29,6 +29,10 @@ struct CommitOptions {
   std::function<void(uint64_t done, uint64_t total)> progress;  // in bytes; may be empty
 };
 
+// Makes the base as long as the overlay when it is shorter, so that nothing that is read through
+// the overlay changes. Both edges as above, but for what else uses the nodes.
+[[nodiscard]] io::Task<Result<void>> grow_base(block::Edge& overlay, block::Edge& base);
+
 // The base grows to the image's size when it is smaller, and is never cut. On failure the image
 // reads as before, and the base has some of what is to be there.
 [[nodiscard]] io::Task<Result<void>> commit_image(const CommitOptions& options);

@@ -1,6 +1,7 @@
 #include "jobs/filter_node.h"
 
 #include <optional>
+#include <string>
 #include <utility>
 
 namespace cairn::jobs {
@@ -10,9 +11,10 @@ io::Task<Result<std::shared_ptr<block::Node>>> insert_alone(block::Graph& graph,
                                                             std::shared_ptr<block::Node> below,
                                                             block::NewFilter wanted) {
   block::GraphEdit edit(graph);
+  const std::string context = wanted.error_context;
   auto filter = edit.insert_filter(below, std::move(wanted));
   if (!filter) {
-    co_return pass(filter, "Could not create node: ");
+    co_return pass(filter, context);
   }
   if (auto prepared = edit.prepare(); !prepared) {
     co_return pass(prepared);

@@ -36,6 +36,13 @@ Result<void> JobList::check_free(const block::Node& node) const {
   return {};
 }
 
+bool JobList::freezes(const block::Node& above, const block::Node& below) const {
+  return std::ranges::any_of(jobs_, [&](const auto& job) {
+    const auto* user = dynamic_cast<const BlockJob*>(job.get());
+    return user != nullptr && user->blocks(above) && user->blocks(below);
+  });
+}
+
 Job& JobList::add(std::unique_ptr<Job> job, std::shared_ptr<JobGroup> group) {
   assert(check_id(job->id()));
   job->list_ = this;

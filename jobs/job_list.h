@@ -52,6 +52,8 @@ class JobList {
   [[nodiscard]] Result<void> check_id(std::string_view id) const;
   // Whether no job keeps the node in use; EBUSY.
   [[nodiscard]] Result<void> check_free(const block::Node& node) const;
+  // Whether a job relies on `above` standing on `below`.
+  [[nodiscard]] bool freezes(const block::Node& above, const block::Node& below) const;
 
   // Takes a job, which has passed check_id(), and does nothing with it yet: start() or discard()
   // it. Without a group it ends on its own.

@@ -6,7 +6,6 @@
 
 #include "block/engine.h"
 #include "block/graph_edit.h"
-#include "block/reopen.h"
 #include "filters/filter_driver.h"
 #include "jobs/chain.h"
 #include "jobs/filter_node.h"
@@ -19,8 +18,8 @@ using block::PermissionSet;
 // Bytes that are copied in one go.
 constexpr uint64_t kStreamPiece = 1 << 20;
 
-constexpr PermissionSet kAllButResize = PermissionSet::kConsistentRead | PermissionSet::kWrite |
-                                        PermissionSet(PermissionSet::kWriteUnchanged);
+constexpr PermissionSet kAllButResize =
+    PermissionSet::kConsistentRead | PermissionSet::kWrite | PermissionSet::kWriteUnchanged;
 constexpr PermissionSet kNoChanges =
     PermissionSet::kConsistentRead | PermissionSet::kWriteUnchanged;
 
@@ -48,15 +47,6 @@ block::NewFilter stream_filter(std::optional<std::string> name) {
   return wanted;
 }
 
-io::Task<Result<void>> set_read_only(block::Graph& graph, std::shared_ptr<block::Node> node,
-                                     bool read_only, InDrain drain) {
-  if (drain == InDrain::kYes) {
-    co_return co_await block::set_read_only(std::move(node), read_only);
-  }
-  const auto alone = co_await graph.alone();
-  co_return co_await block::set_read_only(std::move(node), read_only);
-}
-
 }  // namespace
 
 io::Task<Result<std::unique_ptr<Job>>> StreamJob::make(const JobList& list, block::Graph& graph,
@@ -73,7 +63,9 @@ io::Task<Result<std::unique_ptr<Job>>> StreamJob::make(const JobList& list, bloc
 }
 
 StreamJob::StreamJob(block::Graph& graph, StreamOptions options)
-    : BlockJob(options.settings, graph, options.speed), options_(std::move(options)) {
+    : BlockJob(options.settings, graph, options.speed),
+      options_(std::move(options)),
+      writable_(graph) {
   image_ = below_filters(options_.device);
   bottom_ = below_filters(options_.bottom);
   if (options_.bottom == nullptr) {
@@ -89,17 +81,13 @@ StreamJob::StreamJob(block::Graph& graph, StreamOptions options)
 }
 
 io::Task<Result<void>> StreamJob::set_up(InDrain drain) {
-  if (image_->read_only()) {
-    Result<void> writable = co_await set_read_only(graph(), image_, false, drain);
-    if (!writable) {
-      co_return writable;
-    }
-    read_only_again_ = true;
+  Result<void> result = co_await writable_.take(image_, drain);
+  if (!result) {
+    co_return result;
   }
   auto inserting =
       insert_filter(graph(), options_.device, stream_filter(options_.filter_node_name), drain);
   auto filter = co_await std::move(inserting);
-  Result<void> result;
   if (filter) {
     filter_ = std::move(*filter);
     result = keep_nodes(filter_);
@@ -253,10 +241,7 @@ io::Task<void> StreamJob::clean() {
   }
   filter_.reset();
   co_await BlockJob::clean();
-  if (read_only_again_ && graph().find(image_->name()) == image_) {
-    const Result<void> frozen = co_await set_read_only(graph(), image_, true, drain());
-    static_cast<void>(frozen);
-  }
+  co_await writable_.give_back(drain());
   options_.device.reset();
   options_.bottom.reset();
   base_.reset();

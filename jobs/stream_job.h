@@ -17,6 +17,7 @@
 #include "io/task.h"
 #include "jobs/block_job.h"
 #include "jobs/job_list.h"
+#include "jobs/writable_node.h"
 #include "schema/types_job.h"
 
 namespace cairn::jobs {
@@ -61,7 +62,7 @@ class StreamJob final : public BlockJob {
   std::shared_ptr<block::Node> base_;    // what is behind bottom_; null: nothing
   std::shared_ptr<block::Node> filter_;
   std::size_t layers_ = 0;  // images from image_ to bottom_
-  bool read_only_again_ = false;
+  WritableNode writable_;
   std::optional<Error> ignored_;  // the first error that was passed over
 };
 

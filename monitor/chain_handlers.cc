@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "jobs/chain.h"
+#include "jobs/commit_job.h"
 #include "jobs/stream_job.h"
 #include "monitor/find_node.h"
 #include "monitor/handlers.h"
@@ -135,6 +136,151 @@ HandlerResult<commands::BlockStream> handle(Services& services, commands::BlockS
   }
   auto making =
       jobs::StreamJob::make(services.jobs, services.graph, std::move(*options), jobs::InDrain::kNo);
+  auto job = co_await std::move(making);
+  if (!job) {
+    co_return pass(job);
+  }
+  services.jobs.start(std::move(*job));
+  co_return Result<void>{};
+}
+
+namespace {
+
+// The device of a commit: nothing but jobs and users from outside may be above it.
+Result<NodePtr> find_commit_device(Services& services, const std::string& name) {
+  if (services.graph.find(name) == nullptr) {
+    Error error(ENODEV, fmt::format("Device '{}' not found", name), ErrorClass::kDeviceNotFound);
+    return std::unexpected(std::move(error));
+  }
+  return find_root_node(services.graph, name);
+}
+
+Result<NodePtr> find_in_chain(Services& services, const block::Node& above,
+                              const std::string& name) {
+  auto node = find_device_or_node(services.graph, "", name);
+  if (node && !jobs::in_chain(above, **node)) {
+    return fail(EINVAL, "'{}' is not in this backing file chain", name);
+  }
+  return node;
+}
+
+Result<NodePtr> find_commit_top(Services& services, const NodePtr& device,
+                                const schema::BlockCommitArguments& arguments) {
+  if (arguments.top_node) {
+    return find_in_chain(services, *device, *arguments.top_node);
+  }
+  const NodePtr image = jobs::below_filters(device);
+  if (!arguments.top || jobs::same_image(image->filename(), *arguments.top)) {
+    return device;
+  }
+  NodePtr top = jobs::find_behind(*image, *arguments.top);
+  if (top == nullptr) {
+    return fail(EINVAL, "Top image file {} not found", *arguments.top);
+  }
+  return top;
+}
+
+Result<NodePtr> find_commit_base(Services& services, const NodePtr& top,
+                                 const schema::BlockCommitArguments& arguments) {
+  if (arguments.base_node) {
+    return find_in_chain(services, *top, *arguments.base_node);
+  }
+  const NodePtr image = jobs::below_filters(top);
+  if (arguments.base) {
+    NodePtr base = jobs::find_behind(*image, *arguments.base);
+    if (base == nullptr) {
+      return fail(EINVAL, "Can't find '{}' in the backing chain", *arguments.base);
+    }
+    return base;
+  }
+  NodePtr last = image;
+  while (NodePtr next = jobs::image_behind(*last)) {
+    last = std::move(next);
+  }
+  return last;
+}
+
+// The images that a commit works on are nobody else's.
+Result<void> check_images_free(const Services& services, NodePtr image, const NodePtr& last) {
+  while (image != nullptr) {
+    if (auto free = services.jobs.check_free(*image); !free) {
+      return free;
+    }
+    image = image != last ? jobs::image_behind(*image) : nullptr;
+  }
+  return {};
+}
+
+Result<jobs::CommitJobOptions> commit_options(Services& services,
+                                              schema::BlockCommitArguments& arguments) {
+  auto device = find_commit_device(services, arguments.device);
+  if (!device) {
+    return pass(device);
+  }
+  if (arguments.top_node && arguments.top) {
+    return fail(EINVAL, "'top-node' and 'top' are mutually exclusive");
+  }
+  auto top = find_commit_top(services, *device, arguments);
+  if (!top) {
+    return pass(top);
+  }
+  if (arguments.base_node && arguments.base) {
+    return fail(EINVAL, "'base-node' and 'base' are mutually exclusive");
+  }
+  auto base = find_commit_base(services, *top, arguments);
+  if (!base) {
+    return pass(base);
+  }
+  const NodePtr image = jobs::below_filters(*top);
+  const NodePtr target = jobs::below_filters(*base);
+  if (image == target) {
+    return fail(EINVAL, "cannot commit an image into itself");
+  }
+  if (auto free = check_images_free(services, image, target); !free) {
+    return pass(free);
+  }
+  if (image == jobs::below_filters(*device) && arguments.backing_file) {
+    return fail(EINVAL, "'backing-file' specified, but 'top' is the active layer");
+  }
+  return jobs::CommitJobOptions{
+      .settings = settings_of(arguments, schema::JobType::kCommit),
+      .device = std::move(*device),
+      .top = std::move(*top),
+      .base = std::move(*base),
+      .backing_file = std::move(arguments.backing_file),
+      .mask_protocol = arguments.backing_mask_protocol.value_or(false),
+      .speed = static_cast<uint64_t>(arguments.speed.value_or(0)),
+      .on_error = arguments.on_error.value_or(schema::BlockdevOnError::kReport),
+      .filter_node_name = std::move(arguments.filter_node_name)};
+}
+
+// What the two kinds of commit complain about first differs.
+Result<void> check_names(const Services& services, const jobs::CommitJobOptions& options,
+                         const std::optional<int64_t>& speed) {
+  const bool active = jobs::below_filters(options.top) == jobs::below_filters(options.device);
+  const std::optional<std::string>& filter = options.filter_node_name;
+  if (active && filter && services.graph.find(*filter) != nullptr) {
+    return fail(EINVAL, "Duplicate nodes with node-name='{}'", *filter);
+  }
+  if (auto good = services.jobs.check_id(options.settings.id); !good) {
+    return good;
+  }
+  return check_speed(speed);
+}
+
+}  // namespace
+
+HandlerResult<commands::BlockCommit> handle(Services& services, commands::BlockCommit,
+                                            schema::BlockCommitArguments arguments) {
+  const std::optional<int64_t> speed = arguments.speed;
+  auto options = commit_options(services, arguments);
+  if (!options) {
+    co_return pass(options);
+  }
+  if (auto good = check_names(services, *options, speed); !good) {
+    co_return good;
+  }
+  auto making = jobs::CommitJob::make(services.graph, std::move(*options), jobs::InDrain::kNo);
   auto job = co_await std::move(making);
   if (!job) {
     co_return pass(job);

@@ -60,9 +60,11 @@ struct MissingCommand {
 };
 constexpr std::string_view kNoCopies = "jobs that copy between nodes";
 constexpr MissingCommand kMissing[] = {
-    {"block-commit", kNoCopies},    {"blockdev-backup", kNoCopies},
-    {"blockdev-mirror", kNoCopies}, {"drive-backup", kNoCopies},
-    {"drive-mirror", kNoCopies},    {"x-blockdev-set-iothread", "nodes on I/O threads"},
+    {"blockdev-backup", kNoCopies},
+    {"blockdev-mirror", kNoCopies},
+    {"drive-backup", kNoCopies},
+    {"drive-mirror", kNoCopies},
+    {"x-blockdev-set-iothread", "nodes on I/O threads"},
 };
 
 }  // namespace

@@ -194,5 +194,7 @@ HandlerResult<commands::BlockJobChange> handle(Services& services, commands::Blo
 
 HandlerResult<commands::BlockStream> handle(Services& services, commands::BlockStream,
                                             schema::BlockStreamArguments arguments);
+HandlerResult<commands::BlockCommit> handle(Services& services, commands::BlockCommit,
+                                            schema::BlockCommitArguments arguments);
 
 }  // namespace cairn::monitor

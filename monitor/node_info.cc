@@ -50,7 +50,9 @@ std::vector<schema::BlockPermission> permission_list(block::PermissionSet set) {
 
 schema::BlockDirtyInfo describe_bitmap(const block::DirtyBitmap& bitmap) {
   schema::BlockDirtyInfo info;
-  info.name = bitmap.name();
+  if (!bitmap.name().starts_with('#')) {  // those of jobs have no name that means anything
+    info.name = bitmap.name();
+  }
   info.count = static_cast<int64_t>(bitmap.count());
   info.granularity = bitmap.granularity();
   info.recording = bitmap.recording();

@@ -5,14 +5,42 @@
 
 #include "block/activation.h"
 #include "block/reopen.h"
+#include "block/reopen_options.h"
 #include "monitor/find_node.h"
 #include "monitor/handlers.h"
 
 namespace cairn::monitor {
 
+namespace {
+
+// A job may rely on what is behind an image.
+Result<void> check_frozen(const Services& services, const schema::BlockdevOptions& options) {
+  const auto node = services.graph.find(options.node_name.value_or(""));
+  const block::Edge* backing = node != nullptr ? node->child("backing") : nullptr;
+  if (backing == nullptr || !services.jobs.freezes(*node, backing->node())) {
+    return {};
+  }
+  using Kind = block::ChildWish::Kind;
+  const block::ChildWish wish = block::child_wish(options, "backing");
+  const bool changes = wish.kind == Kind::kNull ||
+                       (wish.kind == Kind::kName && *wish.name != backing->node().name());
+  if (changes) {
+    return fail(EPERM, "Cannot change frozen 'backing' link from '{}' to '{}'", node->name(),
+                backing->node().name());
+  }
+  return {};
+}
+
+}  // namespace
+
 HandlerResult<commands::BlockdevReopen> handle(Services& services, commands::BlockdevReopen,
                                                schema::BlockdevReopenArguments arguments) {
   const auto alone = co_await services.graph.alone();
+  for (const schema::BlockdevOptions& options : arguments.options) {
+    if (auto free = check_frozen(services, options); !free) {
+      co_return free;
+    }
+  }
   co_return co_await block::reopen(services.graph, std::move(arguments.options));
 }
 
