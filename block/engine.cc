@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "block/dirty_bitmap.h"
+#include "block/driver_table.h"
 #include "block/graph.h"
 #include "block/request_scope.h"
 #include "io/reactor.h"
@@ -301,7 +302,10 @@ Engine::Outcome Engine::flush_node(Node& node) {
   const uint64_t covered = node.writes_completed_;
   const bool ignored = node.options_.no_flush && node.request_ != nullptr;
   Result<void> result;
-  if (!ignored && covered != node.writes_flushed_) {
+  // What is below a filter may have been written to before the filter was there.
+  const bool needed =
+      covered != node.writes_flushed_ || node.info_.kind == DriverInfo::Kind::kFilter;
+  if (!ignored && needed) {
     result = co_await node.driver_->flush();
     if (result) {
       node.writes_flushed_ = std::max(node.writes_flushed_, covered);

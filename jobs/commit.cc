@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/bytes.h"
+#include "block/engine.h"
 #include "jobs/copy.h"
 
 namespace cairn::jobs {
@@ -25,7 +26,8 @@ io::Task<Result<void>> keep_zeroes_beyond(block::Edge& overlay, block::Edge& bas
     }
     const uint64_t length = own->status.length;
     if (!own->status.allocated) {
-      Result<void> zeroed = co_await overlay.write_zeroes(offset, length, {.may_unmap = true});
+      // Others may write there meanwhile: only what is still a hole gets what it reads as.
+      Result<void> zeroed = co_await block::Engine::copy_up(overlay, offset, length);
       if (!zeroed) {
         co_return zeroed;
       }
