@@ -98,7 +98,7 @@ def holds(folder, name, content):
 
 
 def backing_of(folder, name):
-    found = json.loads(img("info", "--output=json", folder / f"{name}.qcow2").stdout)
+    found = json.loads(img("info", "--output=json", folder / f"{name}.qcow2").out)
     return found.get("full-backing-filename")
 
 
