@@ -46,7 +46,7 @@ std::vector<std::shared_ptr<Node>> nodes_between(Node& top, const Node& below) {
 
 io::Task<void> wait_for_drain(Edge& root) {
   while (Engine::must_wait(root)) {
-    co_await Engine::admitted(root.node());
+    co_await Engine::admitted(root.node().graph());
   }
 }
 

@@ -95,7 +95,7 @@ Result<DirtyBitmap*> get_bitmap(const Node& node, std::string_view name) {
 
 io::Task<Result<void>> add_bitmap(Node& node, NewBitmap wanted, DrainHolder drain) {
   if (drain == DrainHolder::kOther) {
-    co_await Engine::admitted(node);
+    co_await Engine::admitted(node.graph());
   }
   const RequestScope scope(node);
   if (wanted.name.empty()) {
@@ -136,7 +136,7 @@ io::Task<Result<void>> add_bitmap(Node& node, NewBitmap wanted, DrainHolder drai
 
 io::Task<Result<void>> remove_bitmap(Node& node, std::string name, DrainHolder drain) {
   if (drain == DrainHolder::kOther) {
-    co_await Engine::admitted(node);
+    co_await Engine::admitted(node.graph());
   }
   const RequestScope scope(node);
   const Result<DirtyBitmap*> bitmap = get_bitmap(node, name);
@@ -160,7 +160,7 @@ io::Task<Result<void>> remove_bitmap(Node& node, std::string name, DrainHolder d
 
 io::Task<Result<void>> clear_bitmap(Node& node, std::string name, DrainHolder drain) {
   if (drain == DrainHolder::kOther) {
-    co_await Engine::admitted(node);
+    co_await Engine::admitted(node.graph());
   }
   const RequestScope scope(node);
   const BitmapTolerance nothing;
@@ -174,7 +174,7 @@ io::Task<Result<void>> clear_bitmap(Node& node, std::string name, DrainHolder dr
 
 io::Task<Result<void>> enable_bitmap(Node& node, std::string name, bool on, DrainHolder drain) {
   if (drain == DrainHolder::kOther) {
-    co_await Engine::admitted(node);
+    co_await Engine::admitted(node.graph());
   }
   const RequestScope scope(node);
   const BitmapTolerance tolerance{.read_only = true};
@@ -213,7 +213,7 @@ Result<std::vector<const DirtyBitmap*>> find_sources(const DirtyBitmap& target,
 io::Task<Result<void>> merge_bitmaps(Node& node, std::string target,
                                      std::vector<BitmapSource> sources, DrainHolder drain) {
   if (drain == DrainHolder::kOther) {
-    co_await Engine::admitted(node);
+    co_await Engine::admitted(node.graph());
   }
   const RequestScope scope(node);
   Result<DirtyBitmap*> into = get_bitmap(node, target);

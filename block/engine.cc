@@ -20,9 +20,9 @@ bool Engine::must_wait(const Edge& edge) {
   return edge.parent_ == nullptr && graph.draining() && !graph.has_pass(edge);
 }
 
-io::Task<void> Engine::admitted(Node& node) {
-  while (node.graph_.draining()) {
-    co_await io::WaitIn(node.graph_.drain_waiters());
+io::Task<void> Engine::admitted(Graph& graph) {
+  while (graph.draining()) {
+    co_await io::WaitIn(graph.drain_waiters());
   }
 }
 
@@ -145,7 +145,7 @@ void Engine::account_write(Node& node, uint64_t offset, uint64_t length, bool su
 
 Engine::Outcome Engine::read(Edge& edge, uint64_t offset, io::IoVector data) {
   if (must_wait(edge)) {
-    co_await admitted(*edge.child_);
+    co_await admitted(edge.child_->graph_);
   }
   const uint64_t length = data.size();
   Node& node = *edge.child_;
@@ -181,7 +181,7 @@ Engine::Outcome Engine::read(Edge& edge, uint64_t offset, io::IoVector data) {
 
 Engine::Outcome Engine::write(Edge& edge, uint64_t offset, io::IoVector data, WriteFlags flags) {
   if (must_wait(edge)) {
-    co_await admitted(*edge.child_);
+    co_await admitted(edge.child_->graph_);
   }
   const uint64_t length = data.size();
   const auto needed = flags.unchanged ? PermissionSet::kWriteUnchanged : PermissionSet::kWrite;
@@ -240,7 +240,7 @@ Engine::Outcome Engine::write(Edge& edge, uint64_t offset, io::IoVector data, Wr
 Engine::Outcome Engine::write_zeroes(Edge& edge, uint64_t offset, uint64_t length,
                                      ZeroFlags flags) {
   if (must_wait(edge)) {
-    co_await admitted(*edge.child_);
+    co_await admitted(edge.child_->graph_);
   }
   Node& node = *edge.child_;
   const auto needed = flags.unchanged ? PermissionSet::kWriteUnchanged : PermissionSet::kWrite;
@@ -272,7 +272,7 @@ Engine::Outcome Engine::write_zeroes(Edge& edge, uint64_t offset, uint64_t lengt
 
 Engine::Outcome Engine::discard(Edge& edge, uint64_t offset, uint64_t length) {
   if (must_wait(edge)) {
-    co_await admitted(*edge.child_);
+    co_await admitted(edge.child_->graph_);
   }
   Node& node = *edge.child_;
   if (auto ok = check_change(edge, offset, length, PermissionSet::kWrite, false);
@@ -300,7 +300,7 @@ Engine::Outcome Engine::discard(Edge& edge, uint64_t offset, uint64_t length) {
 
 Engine::Outcome Engine::flush(Edge& edge) {
   if (must_wait(edge)) {
-    co_await admitted(*edge.child_);
+    co_await admitted(edge.child_->graph_);
   }
   if (auto usable = check_active(edge); !usable) {
     co_return usable;

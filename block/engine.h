@@ -55,8 +55,9 @@ class Engine {
   static io::Task<Result<ChainStatus>> chain_status(Node& node, uint64_t offset, uint64_t length,
                                                     const Node* base);
 
-  // Waits while a drain keeps requests of root edges out.
-  static io::Task<void> admitted(Node& node);
+  // Waits while a drain keeps requests of root edges out. Its end may find other nodes: what an
+  // edge points to is to be looked up afterwards.
+  static io::Task<void> admitted(Graph& graph);
   static bool must_wait(const Edge& edge);
   // EPERM when nothing may go through a root edge.
   static Result<void> check_active(const Edge& edge);

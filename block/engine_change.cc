@@ -11,28 +11,29 @@
 namespace cairn::block {
 
 Engine::Outcome Engine::change_image(Edge& edge, PermissionSet needed, Change change) {
-  Node& node = *edge.child_;
   if (needed.has(PermissionSet::kWrite)) {
     if (auto ok = check_writable(edge, PermissionSet::kWrite); !ok) {
       co_return ok;
     }
   }
   if (needed.has(PermissionSet::kResize) && !edge.permissions_.used.has(PermissionSet::kResize)) {
-    co_return fail(EPERM, "The user of block node '{}' did not ask to resize it", node.name());
+    co_return fail(EPERM, "The user of block node '{}' did not ask to resize it",
+                   edge.child_->name());
   }
   if (auto usable = check_active(edge); !usable) {
     co_return usable;
   }
-  if (edge.parent_ != nullptr || node.graph_.has_pass(edge)) {
-    co_return co_await change_node(node, std::move(change));
+  Graph& graph = edge.child_->graph_;
+  if (edge.parent_ != nullptr || graph.has_pass(edge)) {
+    co_return co_await change_node(*edge.child_, std::move(change));
   }
-  const auto alone = co_await node.graph_.changes().lock();
+  const auto alone = co_await graph.changes().lock();
   if (must_wait(edge)) {
-    co_await admitted(node);
+    co_await admitted(graph);
   }
-  co_await node.graph_.drain_begin();
-  Result<void> result = co_await change_node(node, std::move(change));
-  node.graph_.drain_end();
+  co_await graph.drain_begin();
+  Result<void> result = co_await change_node(*edge.child_, std::move(change));
+  graph.drain_end();
   co_return result;
 }
 

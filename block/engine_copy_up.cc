@@ -22,7 +22,7 @@ constexpr uint64_t kCopyUpPiece = 1 << 20;
 
 Engine::Outcome Engine::copy_up(Edge& edge, uint64_t offset, uint64_t length) {
   if (must_wait(edge)) {
-    co_await admitted(*edge.child_);
+    co_await admitted(edge.child_->graph_);
   }
   Node& node = *edge.child_;
   if (auto ok = check_change(edge, offset, length, PermissionSet::kWriteUnchanged, false);

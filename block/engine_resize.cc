@@ -11,27 +11,28 @@
 namespace cairn::block {
 
 Engine::Outcome Engine::resize(Edge& edge, uint64_t length, ResizeOptions options) {
-  Node& node = *edge.child_;
   if (auto ok = check_writable(edge, PermissionSet::kResize); !ok) {
     co_return ok;
   }
   if (!edge.permissions_.used.has(PermissionSet::kResize)) {
-    co_return fail(EPERM, "The user of block node '{}' did not ask to resize it", node.name());
+    co_return fail(EPERM, "The user of block node '{}' did not ask to resize it",
+                   edge.child_->name());
   }
   if (length > kLargestOffset) {
-    co_return fail(EFBIG, "The new size of '{}' is too large", node.name());
+    co_return fail(EFBIG, "The new size of '{}' is too large", edge.child_->name());
   }
   Result<void> result;
-  if (edge.parent_ == nullptr && !node.graph_.has_pass(edge)) {
-    const auto alone = co_await node.graph_.changes().lock();
+  Graph& graph = edge.child_->graph_;
+  if (edge.parent_ == nullptr && !graph.has_pass(edge)) {
+    const auto alone = co_await graph.changes().lock();
     if (must_wait(edge)) {
-      co_await admitted(node);
+      co_await admitted(graph);
     }
-    co_await node.graph_.drain_begin();
-    result = co_await resize_node(node, length, options);
-    node.graph_.drain_end();
+    co_await graph.drain_begin();
+    result = co_await resize_node(*edge.child_, length, options);
+    graph.drain_end();
   } else {
-    result = co_await resize_node(node, length, options);
+    result = co_await resize_node(*edge.child_, length, options);
   }
   co_return result;
 }

@@ -139,7 +139,7 @@ bool Edge::try_read_zeroes(uint64_t offset, uint64_t length) {
 
 io::Task<Result<BlockStatus>> Edge::status(uint64_t offset, uint64_t length) {
   if (Engine::must_wait(*this)) {
-    co_await Engine::admitted(*child_);
+    co_await Engine::admitted(child_->graph_);
   }
   if (auto usable = Engine::check_active(*this); !usable) {
     co_return pass(usable);
@@ -150,7 +150,7 @@ io::Task<Result<BlockStatus>> Edge::status(uint64_t offset, uint64_t length) {
 io::Task<Result<ChainStatus>> Edge::chain_status(uint64_t offset, uint64_t length,
                                                  const Node* base) {
   if (Engine::must_wait(*this)) {
-    co_await Engine::admitted(*child_);
+    co_await Engine::admitted(child_->graph_);
   }
   if (auto usable = Engine::check_active(*this); !usable) {
     co_return pass(usable);

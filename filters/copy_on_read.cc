@@ -11,6 +11,7 @@
 #include <variant>
 
 #include "base/bytes.h"
+#include "block/fault_point.h"
 #include "block/graph.h"
 #include "filters/filter_driver.h"
 #include "io/buffer.h"
@@ -118,6 +119,7 @@ class CopyOnReadDriver final : public FilterDriver {
         next += piece(next);
       }
       io::IoVector run = whole.slice(at, next - at);
+      co_await block::fault_point(child(), block::FaultPoint::kCorWrite);
       result = co_await keep(begin + at, std::move(run), zero);
       if (!result) {
         co_return result;

@@ -37,7 +37,7 @@ struct BackupSettings {
   bool discard_source = false;
   uint64_t chunk = 0;          // bytes; 0: the usual
   uint64_t least_granule = 0;  // bytes; 0: the usual
-  std::string filter_name;
+  std::optional<std::string> filter_name;
 };
 
 class BackupJob final : public CopyJob {

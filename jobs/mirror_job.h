@@ -38,7 +38,7 @@ struct MirrorSettings {
   bool unmap = true;
   bool target_is_zero = false;
   const block::DriverInfo* filter_info = &filters::kMirrorTopDriver;
-  std::string filter_name;
+  std::optional<std::string> filter_name;
   // Of the edge that the copy is written through.
   block::Permissions on_target{.used = block::PermissionSet::kWrite,
                                .shared = block::PermissionSet::kWriteUnchanged};

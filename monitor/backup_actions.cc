@@ -155,7 +155,7 @@ Result<jobs::BackupSettings> StartBackup::settings(const schema::BackupCommon& w
   backup.compressed = wanted.compress.value_or(false);
   backup.break_snapshot = wanted.on_cbw_error == schema::OnCbwError::kBreakSnapshot;
   backup.discard_source = wanted.discard_source.value_or(false);
-  backup.filter_name = wanted.filter_node_name.value_or("");
+  backup.filter_name = wanted.filter_node_name;
   return backup;
 }
 

@@ -149,7 +149,7 @@ class StartNodeMirror final : public StartMirror {
       co_return pass(mirror);
     }
     mirror->target_is_zero = wanted_.target_is_zero.value_or(false);
-    mirror->filter_name = wanted_.filter_node_name.value_or("");
+    mirror->filter_name = wanted_.filter_node_name;
     auto job = job_settings(wanted_, schema::JobType::kMirror);
     auto making = this->mirror(std::move(job), std::move(*mirror), std::move(*target));
     co_return co_await std::move(making);

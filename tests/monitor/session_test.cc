@@ -272,10 +272,10 @@ TEST_F(SessionTest, GivesUpAClientThatLetsEventsPileUpAndNobodyElse) {
 }
 
 TEST_F(SessionTest, SaysWhatACommandNeedsThatIsNotBuilt) {
-  EXPECT_EQ(command("{'execute':'blockdev-mirror','arguments':{'anything':1}}"),
+  EXPECT_EQ(command("{'execute':'x-blockdev-set-iothread','arguments':{'anything':1}}"),
             (Lines{"{\"error\": {\"class\": \"GenericError\", \"desc\": \"The command "
-                   "blockdev-mirror is not available: this version does not have jobs that copy "
-                   "between nodes\"}}"}));
+                   "x-blockdev-set-iothread is not available: this version does not have nodes on "
+                   "I/O threads\"}}"}));
   schema::commands::All::for_each([]<typename Command>() {
     EXPECT_EQ(missing_feature(Command::kName), "")
         << Command::kName << " is there: take it out of the table in dispatch.cc";

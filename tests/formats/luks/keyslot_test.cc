@@ -204,8 +204,8 @@ TEST(LuksKeyslots, TheLastOneCanBeErasedByForce) {
 // been acknowledged, it is there.
 TEST(LuksKeyslots, APowerCutAtAnyTimeCostsNoOtherKey) {
   for (const bool adding : {true, false}) {
-    for (uint64_t cut = 0;; ++cut) {
-      VolumeWorld volume(cut + 1);
+    for (uint64_t cut = 1;; ++cut) {
+      VolumeWorld volume(cut);
       ASSERT_TRUE(volume.open("first"));
       if (!adding) {
         ASSERT_EQ(volume.add("second"), "");
