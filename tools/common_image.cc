@@ -208,7 +208,7 @@ io::Task<Result<JsonObject>> complete_options(block::Graph& graph, JsonObject ob
   co_return co_await complete_encryption(graph, std::move(object));
 }
 
-// Formats need a file. (Protocols bring their own.)
+// Formats need a file. (Protocols bring their own; a quorum has children instead.)
 Result<void> require_file(const block::Graph& graph, const JsonObject& object) {
   const std::string* driver = text_of(object, "driver");
   const block::DriverInfo* info = driver != nullptr ? graph.drivers().find(*driver) : nullptr;
@@ -216,7 +216,7 @@ Result<void> require_file(const block::Graph& graph, const JsonObject& object) {
     return fail(ENOENT, "Unknown driver '{}'", *driver);
   }
   if (info != nullptr && info->kind != block::DriverInfo::Kind::kProtocol &&
-      object.find("file") == nullptr) {
+      object.find("file") == nullptr && object.find("children") == nullptr) {
     return fail(EINVAL, "A block device must be specified for \"file\"");
   }
   return {};

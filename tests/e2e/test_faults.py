@@ -93,10 +93,10 @@ def test_a_difference_ends_blkverify(folder):
     raw(folder / "a")
     raw(folder / "b")
     io("-c", f"open blkverify:{folder / 'a'}:{folder / 'b'}", "-c", "write -q -P 1 0 4k",
-       "-c", "read -q -P 1 0 8k")
+       "-c", "read -q -P 1 0 4k")
     io("-f", "raw", "-c", "write -q -P 2 4096 1", folder / "b")
     done = io("-c", f"open blkverify:{folder / 'a'}:{folder / 'b'}", "-c", "read 0 8k", code=1)
-    assert done.err == "blkverify: read offset=0 bytes=8192 contents mismatch at offset 4096\n"
+    assert done.err.endswith("blkverify: read offset=0 bytes=8192 contents mismatch at offset 4096\n")
 
 
 def test_chaos_is_switched_on_while_a_client_works(daemons, folder):
