@@ -57,6 +57,10 @@ struct Engine::EncodedUnit {
 
 Engine::Outcome Engine::write_compressed(Node& node, uint64_t offset, io::IoVector data,
                                          WriteFlags flags) {
+  if (node.translating_ != nullptr &&
+      node.translating_->encoding() == TranslatingDriver::Encoding::kNever) {
+    co_return co_await write_translated(node, offset, std::move(data), flags);
+  }
   const Codec* codec = node.translating_ == nullptr ? nullptr : node.translating_->encoder();
   if (codec == nullptr) {
     co_return fail(ENOTSUP, "Block node '{}' can not write compressed data", node.name());
@@ -106,7 +110,8 @@ Engine::Outcome Engine::write_compressed(Node& node, uint64_t offset, io::IoVect
 }
 
 io::Task<void> Engine::encode_unit(const Codec& codec, uint64_t unit_length, EncodedUnit& unit) {
-  auto stored = io::AlignedBuffer::allocate(unit_length);
+  const std::size_t longest = codec.longest_stored(unit_length);
+  auto stored = io::AlignedBuffer::allocate(longest);
   if (!stored) {
     unit.outcome = pass(stored);
     co_return;
@@ -127,9 +132,11 @@ io::Task<void> Engine::encode_unit(const Codec& codec, uint64_t unit_length, Enc
     std::ranges::fill(unit.plain.span().subspan(unit.data.size()), std::byte{0});
     source = unit.plain.span();
   }
-  // A unit that does not become shorter has nothing to gain.
-  const std::span<std::byte> target = unit.stored.span().first(unit_length - 1);
-  auto encode = [&codec, source, target] { return codec.encode(source, target); };
+  const std::span<std::byte> target = unit.stored.span().first(longest);
+  const uint64_t offset = unit.offset;
+  auto encode = [&codec, offset, source, target] {
+    return codec.encode_at(offset, source, target);
+  };
   Result<std::size_t> length = co_await io::WorkerPool::shared().run(encode);
   if (length) {
     unit.stored_length = *length;

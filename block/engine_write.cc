@@ -15,6 +15,9 @@ namespace cairn::block {
 
 Engine::Outcome Engine::write_translated(Node& node, uint64_t offset, io::IoVector data,
                                          WriteFlags flags) {
+  if (node.translating_->encoding() == TranslatingDriver::Encoding::kAlways) {
+    co_return co_await write_compressed(node, offset, std::move(data), flags);
+  }
   WriteFlags child_flags = flags;
   // Metadata that is still only in memory needs a flush of the node; data alone, FUA of the data.
   bool flush_after = false;

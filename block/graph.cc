@@ -193,6 +193,14 @@ void Graph::report_warning(std::string_view message, std::string_view advice) co
   }
 }
 
+void Graph::report_complaint(std::string_view message) const {
+  if (on_complaint_) {
+    on_complaint_(message);
+  } else {
+    fmt::print(stderr, "{}\n", message);
+  }
+}
+
 io::Task<Result<void>> Graph::close_all() {
   Result<void> result;
   while (!monitor_nodes_.empty()) {

@@ -159,6 +159,11 @@ class Graph {
   void set_on_warning(WarningCallback callback) { on_warning_ = std::move(callback); }
   void report_warning(std::string_view message, std::string_view advice) const;
 
+  // Who is to hear why a request fails whose errno does not tell; standard error by default.
+  using ComplaintCallback = std::function<void(std::string_view message)>;
+  void set_on_complaint(ComplaintCallback callback) { on_complaint_ = std::move(callback); }
+  void report_complaint(std::string_view message) const;
+
   // Who knows the credentials that options name, for clients of TLS; nobody by default.
   using Credentials = std::shared_ptr<const io::TlsCredentials>;
   using CredentialsLookup = std::function<Result<Credentials>(const std::string& name)>;
@@ -235,6 +240,7 @@ class Graph {
   std::function<void(const Corruption&)> on_corruption_;
   ThresholdCallback on_write_threshold_;
   WarningCallback on_warning_;
+  ComplaintCallback on_complaint_;
   CredentialsLookup credentials_;
 };
 
@@ -265,8 +271,13 @@ class OpenContext {
   // The same for the file that the image names for the guest's data; the child is "data-file". The
   // name is a path and nothing else: an image must not choose a protocol.
   [[nodiscard]] io::Task<Result<Edge*>> open_implicit_data(std::string filename);
+  // The same for one of several files that the image is divided into.
+  [[nodiscard]] io::Task<Result<Edge*>> open_implicit_extent(std::string child,
+                                                             std::string filename, ChildRole role);
 
  private:
+  [[nodiscard]] io::Task<Result<Edge*>> open_implicit_file(std::string child, std::string_view what,
+                                                           std::string filename, ChildRole role);
   [[nodiscard]] std::string image_filename() const;
   [[nodiscard]] Result<std::string> implicit_path(std::string_view what,
                                                   const std::string& filename) const;

@@ -76,6 +76,7 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
   });
   graph_.set_on_warning(
       [](std::string_view message, std::string_view advice) { report_warning(message, advice); });
+  graph_.set_on_complaint([](std::string_view message) { report_error(message); });
   graph_.set_credentials_lookup(
       [this](const std::string& id) { return objects::find_credentials(objects_, id, false); });
   chardevs_.set_tls({.credentials =

@@ -14,6 +14,7 @@ Session::Session(std::unique_ptr<io::Reactor> reactor)
     : reactor_(std::move(reactor)), drivers_(all_drivers()), graph_(drivers_) {
   graph_.set_on_warning(
       [](std::string_view message, std::string_view advice) { report_warning(message, advice); });
+  graph_.set_on_complaint([](std::string_view message) { report_error(message); });
   graph_.set_credentials_lookup([](const std::string& name) {
     return objects::find_credentials(program_objects(), name, false);
   });

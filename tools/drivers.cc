@@ -2,6 +2,7 @@
 
 #include "formats/qcow2/driver.h"
 #include "formats/raw/raw.h"
+#include "formats/vmdk/vmdk.h"
 #include "protocols/file/file.h"
 #include "protocols/nbd/nbd.h"
 #include "protocols/null/null.h"
@@ -16,6 +17,7 @@ void register_all_drivers(block::DriverTable& table) {
   table.add(null::kNullCoDriver);
   table.add(qcow2::kQcow2Driver);
   table.add(raw::kRawDriver);
+  table.add(vmdk::kVmdkDriver);
 }
 
 block::DriverTable all_drivers() {
