@@ -128,7 +128,7 @@ io::Task<Result<void>> write_extent(block::Edge& file, const CreateParameters& p
 }
 
 io::Task<Result<void>> write_descriptor(block::Edge& file, const std::string& text) {
-  Result<void> result = co_await file.resize(0);
+  Result<void> result = co_await file.resize(text.size());
   if (result) {
     result = co_await file.write(0, text.data(), text.size());
   }

@@ -3,13 +3,15 @@
 #include <array>
 
 #include "base/bytes.h"
+#include "schema/types_block_info.h"
 #include "tests/formats/vmdk/vmdk_test.h"
 
 namespace cairn::vmdk {
 namespace {
 
-constexpr uint64_t kDisk = 4 << 20;
-constexpr uint64_t kTable = 0x3600;
+constexpr uint64_t kHostileDisk = 4 << 20;
+// Where the entry of the first grain is.
+constexpr uint64_t kFirstEntry = 0x3600;
 
 struct Field {
   const char* name;
@@ -29,7 +31,7 @@ constexpr std::array<Field, 14> kFields = {{{"version", 4, 4},
                                             {"compression", 77, 2},
                                             {"directory entry", 0x3400, 4},
                                             {"redundant entry", 0x2a00, 4},
-                                            {"table entry", kTable, 4}}};
+                                            {"table entry", kFirstEntry, 4}}};
 constexpr std::array<uint64_t, 16> kValues = {
     0,   1,   2,   3,       7,          8,          22,         27,
     127, 512, 513, 0x30003, 1ull << 31, 0xffffffff, 1ull << 55, UINT64_MAX};
@@ -37,7 +39,7 @@ constexpr std::array<uint64_t, 16> kValues = {
 class VmdkHostile : public VmdkTest {
  protected:
   testing::SparseBytes sound(const char* subformat = "monolithicSparse") {
-    start({{"size", std::to_string(kDisk)}, {"subformat", subformat}});
+    start({{"size", std::to_string(kHostileDisk)}, {"subformat", subformat}});
     EXPECT_TRUE(image_.write(1, 0, 2 * kGrain));
     close();
     return image_.file().disk.visible();
@@ -65,7 +67,7 @@ class VmdkHostile : public VmdkTest {
   void play() {
     const uint64_t length = image_.edge().length();
     std::vector<std::byte> data(4096);
-    for (const uint64_t at : {uint64_t{0}, kGrain, kDisk / 2, length - data.size()}) {
+    for (const uint64_t at : {uint64_t{0}, kGrain, kHostileDisk / 2, length - data.size()}) {
       if (length < data.size() || at > length - data.size()) {
         continue;
       }
@@ -110,7 +112,7 @@ TEST_F(VmdkHostile, GrainsInMetadataAreNotWrittenTo) {
   for (const uint32_t place : {0x2u, 0x14u, 0x15u, 0x16u, 0x1au, 0x1bu, 0x1eu}) {
     SCOPED_TRACE(place);
     testing::SparseBytes bytes = sound();
-    put(bytes, kTable, place, 4);
+    put(bytes, kFirstEntry, place, 4);
     use(bytes);
     open();
     ASSERT_TRUE(image_.write(4, kGrain, 512));  // from now on writes may go in place
