@@ -67,7 +67,15 @@ Engine::Outcome Engine::write_compressed(Node& node, uint64_t offset, io::IoVect
   }
   const uint64_t unit = node.translating_->allocation_unit();
   const uint64_t end = offset + data.size();
-  if (!is_aligned(offset, unit) || (!is_aligned(end, unit) && end != node.length())) {
+  const bool whole = is_aligned(offset, unit) && (is_aligned(end, unit) || end == node.length());
+  if (!whole && node.translating_->encoding() == TranslatingDriver::Encoding::kAlways) {
+    // The format knows best what is wrong.
+    Result<WritePlan> refused = co_await node.translating_->begin_write(offset, data.size());
+    if (!refused) {
+      co_return pass(refused);
+    }
+  }
+  if (!whole) {
     co_return fail(EINVAL, "A compressed write of {} bytes at {} is not one of whole clusters",
                    data.size(), offset);
   }

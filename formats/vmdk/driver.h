@@ -76,6 +76,8 @@ class VmdkDriver final : public block::TranslatingDriver {
   [[nodiscard]] io::Task<Result<void>> prepare_change(VmdkExtent& extent);
   [[nodiscard]] io::Task<Result<std::shared_ptr<GrainTable>>> table_for_write(VmdkExtent& extent,
                                                                               uint64_t offset);
+  [[nodiscard]] io::Task<Result<block::WritePlan>> refuse_part(VmdkExtent& extent, uint64_t offset);
+  [[nodiscard]] Error refuse_again() const;
   [[nodiscard]] static Result<uint64_t> take_space(VmdkExtent& extent, uint64_t bytes);
   [[nodiscard]] uint64_t open_ticket(Ticket ticket);
   [[nodiscard]] static io::Task<Result<void>> fill_up(const Ticket& ticket);

@@ -65,7 +65,6 @@ block::Extent VmdkExtent::map_grains(const GrainTable& table, uint64_t offset,
     extent.host_offset += in_grain;
     extent.host_valid = true;
     extent.in_place = true;
-    extent.child_status = block::Extent::ChildStatus::kZeroes;
   } else if (zeroed(first)) {
     extent.kind = block::Extent::Kind::kZero;
   }

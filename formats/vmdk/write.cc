@@ -62,8 +62,31 @@ uint64_t VmdkDriver::open_ticket(Ticket ticket) {
   return index + 1;
 }
 
+// Why a part of a grain can not be written to a stream.
+io::Task<Result<block::WritePlan>> VmdkDriver::refuse_part(VmdkExtent& extent, uint64_t offset) {
+  const auto table = co_await table_for_write(extent, offset);
+  if (!table) {
+    co_return std::unexpected(table.error());
+  }
+  if (extent.has_data((*table)->entries[extent.entry_index(offset)])) {
+    co_return std::unexpected(refuse_again());
+  }
+  co_return fail(EINVAL, "Only whole grains of {} bytes can be written to '{}'", extent.grain,
+                 extent.file->node().filename());
+}
+
+// A grain of a stream has data already.
+Error VmdkDriver::refuse_again() const {
+  std::string reason = fmt::format("Could not write to allocated cluster for {}", create_type_);
+  node_->graph().report_complaint(reason);
+  return {EIO, std::move(reason)};
+}
+
 io::Task<Result<block::WritePlan>> VmdkDriver::begin_write(uint64_t offset, uint64_t length) {
   VmdkExtent& extent = extent_at(offset);
+  if (extent.codec != nullptr) {
+    co_return co_await refuse_part(extent, offset);
+  }
   Result<void> prepared = co_await prepare_change(extent);
   if (!prepared) {
     co_return pass(prepared);
@@ -80,9 +103,6 @@ io::Task<Result<block::WritePlan>> VmdkDriver::begin_write(uint64_t offset, uint
   }
   const auto& entries = (*table)->entries;
   const uint64_t first = extent.entry_index(offset);
-  if (extent.codec != nullptr) {
-    co_return fail(EIO, "Grains of '{}' are written compressed", extent.file->node().filename());
-  }
   if (extent.has_data(entries[first])) {
     const block::Extent there = extent.map_grains(**table, offset, length);
     if (auto sound = extent.tables->check_data_place(there.host_offset, there.length); !sound) {
@@ -128,10 +148,7 @@ io::Task<Result<block::WritePlan>> VmdkDriver::begin_compressed_write(uint64_t o
   }
   const uint64_t entry = extent.entry_index(offset);
   if (extent.has_data((*table)->entries[entry])) {
-    const std::string reason =
-        fmt::format("Could not write to allocated cluster for {}", create_type_);
-    node_->graph().report_complaint(reason);
-    co_return std::unexpected(Error(EIO, reason));
+    co_return std::unexpected(refuse_again());
   }
   const Result<uint64_t> host = take_space(extent, align_up(stored_length, kSector));
   if (!host) {
