@@ -141,7 +141,7 @@ def test_descriptors_are_read_alike(tmp_path, line, ok):
     (tmp_path / "a.raw").write_bytes(b"\1" * MIB)
     (tmp_path / "d.vmdk").write_text(
         "# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\n"
-        f'createType="monolithicFlat"\n\n{line}\n\nddb.adapterType = "ide"\n')
+        f'createType="monolithicFlat"\n\n# Extent description\n{line}\n\nddb.adapterType = "ide"\n')
     ours = img("info", "d.vmdk", cwd=tmp_path, code=None)
     theirs = peer("img", "info", "d.vmdk", cwd=tmp_path, code=None)
     assert ours.code == theirs.code == (0 if ok else 1)

@@ -1,3 +1,4 @@
+// Descriptors: what is made is read, and what the field says of lines that are odd.
 #include "formats/vmdk/descriptor.h"
 
 #include <gtest/gtest.h>
