@@ -175,7 +175,7 @@ Result<void> check_extent_nodes(const CreateParameters& parameters, std::size_t 
     return fail(EINVAL, "Extent [{}] not specified", given);
   }
   if (given > wanted) {
-    return fail(EINVAL, "List contains unused extents");
+    return fail(EINVAL, "List of extents contains unused extents");
   }
   return {};
 }
