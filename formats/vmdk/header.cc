@@ -83,6 +83,7 @@ SparseHeader parse_cow_header(std::span<const std::byte, kSector> sector) {
   header.grain_size = load_le<uint32_t>(p + kCowGrainSize);
   header.directory_offset = load_le<uint32_t>(p + kCowDirectory);
   header.table_entries = kCowTableEntries;
+  header.most_table_entries = kCowTableEntries;
   return header;
 }
 
@@ -108,7 +109,7 @@ Result<void> check_sparse_header(const SparseHeader& header, bool writable, uint
   if (header.version == kLatestVersion && writable && !header.compressed()) {
     return fail(EINVAL, "VMDK version 3 must be read only");
   }
-  if (header.table_entries > kMostTableEntries) {
+  if (header.table_entries > header.most_table_entries) {
     return fail(EINVAL, "L2 table size too big");
   }
   // The field counts these in 32 bits.

@@ -22,6 +22,7 @@ struct SparseHeader {
   uint64_t descriptor_offset = 0;
   uint64_t descriptor_size = 0;
   uint32_t table_entries = kMostTableEntries;
+  uint32_t most_table_entries = kMostTableEntries;  // of this kind of extent
   uint64_t redundant_directory_offset = 0;
   uint64_t directory_offset = 0;
   uint64_t overhead = 0;  // where grains begin

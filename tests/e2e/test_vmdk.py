@@ -3,6 +3,7 @@ the other wrote."""
 
 import random
 import re
+import struct
 
 import pytest
 
@@ -148,3 +149,27 @@ def test_descriptors_are_read_alike(tmp_path, line, ok):
     assert ours.err.replace("cairn-img", "qemu-img") == theirs.err
     if ok:
         assert theirs.out.splitlines()[:3] == ours.out.splitlines()[:3]
+
+
+def test_extents_of_old_esx_servers_are_read(tmp_path):
+    """COWD: a header, a directory, a table of 4096 entries, then grains."""
+    grain, table_at, data_at, sectors = 8, 8, 40, 4096 * 8 + 100
+    header = struct.pack("<4sIIIIIII", b"COWD", 1, 3, sectors, grain, 4, 2, data_at + 2 * grain)
+    file = bytearray((data_at + 2 * grain) * 512)
+    file[:len(header)] = header
+    struct.pack_into("<I", file, 4 * 512, table_at)
+    struct.pack_into("<I", file, table_at * 512 + 4 * 3, data_at + grain)
+    struct.pack_into("<I", file, table_at * 512 + 4 * 4095, data_at)
+    file[data_at * 512:] = b"\5" * grain * 512 + b"\6" * grain * 512
+    (tmp_path / "a-delta.vmdk").write_bytes(file)
+    (tmp_path / "d.vmdk").write_text(
+        "# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\ncreateType=\"vmfsSparse\"\n"
+        f"# Extent description\nRW {sectors} VMFSSPARSE \"a-delta.vmdk\"\n# The end\n")
+    disk = bytearray(sectors * 512)
+    disk[3 * grain * 512:4 * grain * 512] = b"\6" * grain * 512
+    disk[4095 * grain * 512:4096 * grain * 512] = b"\5" * grain * 512
+    for name in ("cairn", "qemu"):
+        run(f"{name}-img", "convert", "-f", "vmdk", "-O", "raw", "d.vmdk", f"{name}.raw", cwd=tmp_path)
+        assert (tmp_path / f"{name}.raw").read_bytes() == disk
+    refused = io("-f", "vmdk", "-c", "write 0 512", "d.vmdk", cwd=tmp_path, code=1)
+    assert "can only be read" in refused.err
