@@ -100,17 +100,21 @@ io::Task<Result<void>> open_extents(block::OpenContext& context, Parts& parts) {
   if (!lines) {
     co_return pass(lines);
   }
+  uint64_t opened = 0;
   for (const ExtentLine& line : *lines) {
     const bool flat = line.type == ExtentLine::Type::kFlat || line.type == ExtentLine::Type::kVmfs;
     if (line.type == ExtentLine::Type::kSeSparse) {
       co_return fail(ENOTSUP, "Extents of type SESPARSE ('{}') are not supported", line.filename);
     }
-    std::string child = fmt::format("extents.{}", parts.extents.size());
+    std::string child = fmt::format("extents.{}", opened++);
     const block::ChildRole role = flat ? block::ChildRole::kData : block::ChildRole::kImage;
     Result<block::Edge*> file =
         co_await context.open_implicit_extent(std::move(child), line.filename, role);
     if (!file) {
       co_return pass(file);
+    }
+    if (*file == nullptr) {  // the image is opened anew, and another program has changed it
+      co_return fail(EINVAL, "The descriptor names another number of extents than before");
     }
     const uint64_t begin = parts.extents.empty() ? 0 : parts.extents.back().end;
     Result<VmdkExtent> extent;
