@@ -31,6 +31,18 @@ class Codec {
   // ENOMEM. Called on any thread. The same unit always yields the same bytes.
   [[nodiscard]] virtual Result<std::size_t> encode(std::span<const std::byte> unit,
                                                    std::span<std::byte> stored) const = 0;
+
+  // The same for formats whose stored form tells where the unit belongs.
+  [[nodiscard]] virtual Result<std::size_t> encode_at(uint64_t /*guest_offset*/,
+                                                      std::span<const std::byte> unit,
+                                                      std::span<std::byte> stored) const {
+    return encode(unit, stored);
+  }
+
+  // The longest form of a unit that is worth storing: by default one that is shorter than it.
+  [[nodiscard]] virtual std::size_t longest_stored(std::size_t unit_length) const {
+    return unit_length - 1;
+  }
 };
 
 }  // namespace cairn::block

@@ -273,6 +273,9 @@ class TranslatingDriver : public Driver {
   [[nodiscard]] virtual io::Task<Result<void>> end_write(WritePlan plan, uint64_t offset,
                                                          bool written);
 
+  // What is written encoded: what a write asks it for, everything, or nothing, even when asked.
+  enum class Encoding : uint8_t { kOnRequest, kAlways, kNever };
+  [[nodiscard]] virtual Encoding encoding() const { return Encoding::kOnRequest; }
   // Encodes units for compressed writes; null when the format, or this image, has none.
   [[nodiscard]] virtual const Codec* encoder() const { return nullptr; }
   // Reserves `stored_length` bytes, less than a unit, for the compressed form of the unit at

@@ -65,6 +65,11 @@ struct DriverInfo {
   io::Task<Result<void>> (*create_on)(Graph& graph, std::shared_ptr<Node> file,
                                       std::shared_ptr<Node> data,
                                       const CreateOptions& options) = nullptr;
+  // The same for formats that may keep the disk in other nodes than their metadata: in `extents`,
+  // in this order. Null: the format is none of these.
+  io::Task<Result<void>> (*create_on_extents)(Graph& graph, std::shared_ptr<Node> file,
+                                              std::vector<std::shared_ptr<Node>> extents,
+                                              const CreateOptions& options) = nullptr;
   // Tells how large an image made with the options would be, as a copy of `source` unless that is
   // null. The disk's size is among the options. Null: the format can not tell. EINVAL for options
   // that do not go together, EFBIG for a size that the format can not hold.

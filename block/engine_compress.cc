@@ -58,13 +58,25 @@ struct Engine::EncodedUnit {
 
 Engine::Outcome Engine::write_compressed(Node& node, uint64_t offset, io::IoVector data,
                                          WriteFlags flags) {
+  if (node.translating_ != nullptr &&
+      node.translating_->encoding() == TranslatingDriver::Encoding::kNever) {
+    co_return co_await write_translated(node, offset, std::move(data), flags);
+  }
   const Codec* codec = node.translating_ == nullptr ? nullptr : node.translating_->encoder();
   if (codec == nullptr) {
     co_return fail(ENOTSUP, "Block node '{}' can not write compressed data", node.name());
   }
   const uint64_t unit = node.translating_->allocation_unit();
   const uint64_t end = offset + data.size();
-  if (!is_aligned(offset, unit) || (!is_aligned(end, unit) && end != node.length())) {
+  const bool whole = is_aligned(offset, unit) && (is_aligned(end, unit) || end == node.length());
+  if (!whole && node.translating_->encoding() == TranslatingDriver::Encoding::kAlways) {
+    // The format knows best what is wrong.
+    Result<WritePlan> refused = co_await node.translating_->begin_write(offset, data.size());
+    if (!refused) {
+      co_return pass(refused);
+    }
+  }
+  if (!whole) {
     co_return fail(EINVAL, "A compressed write of {} bytes at {} is not one of whole clusters",
                    data.size(), offset);
   }
@@ -107,7 +119,8 @@ Engine::Outcome Engine::write_compressed(Node& node, uint64_t offset, io::IoVect
 }
 
 io::Task<void> Engine::encode_unit(const Codec& codec, uint64_t unit_length, EncodedUnit& unit) {
-  auto stored = io::AlignedBuffer::allocate(unit_length);
+  const std::size_t longest = codec.longest_stored(unit_length);
+  auto stored = io::AlignedBuffer::allocate(longest);
   if (!stored) {
     unit.outcome = pass(stored);
     co_return;
@@ -128,9 +141,11 @@ io::Task<void> Engine::encode_unit(const Codec& codec, uint64_t unit_length, Enc
     std::ranges::fill(unit.plain.span().subspan(unit.data.size()), std::byte{0});
     source = unit.plain.span();
   }
-  // A unit that does not become shorter has nothing to gain.
-  const std::span<std::byte> target = unit.stored.span().first(unit_length - 1);
-  auto encode = [&codec, source, target] { return codec.encode(source, target); };
+  const std::span<std::byte> target = unit.stored.span().first(longest);
+  const uint64_t offset = unit.offset;
+  auto encode = [&codec, offset, source, target] {
+    return codec.encode_at(offset, source, target);
+  };
   Result<std::size_t> length = co_await io::WorkerPool::shared().run(encode);
   if (length) {
     unit.stored_length = *length;

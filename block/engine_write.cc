@@ -19,6 +19,9 @@ Engine::Outcome Engine::write_translated(Node& node, uint64_t offset, io::IoVect
   if (flags.into_holes) {
     co_return co_await write_holes(node, offset, std::move(data), flags);
   }
+  if (node.translating_->encoding() == TranslatingDriver::Encoding::kAlways) {
+    co_return co_await write_compressed(node, offset, std::move(data), flags);
+  }
   WriteFlags child_flags = flags;
   // Metadata that is still only in memory needs a flush of the node; data alone, FUA of the data.
   bool flush_after = false;

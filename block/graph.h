@@ -160,7 +160,7 @@ class Graph {
   using WarningCallback = std::function<void(std::string_view message, std::string_view advice)>;
   void set_on_warning(WarningCallback callback) { on_warning_ = std::move(callback); }
   void report_warning(std::string_view message, std::string_view advice) const;
-  // The same for failures that nobody gets as an outcome.
+  // The same for failures that nobody gets as an outcome, or whose errno does not tell why.
   using FailureCallback = std::function<void(std::string_view message)>;
   void set_on_failure(FailureCallback callback) { on_failure_ = std::move(callback); }
   void report_failure(std::string_view message) const;
@@ -300,8 +300,13 @@ class OpenContext {
   // The same for the file that the image names for the guest's data; the child is "data-file". The
   // name is a path and nothing else: an image must not choose a protocol.
   [[nodiscard]] io::Task<Result<Edge*>> open_implicit_data(std::string filename);
+  // The same for one of several files that the image is divided into.
+  [[nodiscard]] io::Task<Result<Edge*>> open_implicit_extent(std::string child,
+                                                             std::string filename, ChildRole role);
 
  private:
+  [[nodiscard]] io::Task<Result<Edge*>> open_implicit_file(std::string child, std::string_view what,
+                                                           std::string filename, ChildRole role);
   [[nodiscard]] std::string image_filename() const;
   [[nodiscard]] Result<std::string> implicit_path(std::string_view what,
                                                   const std::string& filename) const;

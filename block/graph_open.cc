@@ -35,6 +35,11 @@ schema::BlockdevOptions::Branch format_branch(schema::BlockdevDriver driver,
     branch.file = std::move(file);
     return branch;
   }
+  if (driver == schema::BlockdevDriver::kVmdk) {
+    schema::BlockdevOptionsGenericCOWFormat branch;
+    branch.file = std::move(file);
+    return schema::BlockdevOptions::Branch(std::move(branch));
+  }
   schema::BlockdevOptionsRaw branch;
   branch.file = std::move(file);
   return branch;
@@ -374,13 +379,23 @@ io::Task<Result<Edge*>> OpenContext::open_implicit_backing(std::string filename,
 }
 
 io::Task<Result<Edge*>> OpenContext::open_implicit_data(std::string filename) {
+  return open_implicit_file("data-file", "data", std::move(filename), ChildRole::kData);
+}
+
+io::Task<Result<Edge*>> OpenContext::open_implicit_extent(std::string child, std::string filename,
+                                                          ChildRole role) {
+  return open_implicit_file(std::move(child), "extent", std::move(filename), role);
+}
+
+io::Task<Result<Edge*>> OpenContext::open_implicit_file(std::string child, std::string_view what,
+                                                        std::string filename, ChildRole role) {
   if (reopening_) {
-    co_return node_.child("data-file");
+    co_return node_.child(child);
   }
   if (!protocol_prefix(filename).empty()) {
     filename.insert(0, "./");
   }
-  const Result<std::string> path = implicit_path("data", filename);
+  const Result<std::string> path = implicit_path(what, filename);
   if (!path) {
     co_return std::unexpected(path.error());
   }
@@ -390,7 +405,7 @@ io::Task<Result<Edge*>> OpenContext::open_implicit_data(std::string filename) {
   }
   schema::BlockdevRef file;
   file.value = schema::Box<schema::BlockdevOptions>(std::move(*options));
-  co_return co_await open_child("data-file", file, ChildRole::kData);
+  co_return co_await open_child(std::move(child), file, role);
 }
 
 }  // namespace cairn::block

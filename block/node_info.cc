@@ -94,12 +94,14 @@ io::Task<Result<schema::BlockGraphInfo>> describe_tree(const Node& node) {
     co_return pass(own);
   }
   static_cast<schema::BlockNodeInfo&>(info) = std::move(*own);
-  for (const auto& edge : node.children()) {
-    Result<schema::BlockGraphInfo> below = co_await describe_tree(edge->node());
+  // The youngest first.
+  const auto& children = node.children();
+  for (auto edge = children.rbegin(); edge != children.rend(); ++edge) {
+    Result<schema::BlockGraphInfo> below = co_await describe_tree((*edge)->node());
     if (!below) {
       co_return below;
     }
-    info.children.push_back({.name = edge->name(), .info = std::move(*below)});
+    info.children.push_back({.name = (*edge)->name(), .info = std::move(*below)});
   }
   co_return info;
 }

@@ -1,6 +1,7 @@
 #include "jobs/commit.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "base/bytes.h"
 #include "block/engine.h"
@@ -76,6 +77,9 @@ io::Task<Result<void>> commit_image(const CommitOptions& options) {
   }
   if (result && options.empty) {
     result = co_await overlay.make_empty();
+    if (!result && result.error().code() == ENOTSUP) {
+      result = {};  // what is left there hides the same
+    }
   }
   co_return result;
 }

@@ -123,6 +123,26 @@ Result<block::CreateOptions> options_for(const block::DriverInfo& driver,
   return options;
 }
 
+Result<block::CreateOptions> options_for(const block::DriverInfo& driver,
+                                         const schema::BlockdevCreateOptionsVmdk& wanted) {
+  if (wanted.size % kSector != 0) {
+    return fail(EINVAL, "Image size must be a multiple of {} bytes", kSector);
+  }
+  block::CreateOptions options(driver.create_options);
+  OptionSetter setter(options);
+  setter.set("size", std::string_view(std::to_string(wanted.size)));
+  setter.set_name("subformat", wanted.subformat);
+  setter.set("backing_file", wanted.backing_file);
+  setter.set_name("adapter_type", wanted.adapter_type);
+  setter.set("hwversion", wanted.hwversion);
+  setter.set("toolsversion", wanted.toolsversion);
+  setter.set("zeroed_grain", wanted.zeroed_grain);
+  if (auto set = setter.result(); !set) {
+    return std::unexpected(set.error());
+  }
+  return options;
+}
+
 // A node that is there, or a new one, which whoever uses it closes.
 io::Task<Result<std::shared_ptr<block::Node>>> find_or_open(block::Graph& graph,
                                                             schema::BlockdevRef reference) {
@@ -204,6 +224,39 @@ io::Task<Result<void>> create_luks(block::Graph& graph, const block::DriverInfo&
   co_return co_await driver.create_on(graph, std::move(nodes[0]), std::move(nodes[1]), options);
 }
 
+io::Task<Result<void>> create_vmdk(block::Graph& graph, const block::DriverInfo& driver,
+                                   schema::BlockdevCreateOptionsVmdk wanted) {
+  const Result<block::CreateOptions> options = options_for(driver, wanted);
+  if (!options) {
+    co_return std::unexpected(options.error());
+  }
+  Result<std::shared_ptr<block::Node>> file = co_await find_or_open(graph, std::move(wanted.file));
+  if (!file) {
+    co_return pass(file);
+  }
+  std::vector<std::shared_ptr<block::Node>> extents;
+  Result<void> result;
+  if (wanted.extents) {
+    for (schema::BlockdevRef& reference : *wanted.extents) {
+      auto opened = co_await find_or_open(graph, std::move(reference));
+      if (!opened) {
+        result = pass(opened);
+        break;
+      }
+      extents.push_back(std::move(*opened));
+    }
+  }
+  if (result) {
+    co_return co_await driver.create_on_extents(graph, std::move(*file), std::move(extents),
+                                                *options);
+  }
+  extents.push_back(std::move(*file));
+  for (auto& node : extents) {
+    const Result<void> released = co_await graph.release(std::move(node));
+  }
+  co_return result;
+}
+
 }  // namespace
 
 Result<void> CreateJob::check_driver(const block::Graph& graph, schema::BlockdevDriver driver) {
@@ -213,7 +266,8 @@ Result<void> CreateJob::check_driver(const block::Graph& graph, schema::Blockdev
       info != nullptr &&
       (driver == schema::BlockdevDriver::kFile ||
        ((driver == schema::BlockdevDriver::kQcow2 || driver == schema::BlockdevDriver::kLuks) &&
-        info->create_on != nullptr));
+        info->create_on != nullptr) ||
+       info->create_on_extents != nullptr);
   if (!possible) {
     return fail(ENOTSUP, "Driver '{}' does not support blockdev-create", name);
   }
@@ -234,6 +288,9 @@ io::Task<Result<void>> CreateJob::create() {
   }
   if (auto* luks = std::get_if<schema::BlockdevCreateOptionsLUKS>(&options_.branch)) {
     co_return co_await create_luks(graph_, driver, std::move(*luks));
+  }
+  if (auto* vmdk = std::get_if<schema::BlockdevCreateOptionsVmdk>(&options_.branch)) {
+    co_return co_await create_vmdk(graph_, driver, std::move(*vmdk));
   }
   auto& qcow2 = std::get<schema::BlockdevCreateOptionsQcow2>(options_.branch);
   co_return co_await create_qcow2(graph_, driver, std::move(qcow2));

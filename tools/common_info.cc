@@ -18,11 +18,12 @@ using schema::JsonObject;
 using schema::JsonValue;
 
 // Names that never stand in one object may stand anywhere relative to each other.
-constexpr std::array<std::string_view, 63> kUsualOrder = {
+constexpr std::string_view kUsualOrder[] = {
     // of an image
-    "children", "backing-filename-format", "snapshots", "virtual-size", "image-end-offset",
-    "total-clusters", "check-errors", "corruptions", "leaks", "corruptions-fixed", "leaks-fixed",
-    "fragmented-clusters", "allocated-clusters", "compressed-clusters",
+    "children", "backing-filename-format", "snapshots", "compressed", "virtual-size",
+    "image-end-offset", "total-clusters", "check-errors", "corruptions", "leaks",
+    "corruptions-fixed", "leaks-fixed", "fragmented-clusters", "allocated-clusters",
+    "compressed-clusters",
     // of a snapshot, a bitmap and a child
     "icount", "vm-clock-nsec", "flags", "name", "date-sec", "date-nsec", "vm-clock-sec", "id",
     "vm-state-size", "granularity", "info",
@@ -37,11 +38,13 @@ constexpr std::array<std::string_view, 63> kUsualOrder = {
     // of a qcow2 image
     "compat", "compression-type", "lazy-refcounts", "bitmaps", "refcount-bits", "encrypt",
     "data-file", "data-file-raw", "corrupt", "extended-l2",
+    // of a VMDK image
+    "cid", "parent-cid", "create-type", "extents",
     // of limits
-    "limits", "compressed", "backing-image"};
+    "limits", "backing-image"};
 
 size_t rank(std::string_view name) {
-  return static_cast<size_t>(std::ranges::find(kUsualOrder, name) - kUsualOrder.begin());
+  return static_cast<size_t>(std::ranges::find(kUsualOrder, name) - std::begin(kUsualOrder));
 }
 
 std::string scalar_text(const JsonValue& value) {

@@ -15,6 +15,7 @@
 #include "formats/luks/luks.h"
 #include "formats/qcow2/driver.h"
 #include "formats/raw/raw.h"
+#include "formats/vmdk/vmdk.h"
 #include "protocols/file/file.h"
 #include "protocols/nbd/nbd.h"
 #include "protocols/null/null.h"
@@ -42,6 +43,7 @@ void register_all_drivers(block::DriverTable& table) {
   table.add(raw::kRawDriver);
   table.add(filters::kSnapshotAccessDriver);
   table.add(filters::kThrottleDriver);
+  table.add(vmdk::kVmdkDriver);
 }
 
 block::DriverTable all_drivers() {

@@ -72,7 +72,7 @@ Result<void> check_request(const ConvertRequest& request, const Conversion& conv
 
 // Features of the target's format that were asked for.
 Result<void> check_target_format(const ConvertRequest& request, std::string_view format) {
-  if (request.compress && format != "qcow2") {
+  if (request.compress && format != "qcow2" && format != "vmdk") {
     return fail(ENOTSUP, "Compression not supported for this file format");
   }
   return {};
@@ -87,6 +87,9 @@ Result<void> check_target(const ConvertRequest& request, const block::Node& node
   }
   if (request.compress && node.driver().encrypted()) {
     return fail(EINVAL, "Compression and encryption not supported at the same time");
+  }
+  if (request.compress && node.driver().cluster_size() == 0) {
+    return fail(EINVAL, "invalid cluster size");
   }
   if (request.compress && node.child("data-file") != nullptr) {
     return fail(ENOTSUP, "Compression not supported for images with an external data file");
@@ -225,6 +228,13 @@ io::Task<Result<void>> open_target(block::Graph& graph, const ConvertRequest& re
   co_return Result<void>();
 }
 
+// Images that store nothing but encoded units take only whole ones.
+bool writes_units(const ConvertRequest& request, const block::Node& target) {
+  const block::TranslatingDriver* format = target.driver().as_translating();
+  return request.compress ||
+         (format != nullptr && format->encoding() == block::TranslatingDriver::Encoding::kAlways);
+}
+
 io::Task<Result<void>> copy(const ConvertRequest& request, Conversion& conversion) {
   ProgressLine progress(ProgressLine::wanted(request.progress, request.quiet));
   const Edge* backing = conversion.target->node().backing();
@@ -237,7 +247,7 @@ io::Task<Result<void>> copy(const ConvertRequest& request, Conversion& conversio
       .target_is_zero = request.target_is_zero || (conversion.created_on_file && !has_backing),
       .target_has_backing = has_backing,
       .backing_length = has_backing ? backing->length() : 0,
-      .compressed = request.compress,
+      .compressed = writes_units(request, conversion.target->node()),
       .salvage = request.salvage,
       .rate_limit = request.rate_limit,
       .fua = request.target_cache.writethrough};

@@ -257,8 +257,9 @@ io::Task<Result<void>> rebase_image(block::Graph& graph, block::Edge& image,
     }
   }
   Result<void> changed = co_await image.change_backing(request.backing, request.backing_format);
-  // To take away the name of what has no backing file is no change.
-  if (!changed && !(changed.error().code() == ENOTSUP && request.backing.empty())) {
+  // To take away the name of what can have no backing file is no change.
+  const bool nothing = request.backing.empty() && !image.node().info().supports_backing;
+  if (!changed && !(changed.error().code() == ENOTSUP && nothing)) {
     if (changed.error().code() == ENOSPC) {
       co_return fail(ENOSPC,
                      "Could not change the backing file to '{}': No space left in the file header",
