@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "block/create_file.h"
 #include "block/graph.h"
 #include "block/node.h"
 #include "formats/encryption/luks_volume.h"
@@ -98,24 +99,6 @@ Result<VolumeParameters> parse_volume(const block::CreateOptions& options) {
   }
   parameters.size = *size;
   return parameters;
-}
-
-io::Task<Result<void>> create_file(block::Graph& graph, std::string filename,
-                                   const block::CreateOptions& options) {
-  const block::DriverInfo* file = graph.drivers().find("file");
-  if (file == nullptr || file->create == nullptr) {
-    co_return fail(ENOTSUP, "This build can not create the file '{}'", filename);
-  }
-  // Only what concerns the file system: size and preallocation are the format's affair.
-  block::CreateOptions file_options(file->create_options);
-  for (const char* const name : {"nocow", "extent_size_hint"}) {
-    if (const auto value = options.string(name)) {
-      if (auto set = file_options.set(name, *value); !set) {
-        co_return set;
-      }
-    }
-  }
-  co_return co_await file->create(graph, std::move(filename), file_options);
 }
 
 io::Task<Result<std::unique_ptr<block::Edge>>> attach(block::Graph& graph,
@@ -216,7 +199,7 @@ io::Task<Result<void>> create_volume(block::Graph& graph, std::string filename,
   }
   std::error_code ignored;
   const bool is_new = !std::filesystem::exists(filename, ignored);
-  Result<void> result = co_await create_file(graph, filename, options);
+  Result<void> result = co_await block::create_file(graph, filename, options);
   if (result) {
     result =
         co_await make_volume_in_file(graph, filename, std::move(*parameters), std::move(*password));

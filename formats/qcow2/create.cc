@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "block/create_file.h"
 #include "block/graph.h"
 #include "block/node.h"
 #include "formats/qcow2/driver.h"
@@ -20,25 +21,6 @@ namespace cairn::qcow2 {
 namespace {
 
 using block::PermissionSet;
-
-// Creates the file that takes the image, empty.
-io::Task<Result<void>> create_file(block::Graph& graph, std::string filename,
-                                   const block::CreateOptions& options) {
-  const block::DriverInfo* file = graph.drivers().find("file");
-  if (file == nullptr || file->create == nullptr) {
-    co_return fail(ENOTSUP, "This build can not create the file '{}'", filename);
-  }
-  // Only what concerns the file system: size and preallocation are the format's affair.
-  block::CreateOptions file_options(file->create_options);
-  for (const char* const name : {"nocow", "extent_size_hint"}) {
-    if (const auto value = options.string(name)) {
-      if (auto set = file_options.set(name, *value); !set) {
-        co_return set;
-      }
-    }
-  }
-  co_return co_await file->create(graph, std::move(filename), file_options);
-}
 
 // The table and the blocks, up to the last count that is not zero: every cluster of the layout
 // counts one.
@@ -409,7 +391,7 @@ io::Task<Result<void>> create_image(block::Graph& graph, std::string filename,
   NewFiles made;
   made.expect(filename);
   made.expect(parameters->data_file);
-  Result<void> result = co_await create_file(graph, filename, options);
+  Result<void> result = co_await block::create_file(graph, filename, options);
   if (result && !parameters->data_file.empty()) {
     result = co_await create_data_file(graph, filename, parameters->data_file);
   }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "block/create_file.h"
 #include "block/filename.h"
 #include "block/graph.h"
 #include "block/node.h"
@@ -242,22 +243,10 @@ class VmdkFiles {
 
   [[nodiscard]] io::Task<Result<void>> create(block::Graph& graph,
                                               const block::CreateOptions& options) {
-    const block::DriverInfo* file = graph.drivers().find("file");
-    if (file == nullptr || file->create == nullptr) {
-      co_return fail(ENOTSUP, "This build can not create the file '{}'", names_.front());
-    }
-    block::CreateOptions file_options(file->create_options);
-    for (const char* const name : {"nocow", "extent_size_hint"}) {
-      if (const auto value = options.string(name)) {
-        if (auto set = file_options.set(name, *value); !set) {
-          co_return set;
-        }
-      }
-    }
     for (const std::string& name : names_) {
       std::error_code ignored;
       const bool fresh = !std::filesystem::exists(name, ignored);
-      Result<void> created = co_await file->create(graph, name, file_options);
+      Result<void> created = co_await block::create_file(graph, name, options);
       if (!created) {
         co_return created;
       }
