@@ -46,7 +46,7 @@ Permissions Driver::child_permissions(ChildRole role, Permissions parents, bool 
 
 Result<void> Driver::prepare_permissions(Permissions /*permissions*/) { return {}; }
 
-io::Task<Result<void>> Driver::settle() { co_return Result<void>{}; }
+io::Task<Result<void>> Driver::clear_leftovers() { co_return Result<void>{}; }
 
 io::Task<Result<CheckResult>> Driver::check(CheckOptions /*options*/) {
   co_return fail(ENOTSUP, "This image format does not support checks");

@@ -163,10 +163,10 @@ class Driver {
   [[nodiscard]] virtual Result<void> prepare_permissions(Permissions permissions);
   virtual void commit_permissions() {}
   virtual void abort_permissions() {}
-  // It still uses of its children what its own parents have given up, until settle() has put in
-  // order what they left behind; an error leaves it so.
-  [[nodiscard]] virtual bool unsettled() const { return false; }
-  [[nodiscard]] virtual io::Task<Result<void>> settle();
+  // It still uses of its children what its own parents have given up, until clear_leftovers() has
+  // put in order what they left behind; an error leaves it so.
+  [[nodiscard]] virtual bool has_leftovers() const { return false; }
+  [[nodiscard]] virtual io::Task<Result<void>> clear_leftovers();
 
   // A drain begins: requests that are held back on purpose are to go on, and while the graph is
   // drained none may be held back.

@@ -160,14 +160,14 @@ io::Task<Result<void>> Graph::settle(std::shared_ptr<Node> top) {
   loosen_permissions(top.get());
   std::vector<std::shared_ptr<Node>> unsettled;
   for (Node* node : top != nullptr ? with_descendants(*top) : nodes_) {
-    if (node->driver_ != nullptr && node->driver_->unsettled()) {
+    if (node->driver_ != nullptr && node->driver_->has_leftovers()) {
       unsettled.push_back(node->shared_from_this());
     }
   }
   Result<void> result;
   for (const std::shared_ptr<Node>& node : unsettled) {
     const RequestScope scope(*node);
-    Result<void> settled = co_await node->driver_->settle();
+    Result<void> settled = co_await node->driver_->clear_leftovers();
     if (!settled && result) {
       result = std::move(settled);
     }

@@ -91,7 +91,7 @@ io::Task<Result<void>> Reopening::quiesce() {
 io::Task<Result<void>> Reopening::settle_below(Node& node) {
   Result<void> result;
   if (node.active()) {
-    result = co_await node.driver().settle();
+    result = co_await node.driver().clear_leftovers();
   }
   for (const auto& edge : node.children()) {
     if (result) {

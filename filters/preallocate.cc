@@ -88,8 +88,8 @@ class PreallocateDriver final : public FilterDriver {
 
   io::Task<Result<void>> close() override { return trim(); }
   io::Task<Result<void>> quiesce() override;
-  bool unsettled() const override { return surplus() && !wanted_; }
-  io::Task<Result<void>> settle() override { return trim(); }
+  bool has_leftovers() const override { return surplus() && !wanted_; }
+  io::Task<Result<void>> clear_leftovers() override { return trim(); }
 
   Result<bool> adopt_options(const block::NodeOptions& /*node*/,
                              const schema::BlockdevOptions& options) override {
