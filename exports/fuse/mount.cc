@@ -1,7 +1,6 @@
 #include "exports/fuse/mount.h"
 
 #include <fcntl.h>
-#include <fuse_lowlevel.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -14,6 +13,7 @@
 
 #include <fmt/format.h>
 
+#include "exports/fuse/libfuse.h"
 #include "exports/fuse/limits.h"
 
 namespace cairn::fuse {
@@ -37,7 +37,7 @@ void keep_complaint(fuse_log_level /*level*/, const char* format, va_list argume
 }
 
 // Null: libfuse has complained.
-fuse_session* mount_with(const std::string& path, bool allow_other) {
+fuse_session* mount_with(const LibFuse& library, const std::string& path, bool allow_other) {
   // The kernel cuts reads at what INIT agrees on; the option has to be no smaller.
   std::string options = fmt::format("fsname=cairn,default_permissions,max_read={}", kLargestRead);
   if (allow_other) {
@@ -48,13 +48,13 @@ fuse_session* mount_with(const std::string& path, bool allow_other) {
   std::array<char*, 3> words = {program.data(), flag.data(), options.data()};
   fuse_args arguments = FUSE_ARGS_INIT(static_cast<int>(words.size()), words.data());
   const fuse_lowlevel_ops operations{};
-  fuse_session* session = fuse_session_new(&arguments, &operations, sizeof operations, nullptr);
-  fuse_opt_free_args(&arguments);
+  fuse_session* session = library.session_new(&arguments, &operations, sizeof operations, nullptr);
+  library.opt_free_args(&arguments);
   if (session == nullptr) {
     return nullptr;
   }
-  if (fuse_session_mount(session, path.c_str()) != 0) {
-    fuse_session_destroy(session);
+  if (library.session_mount(session, path.c_str()) != 0) {
+    library.session_destroy(session);
     return nullptr;
   }
   return session;
@@ -87,30 +87,36 @@ Result<std::unique_ptr<Mount>> Mount::create(const std::string& path, AllowOther
   if (!S_ISREG(status.st_mode)) {
     return fail(EINVAL, "'{}' is not a regular file", path);
   }
-  fuse_set_log_func(keep_complaint);
+  const Result<const LibFuse*> loaded = libfuse();
+  if (!loaded) {
+    return std::unexpected(loaded.error());
+  }
+  const LibFuse& library = **loaded;
+  library.set_log_func(keep_complaint);
   last_complaint().clear();
   bool others = allow_other != AllowOther::kOff;
-  fuse_session* session = mount_with(path, others);
+  fuse_session* session = mount_with(library, path, others);
   if (session == nullptr && allow_other == AllowOther::kAuto) {
     others = false;
-    session = mount_with(path, others);
+    session = mount_with(library, path, others);
   }
   if (session == nullptr) {
     return fail(EIO, "Failed to mount FUSE session to export '{}': {}", path, last_complaint());
   }
-  const int descriptor = fuse_session_fd(session);
+  const int descriptor = library.session_fd(session);
   const int flags = fcntl(descriptor, F_GETFL);
   fcntl(descriptor, F_SETFL, flags | O_NONBLOCK);
   fcntl(descriptor, F_SETFD, FD_CLOEXEC);
   const Result<PathStatus> mounted = look_at(path);
-  return std::unique_ptr<Mount>(new Mount(session, others, mounted ? mounted->device : dev_t{0}));
+  return std::unique_ptr<Mount>(
+      new Mount(library, session, others, mounted ? mounted->device : dev_t{0}));
 }
 
 Mount::~Mount() {
-  fuse_session_unmount(session_);
-  fuse_session_destroy(session_);
+  library_.session_unmount(session_);
+  library_.session_destroy(session_);
 }
 
-int Mount::descriptor() const { return fuse_session_fd(session_); }
+int Mount::descriptor() const { return library_.session_fd(session_); }
 
 }  // namespace cairn::fuse

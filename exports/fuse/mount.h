@@ -15,6 +15,8 @@ struct fuse_session;
 
 namespace cairn::fuse {
 
+struct LibFuse;
+
 enum class AllowOther : uint8_t {
   kOff,   // only this program's user gets at the file
   kOn,    // everybody whom its mode lets
@@ -40,9 +42,10 @@ class Mount {
   [[nodiscard]] dev_t device() const { return device_; }
 
  private:
-  Mount(fuse_session* session, bool allows_other, dev_t device)
-      : session_(session), allows_other_(allows_other), device_(device) {}
+  Mount(const LibFuse& library, fuse_session* session, bool allows_other, dev_t device)
+      : library_(library), session_(session), allows_other_(allows_other), device_(device) {}
 
+  const LibFuse& library_;  // lives as long as the process
   fuse_session* session_;
   bool allows_other_;
   dev_t device_;

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from support import PEER, Qmp, img, qcow2, run, same_bytes, wait_until
+from support import PEER, Qmp, img, program, qcow2, run, same_bytes, wait_until
 
 MIB = 1 << 20
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not os.access("/dev/fuse", os.W_OK),
@@ -191,3 +191,19 @@ def test_a_resize_of_the_node_is_a_resize_of_the_file(folder, disk):
     info = [n for n in monitor("query-named-block-nodes") if n["node-name"] == "d"][0]
     assert info["image"]["virtual-size"] == 80 * MIB
     daemon.stop()
+
+
+@pytest.mark.skipif(PEER, reason="the peer loads it when it starts")
+def test_a_machine_without_libfuse_is_told_so(folder):
+    """The daemon starts all the same; only what mounts needs the library."""
+    library = next(pathlib.Path("/lib").glob("*/libfuse3.so.3")).resolve()
+    hide = f"mount --bind /dev/null {library} && exec \"$0\" \"$@\""
+    (folder / "a.raw").write_bytes(bytes(4096))
+    (folder / "mnt").touch()
+    node = ["--blockdev", f"driver=file,node-name=f,filename={folder}/a.raw"]
+    export = f"type=fuse,id=x,node-name=f,mountpoint={folder}/mnt"
+    daemon = pathlib.Path(program("cairnd")).resolve()
+    done = run("unshare", "-m", "sh", "-c", hide, daemon, *node, "--export", export, code=1)
+    assert "FUSE exports need libfuse3.so.3" in done.err
+    assert not mounted(folder / "mnt")
+    run("unshare", "-m", "sh", "-c", hide, daemon, *node, "--version")
