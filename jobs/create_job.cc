@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <variant>
@@ -18,7 +19,7 @@ constexpr uint64_t kSector = 512;
 // Sets options by the names that command lines know them by; the first failure counts.
 class OptionSetter {
  public:
-  explicit OptionSetter(block::CreateOptions& options) : options_(options) {}
+  explicit OptionSetter(std::span<const block::CreateOptionInfo> table) : options_(table) {}
 
   void set(std::string_view name, std::string_view value) {
     if (result_) {
@@ -48,10 +49,16 @@ class OptionSetter {
       set(name, schema::to_string(*value));
     }
   }
-  [[nodiscard]] Result<void> result() const { return result_; }
+  // All of them, or the failure.
+  [[nodiscard]] Result<block::CreateOptions> take() {
+    if (!result_) {
+      return pass(result_);
+    }
+    return std::move(options_);
+  }
 
  private:
-  block::CreateOptions& options_;
+  block::CreateOptions options_;
   Result<void> result_;
 };
 
@@ -60,16 +67,12 @@ Result<block::CreateOptions> options_for(const block::DriverInfo& driver,
   if (wanted.preallocation == schema::PreallocMode::kMetadata) {
     return fail(ENOTSUP, "Unsupported preallocation mode: metadata");
   }
-  block::CreateOptions options(driver.create_options);
-  OptionSetter setter(options);
+  OptionSetter setter(driver.create_options);
   setter.set("size", std::string_view(std::to_string(wanted.size)));
   setter.set_name("preallocation", wanted.preallocation);
   setter.set("nocow", wanted.nocow);
   setter.set_number("extent_size_hint", wanted.extent_size_hint);
-  if (auto set = setter.result(); !set) {
-    return std::unexpected(set.error());
-  }
-  return options;
+  return setter.take();
 }
 
 // How the names that the schema has for options of LUKS are those of the command line, with a
@@ -93,8 +96,7 @@ Result<block::CreateOptions> options_for(const block::DriverInfo& driver,
   if (wanted.size % kSector != 0) {
     return fail(EINVAL, "Image size must be a multiple of {} bytes", kSector);
   }
-  block::CreateOptions options(driver.create_options);
-  OptionSetter setter(options);
+  OptionSetter setter(driver.create_options);
   setter.set("size", std::string_view(std::to_string(wanted.size)));
   setter.set_name("compat", wanted.version);
   setter.set("backing_file", wanted.backing_file);
@@ -117,10 +119,7 @@ Result<block::CreateOptions> options_for(const block::DriverInfo& driver,
   setter.set_name("compression_type", wanted.compression_type);
   setter.set("extended_l2", wanted.extended_l2);
   setter.set("data_file_raw", wanted.data_file_raw);
-  if (auto set = setter.result(); !set) {
-    return std::unexpected(set.error());
-  }
-  return options;
+  return setter.take();
 }
 
 Result<block::CreateOptions> options_for(const block::DriverInfo& driver,
@@ -128,8 +127,7 @@ Result<block::CreateOptions> options_for(const block::DriverInfo& driver,
   if (wanted.size % kSector != 0) {
     return fail(EINVAL, "Image size must be a multiple of {} bytes", kSector);
   }
-  block::CreateOptions options(driver.create_options);
-  OptionSetter setter(options);
+  OptionSetter setter(driver.create_options);
   setter.set("size", std::string_view(std::to_string(wanted.size)));
   setter.set_name("subformat", wanted.subformat);
   setter.set("backing_file", wanted.backing_file);
@@ -137,10 +135,7 @@ Result<block::CreateOptions> options_for(const block::DriverInfo& driver,
   setter.set("hwversion", wanted.hwversion);
   setter.set("toolsversion", wanted.toolsversion);
   setter.set("zeroed_grain", wanted.zeroed_grain);
-  if (auto set = setter.result(); !set) {
-    return std::unexpected(set.error());
-  }
-  return options;
+  return setter.take();
 }
 
 // A node that is there, or a new one, which whoever uses it closes.
@@ -193,14 +188,14 @@ io::Task<Result<void>> create_luks(block::Graph& graph, const block::DriverInfo&
   std::vector<block::CreateOptionInfo> table(driver.create_options.begin(),
                                              driver.create_options.end());
   table.push_back({.name = "preallocation"});
-  block::CreateOptions options(table);
-  OptionSetter setter(options);
+  OptionSetter setter(table);
   setter.set("size", std::string_view(std::to_string(wanted.size)));
   setter.set_name("preallocation", wanted.preallocation);
   setter.set("detached-header", std::optional(wanted.header.has_value()));
   set_luks_options(setter, "", wanted);
-  if (auto set = setter.result(); !set) {
-    co_return set;
+  const Result<block::CreateOptions> options = setter.take();
+  if (!options) {
+    co_return std::unexpected(options.error());
   }
   if (!wanted.header && !wanted.file) {
     co_return fail(EINVAL, "Either the parameter 'header' or 'file' must be specified");
@@ -221,7 +216,7 @@ io::Task<Result<void>> create_luks(block::Graph& graph, const block::DriverInfo&
     nodes.push_back(std::move(*opened));
   }
   nodes.resize(2);
-  co_return co_await driver.create_on(graph, std::move(nodes[0]), std::move(nodes[1]), options);
+  co_return co_await driver.create_on(graph, std::move(nodes[0]), std::move(nodes[1]), *options);
 }
 
 io::Task<Result<void>> create_vmdk(block::Graph& graph, const block::DriverInfo& driver,

@@ -19,6 +19,8 @@ namespace blklogwrites {
 
 namespace {
 
+uint64_t fua_flag(bool fua) { return fua ? uint64_t{WriteLog::kFua} : 0; }
+
 // What has been carried out is written down afterwards: an entry stands for a change that there is.
 class BlklogwritesDriver final : public FilterDriver {
  public:
@@ -44,7 +46,7 @@ class BlklogwritesDriver final : public FilterDriver {
     io::IoVector inside = data.slice(0, present(offset, data.size()));
     Result<void> result = co_await child().write(offset, std::move(inside), flags);
     if (result) {
-      result = co_await log_->append(offset, data.size(), flags.fua ? WriteLog::kFua : 0, data);
+      result = co_await log_->append(offset, data.size(), fua_flag(flags.fua), data);
     }
     co_return result;
   }
@@ -55,7 +57,7 @@ class BlklogwritesDriver final : public FilterDriver {
     while (result && length > 0) {
       const io::IoVector zeroes = block::zero_vector(length);
       const uint64_t piece = zeroes.size();
-      result = co_await log_->append(offset, piece, flags.fua ? WriteLog::kFua : 0, zeroes);
+      result = co_await log_->append(offset, piece, fua_flag(flags.fua), zeroes);
       offset += piece;
       length -= piece;
     }

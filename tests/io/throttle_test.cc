@@ -215,7 +215,7 @@ TEST_F(ThrottleTest, AShortWaitDoesNotStandBehindALongOne) {
   const auto uses = use({{b_, Direction::kWrite, 1, 4}}, seconds(1));
   EXPECT_GT(uses[0].requests, 900U);
   a_.release();
-  reactor_.block_on([](TaskGroup& group) -> Task<void> { co_await group.join(); }(group));
+  reactor_.block_on([](TaskGroup& tasks) -> Task<void> { co_await tasks.join(); }(group));
 }
 
 TEST_F(ThrottleTest, NewLimitsHoldForWhoWaitsAlready) {
@@ -229,7 +229,7 @@ TEST_F(ThrottleTest, NewLimitsHoldForWhoWaitsAlready) {
   group.spawn(make_requests(a_, Direction::kRead, 1, begin + seconds(10), use));
   limits.requests.total = {.average = 100};
   throttle_->set(limits);
-  reactor_.block_on([](TaskGroup& group) -> Task<void> { co_await group.join(); }(group));
+  reactor_.block_on([](TaskGroup& tasks) -> Task<void> { co_await tasks.join(); }(group));
   expect_near(static_cast<double>(use.requests), 1000);
 }
 
@@ -253,7 +253,7 @@ TEST_F(ThrottleTest, ReleaseLetsAllOfAMemberGoAndNobodyElse) {
   EXPECT_EQ(done[0], 5U);
   EXPECT_EQ(done[1], 0U);
   b_.join(std::make_shared<Throttle>());
-  reactor_.block_on([](TaskGroup& group) -> Task<void> { co_await group.join(); }(group));
+  reactor_.block_on([](TaskGroup& tasks) -> Task<void> { co_await tasks.join(); }(group));
   EXPECT_EQ(done[1], 5U);
 }
 
