@@ -10,7 +10,6 @@ constexpr uint32_t kOldestMinor = 31;  // Linux 5.4
 constexpr uint32_t kNewestMinor = 36;  // whose structures we use
 // Requests that the kernel has under way by itself, such as reading ahead and direct I/O.
 constexpr uint16_t kBackgroundRequests = 64;
-constexpr uint32_t kPage = 4096;
 
 }  // namespace
 

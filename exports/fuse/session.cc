@@ -13,7 +13,6 @@
 namespace cairn::fuse {
 namespace {
 
-constexpr std::size_t kPage = 4096;
 // For how long the kernel may take what it was told of the file for true, in seconds.
 constexpr uint64_t kAttributesHold = 1;
 
