@@ -32,6 +32,8 @@ void raise_event(const io::Fd& descriptor) {
   }
 }
 
+Error taken_away() { return {EFAULT, "memory of the guest was taken away"}; }
+
 }  // namespace
 
 Result<void> Queue::set_size(uint32_t size) {
@@ -197,7 +199,7 @@ io::Task<Result<void>> Queue::take_requests() {
     signal_driver();
     taking_ = false;
     if (context_.memory.faulted()) {
-      co_return fail(EFAULT, "memory of the guest was taken away");
+      co_return std::unexpected(taken_away());
     }
     ring_->set_kicks(true);
   } while (ring_->has_available());
@@ -223,7 +225,7 @@ io::Task<void> Queue::announce() {
     completed_.reset();
     signal_driver();
     if (context_.memory.faulted()) {
-      report_broken(Error(EFAULT, "memory of the guest was taken away"));
+      report_broken(taken_away());
     }
   }
 }
@@ -238,7 +240,9 @@ void Queue::report_broken(const Error& error) {
   if (!broken_) {
     broken_ = true;
     raise_event(error_);
-    context_.on_broken(Error(error).prefix(fmt::format("queue {}: ", index_)));
+    // What is found in the place of memory that is gone is wrong only for that.
+    const Error reason = context_.memory.faulted() ? taken_away() : error;
+    context_.on_broken(Error(reason).prefix(fmt::format("queue {}: ", index_)));
   }
 }
 
