@@ -139,7 +139,7 @@ class Queue:
         self.available = memory.take(6 + 2 * size, 2)
         self.used = memory.take(6 + 8 * size, 4)
         self.free = list(range(size))
-        self.pending = {}
+        self.pending, self.done = {}, {}
         self.made, self.seen = 0, 0
         self.kick, self.call = os.eventfd(0, os.EFD_NONBLOCK), os.eventfd(0, os.EFD_NONBLOCK)
         self.error = os.eventfd(0, os.EFD_NONBLOCK)
@@ -167,6 +167,7 @@ class Queue:
         if self.indirect:
             self.describe(self.descriptors, heads[0], GUEST_BASE + table, 16 * count, INDIRECT, 0)
         self.pending[heads[0]] = heads
+        self.done.pop(heads[0], None)
         self.publish(heads[0], kick)
         return heads[0]
 
@@ -194,13 +195,12 @@ class Queue:
         return found
 
     def wait(self, head, timeout=TIMEOUT):
-        """Until this one is given back, which must be signalled."""
+        """Until this one is given back, which must be signalled; how much was written."""
         deadline = time.monotonic() + timeout
-        done = {}
         while True:
-            done.update(self.take_used())
-            if head in done:
-                return done
+            self.done.update(self.take_used())
+            if head in self.done:
+                return self.done.pop(head)
             ready, _, _ = select.select([self.call], [], [], max(0, deadline - time.monotonic()))
             assert ready, "the device does not answer"
             os.eventfd_read(self.call)
@@ -284,7 +284,7 @@ class Disk:
     def finish(self, begun):
         """(status, data, written)"""
         ring, head, data, room, _ = begun
-        written = ring.wait(head)[head]
+        written = ring.wait(head)
         return self.memory.map[data + room], bytes(self.memory.map[data:data + room]), written
 
     def request(self, kind, sector=0, out=b"", room=0, queue=0):
