@@ -20,6 +20,8 @@ constexpr uint16_t kRegionVersion = 1;
 
 }  // namespace
 
+void forget_tracked(std::byte* region) { store_native<uint16_t>(region + kVersionAt, 0); }
+
 SplitTracker::SplitTracker(std::byte* region, uint16_t queue_size)
     : region_(region), size_(queue_size) {
   if (load_native<uint16_t>(region_ + kVersionAt) != kRegionVersion ||

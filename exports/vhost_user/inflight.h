@@ -16,6 +16,9 @@
 
 namespace cairn::vhost_user {
 
+// Makes the region of a queue, of either kind, one that was never used.
+void forget_tracked(std::byte* region);
+
 class SplitTracker {
  public:
   [[nodiscard]] static constexpr uint64_t region_bytes(uint16_t queue_size) {

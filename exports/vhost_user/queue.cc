@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <chrono>
 
+#include "exports/vhost_user/packed_ring.h"
 #include "exports/vhost_user/split_ring.h"
 #include "exports/vhost_user/virtio.h"
 #include "io/operation.h"
@@ -37,7 +38,7 @@ Error taken_away() { return {EFAULT, "memory of the guest was taken away"}; }
 }  // namespace
 
 Result<void> Queue::set_size(uint32_t size) {
-  if (size == 0 || size > kLargestSize || !std::has_single_bit(size)) {
+  if (size == 0 || size > kLargestSize) {
     return fail(EINVAL, "queue {} can not have the size {}", index_, size);
   }
   size_ = static_cast<uint16_t>(size);
@@ -75,11 +76,23 @@ io::Task<void> Queue::stop() {
   if (ring_ != nullptr) {
     signal_driver();
     base_ = ring_->position();
+    settled_ = ring_->caught_up();
     ring_.reset();
-    tracker_.reset();
+    split_tracker_.reset();
+    packed_tracker_.reset();
   }
   completed_.reset();
   stopping_.reset();
+}
+
+void Queue::end() {
+  kick_.reset();
+  polled_ = false;
+  begun_ = false;
+  if (tracking_ != nullptr && settled_) {
+    forget_tracked(tracking_);
+  }
+  settled_ = false;
 }
 
 io::Task<void> Queue::serve() {
@@ -133,38 +146,55 @@ io::Task<bool> Queue::wait_for_kick() {
   }
 }
 
+Result<void> Queue::find_parts(RingSetup& setup, bool packed) const {
+  const GuestMemory& memory = context_.memory;
+  const uint64_t table =
+      packed ? PackedRing::descriptor_bytes(size_) : SplitRing::descriptor_bytes(size_);
+  const uint64_t available = packed ? PackedRing::kEventBytes : SplitRing::available_bytes(size_);
+  const uint64_t used = packed ? PackedRing::kEventBytes : SplitRing::used_bytes(size_);
+  setup.parts = {.descriptors = memory.at_user(addresses_.descriptors, table),
+                 .available = memory.at_user(addresses_.available, available),
+                 .used = memory.at_user(addresses_.used, used)};
+  if (setup.parts.descriptors == nullptr || setup.parts.available == nullptr ||
+      setup.parts.used == nullptr) {
+    return fail(EFAULT, "it is said to be where there is no memory");
+  }
+  if (!aligned(setup.parts.descriptors, 16) || !aligned(setup.parts.available, packed ? 4 : 2) ||
+      !aligned(setup.parts.used, 4)) {
+    return fail(EINVAL, "it is not aligned");
+  }
+  return {};
+}
+
 Result<void> Queue::open_ring() {
-  const bool event_index = (context_.features & bit(kFeatureEventIndex)) != 0;
+  const auto agreed = [this](int feature) { return (context_.features & bit(feature)) != 0; };
+  const bool packed = agreed(kFeaturePacked);
+  if (!packed && !std::has_single_bit(size_)) {
+    return fail(EINVAL, "its size is {}, which is no power of two", size_);
+  }
   RingSetup setup{.size = size_,
                   .parts = {},
                   .memory = &context_.memory,
-                  .indirect = (context_.features & bit(kFeatureIndirect)) != 0,
-                  .event_index = event_index,
+                  .indirect = agreed(kFeatureIndirect),
+                  .event_index = agreed(kFeatureEventIndex),
                   .log = context_.log,
                   .logs_ring = (addresses_.flags & kVringLogFlag) != 0,
                   .used_log_address = addresses_.log};
-  const GuestMemory& memory = context_.memory;
-  setup.parts.descriptors =
-      memory.at_user(addresses_.descriptors, SplitRing::descriptor_bytes(size_));
-  setup.parts.available = memory.at_user(addresses_.available, SplitRing::available_bytes(size_));
-  setup.parts.used = memory.at_user(addresses_.used, SplitRing::used_bytes(size_));
-  if (setup.parts.descriptors == nullptr || setup.parts.available == nullptr ||
-      setup.parts.used == nullptr) {
-    return fail(EFAULT, "queue {} is said to be where there is no memory", index_);
+  if (auto found = find_parts(setup, packed); !found) {
+    return found;
   }
-  if (!aligned(setup.parts.descriptors, 16) || !aligned(setup.parts.available, 2) ||
-      !aligned(setup.parts.used, 4)) {
-    return fail(EINVAL, "queue {} is not aligned", index_);
+  if (tracking_ != nullptr && tracked_size_ < size_) {
+    return fail(EINVAL, "it has {} places, but {} are tracked", size_, tracked_size_);
   }
-  if (tracking_ != nullptr) {
-    if (tracked_size_ < size_) {
-      return fail(EINVAL, "queue {} has {} places, but {} are tracked", index_, size_,
-                  tracked_size_);
-    }
-    tracker_.emplace(tracking_, size_);
+  if (packed) {
+    PackedTracker* const tracker =
+        tracking_ != nullptr ? &packed_tracker_.emplace(tracking_, size_) : nullptr;
+    ring_ = std::make_unique<PackedRing>(setup, base_, tracker);
+  } else {
+    SplitTracker* const tracker =
+        tracking_ != nullptr ? &split_tracker_.emplace(tracking_, size_) : nullptr;
+    ring_ = std::make_unique<SplitRing>(setup, static_cast<uint16_t>(base_), tracker);
   }
-  ring_ = std::make_unique<SplitRing>(setup, static_cast<uint16_t>(base_),
-                                      tracker_ ? &*tracker_ : nullptr);
   return {};
 }
 

@@ -18,6 +18,7 @@
 #include "exports/vhost_user/block_device.h"
 #include "exports/vhost_user/guest_memory.h"
 #include "exports/vhost_user/inflight.h"
+#include "exports/vhost_user/packed_tracker.h"
 #include "exports/vhost_user/protocol.h"
 #include "exports/vhost_user/ring.h"
 #include "io/cancel.h"
@@ -67,18 +68,15 @@ class Queue {
   // driver telling anew.
   void start();
   [[nodiscard]] io::Task<void> stop();
-  // Forgets the driver's descriptor: it has to begin anew.
-  void end() {
-    kick_.reset();
-    polled_ = false;
-    begun_ = false;
-  }
+  // Forgets the driver's descriptor: it has to begin anew, at whatever place. After stop().
+  void end();
 
  private:
   [[nodiscard]] io::Task<void> serve();
   // False: it is to stop.
   [[nodiscard]] io::Task<bool> wait_for_kick();
   [[nodiscard]] Result<void> open_ring();
+  [[nodiscard]] Result<void> find_parts(RingSetup& setup, bool packed) const;
   [[nodiscard]] io::Task<Result<void>> take_requests();
   [[nodiscard]] io::Task<void> handle(Chain chain);
   // Tells the driver of what was completed meanwhile, of many at once where it can.
@@ -95,6 +93,7 @@ class Queue {
   bool begun_ = false;   // the driver has made itself heard
   bool polled_ = false;  // it will not tell
   bool broken_ = false;
+  bool settled_ = false;  // it has worked, and nothing was left in flight when it stopped
   io::Fd kick_;
   io::Fd call_;
   io::Fd error_;
@@ -102,7 +101,8 @@ class Queue {
   uint16_t tracked_size_ = 0;
 
   // While it runs.
-  std::optional<SplitTracker> tracker_;
+  std::optional<SplitTracker> split_tracker_;
+  std::optional<PackedTracker> packed_tracker_;
   std::unique_ptr<Ring> ring_;
   std::optional<io::CancelSource> stopping_;
   bool taking_ = false;

@@ -59,6 +59,8 @@ class Ring {
   // There is something to pop.
   [[nodiscard]] virtual bool has_available() = 0;
 
+  // Nothing is left of what was in flight when another program had the ring.
+  [[nodiscard]] virtual bool caught_up() const = 0;
   // Where the next request is taken from, in the form of the messages about it.
   [[nodiscard]] virtual uint32_t position() const = 0;
 

@@ -83,6 +83,8 @@ class Session {
   [[nodiscard]] Result<void> set_inflight(const Message& message);
   [[nodiscard]] Result<void> set_status(const Message& message);
   void reset_device();
+  // What a queue of this size takes for tracking what is in flight.
+  [[nodiscard]] uint64_t region_bytes(uint16_t queue_size) const;
   void update_context();
 
   // session_queues.cc: messages about one queue.

@@ -19,7 +19,7 @@ namespace {
 // What rings and messages can do; the device adds its own.
 constexpr uint64_t kRingFeatures = bit(kFeatureLogAll) | bit(kFeatureIndirect) |
                                    bit(kFeatureEventIndex) | bit(kFeatureProtocol) |
-                                   bit(kFeatureVersion1);
+                                   bit(kFeatureVersion1) | bit(kFeaturePacked);
 constexpr uint64_t kProtocolFeatures =
     bit(ProtocolFeature::kMultipleQueues) | bit(ProtocolFeature::kLogMemory) |
     bit(ProtocolFeature::kReplyAck) | bit(ProtocolFeature::kBackendRequests) |
@@ -149,7 +149,7 @@ Session::Outcome Session::get_inflight(const Message& message) const {
     return fail(EPROTO, "memory for {} queues of {} requests in flight is asked for", area.queues,
                 area.queue_size);
   }
-  area.size = SplitTracker::region_bytes(area.queue_size) * area.queues;
+  area.size = region_bytes(area.queue_size) * area.queues;
   area.offset = 0;
   io::Fd memory(memfd_create("vhost-user-inflight", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!memory.valid() || ftruncate(memory.get(), static_cast<off_t>(area.size)) != 0) {
@@ -315,7 +315,7 @@ Result<void> Session::set_inflight(const Message& message) {
   InflightArea area{};
   std::memcpy(&area, message.payload.data(), kInflightAreaBytes);
   if (area.queue_size == 0 || area.queue_size > Queue::kLargestSize ||
-      area.size / SplitTracker::region_bytes(area.queue_size) < area.queues) {
+      area.size / region_bytes(area.queue_size) < area.queues) {
     return fail(EPROTO, "memory for {} queues of {} requests in flight has {} bytes", area.queues,
                 area.queue_size, area.size);
   }
@@ -352,6 +352,11 @@ void Session::reset_device() {
   log_.reset();
   inflight_ = MappedFile();
   inflight_area_ = {};
+}
+
+uint64_t Session::region_bytes(uint16_t queue_size) const {
+  return (features_ & bit(kFeaturePacked)) != 0 ? PackedTracker::region_bytes(queue_size)
+                                                : SplitTracker::region_bytes(queue_size);
 }
 
 void Session::update_context() {

@@ -79,11 +79,12 @@ Result<Queue*> Session::queue_of(const Message& message) {
 }
 
 void Session::track(uint32_t index, Queue& queue) const {
-  if (inflight_.empty() || index >= inflight_area_.queues) {
+  // The kind of ring may have been agreed on after the memory came.
+  const uint64_t bytes = inflight_.empty() ? 0 : region_bytes(inflight_area_.queue_size);
+  if (bytes == 0 || index >= inflight_area_.queues || inflight_.size() / bytes <= index) {
     queue.set_tracking(nullptr, 0);
     return;
   }
-  const uint64_t bytes = SplitTracker::region_bytes(inflight_area_.queue_size);
   queue.set_tracking(inflight_.data() + index * bytes, inflight_area_.queue_size);
 }
 

@@ -27,6 +27,7 @@ class SplitRing final : public Ring {
   [[nodiscard]] bool wants_signal() override;
   void set_kicks(bool wanted) override;
   [[nodiscard]] bool has_available() override;
+  [[nodiscard]] bool caught_up() const override { return resubmitted_.empty(); }
   [[nodiscard]] uint32_t position() const override { return next_available_; }
 
  private:

@@ -20,4 +20,12 @@ inline constexpr uint16_t kDescriptorIndirect = 4;
 inline constexpr uint16_t kUsedNoNotify = 1;
 inline constexpr uint16_t kAvailableNoInterrupt = 1;
 
+// Of a descriptor in a packed ring: in which lap it was made available, and used.
+inline constexpr uint16_t kPackedAvailable = 1 << 7;
+inline constexpr uint16_t kPackedUsed = 1 << 15;
+// What a side of a packed ring wants to be told of.
+inline constexpr uint16_t kPackedEventNever = 1;
+inline constexpr uint16_t kPackedEventPlace = 2;
+inline constexpr uint16_t kPackedEventMask = 3;
+
 }  // namespace cairn::vhost_user

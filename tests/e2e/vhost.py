@@ -11,7 +11,7 @@ import socket
 import struct
 import time
 
-TIMEOUT = 60
+TIMEOUT = 20
 
 GET_FEATURES, SET_FEATURES, SET_OWNER, RESET_OWNER, SET_MEM_TABLE, SET_LOG_BASE = 1, 2, 3, 4, 5, 6
 SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, GET_VRING_BASE = 8, 9, 10, 11
@@ -23,7 +23,7 @@ RESET_DEVICE, GET_MAX_MEM_SLOTS, ADD_MEM_REG, REM_MEM_REG, SET_STATUS, GET_STATU
 NEED_REPLY = 8
 
 F_RO, F_BLK_SIZE, F_FLUSH, F_CONFIG_WCE, F_MQ, F_DISCARD, F_WRITE_ZEROES = 5, 6, 9, 11, 12, 13, 14
-F_LOG_ALL, F_INDIRECT, F_EVENT_IDX, F_PROTOCOL, F_VERSION_1 = 26, 28, 29, 30, 32
+F_LOG_ALL, F_INDIRECT, F_EVENT_IDX, F_PROTOCOL, F_VERSION_1, F_PACKED = 26, 28, 29, 30, 32, 34
 P_MQ, P_LOG, P_REPLY_ACK, P_BACKEND_REQ, P_CONFIG, P_INFLIGHT, P_MEM_SLOTS = 0, 1, 3, 5, 9, 12, 15
 
 T_IN, T_OUT, T_FLUSH, T_GET_ID, T_DISCARD, T_WRITE_ZEROES = 0, 1, 4, 8, 11, 13
@@ -144,6 +144,10 @@ class Queue:
         self.kick, self.call = os.eventfd(0, os.EFD_NONBLOCK), os.eventfd(0, os.EFD_NONBLOCK)
         self.error = os.eventfd(0, os.EFD_NONBLOCK)
 
+    def used_count(self):
+        """How many the device has given back."""
+        return self.u16(self.used + 2)
+
     def u16(self, at):
         return struct.unpack_from("<H", self.memory.map, at)[0]
 
@@ -206,17 +210,94 @@ class Queue:
             os.eventfd_read(self.call)
 
 
+class PackedQueue(Queue):
+    """A packed ring with the same ways."""
+
+    FIRST = 0x80008000  # where it begins
+    AVAILABLE, USED = 1 << 7, 1 << 15
+
+    def __init__(self, memory, size=64, **options):
+        super().__init__(memory, size, **options)
+        self.available = memory.take(4, 4)  # what the driver wants to be told of: all
+        self.used = memory.take(4, 4)
+        self.ids = list(range(size))
+        self.room, self.place, self.lap = size, 0, True
+        self.used_place, self.used_lap = 0, True
+
+    def _advance(self, place, lap, slots):
+        place += slots
+        return (place - self.size, not lap) if place >= self.size else (place, lap)
+
+    def _write(self, place, lap, address, length, name, flags):
+        flags |= self.AVAILABLE if lap else self.USED
+        struct.pack_into("<QIH", self.memory.map, self.descriptors + 16 * place, address, length, name)
+        self.set_u16(self.descriptors + 16 * place + 14, flags)
+
+    def add(self, *pieces, kick=True):
+        name, count = self.ids.pop(), len(pieces)
+        slots = 1 if self.indirect else count
+        assert self.room >= slots
+        self.room -= slots
+        first = self.place, self.lap
+        if self.indirect:
+            table = self.memory.take(16 * count)
+            for number, (at, length, writable) in enumerate(pieces):
+                # The name and the flags are the other way round than in a split ring.
+                self.describe(table, number, GUEST_BASE + at, length, 0, WRITE if writable else 0)
+            self._write(*first, GUEST_BASE + table, 16 * count, name, INDIRECT)
+        else:
+            places = [first]
+            for _ in pieces[1:]:
+                places.append(self._advance(*places[-1], 1))
+            # The first one last: it makes all of them available.
+            for number, (at, length, writable) in reversed(list(enumerate(pieces))):
+                flags = (WRITE if writable else 0) | (NEXT if number < count - 1 else 0)
+                self._write(*places[number], GUEST_BASE + at, length, name, flags)
+        self.place, self.lap = self._advance(*first, slots)
+        self.pending[name] = slots
+        self.done.pop(name, None)
+        if kick:
+            self.notify()
+        return name
+
+    def used_count(self):
+        return self.seen + len(self._ahead())
+
+    def _ahead(self):
+        found, place, lap = [], self.used_place, self.used_lap
+        while True:
+            _, length, name, flags = struct.unpack_from("<QIHH", self.memory.map,
+                                                        self.descriptors + 16 * place)
+            if bool(flags & self.USED) != lap or bool(flags & self.AVAILABLE) != lap \
+                    or name not in self.pending or name in [one for one, _ in found]:
+                return found
+            found.append((name, length))
+            place, lap = self._advance(place, lap, self.pending[name])
+
+    def take_used(self):
+        found = dict(self._ahead())
+        for name in found:
+            slots = self.pending.pop(name)
+            self.used_place, self.used_lap = self._advance(self.used_place, self.used_lap, slots)
+            self.room += slots
+            self.ids.append(name)
+            self.seen += 1
+        return found
+
+
 class Disk:
     """A front-end that has set the device up, and makes requests."""
 
     def __init__(self, path, queues=1, size=64, memory=None, features=0, refused=0, inflight=None,
-                 rings=None, bases=None):
+                 rings=None, bases=None, packed=False):
         self.connection = Connection(path)
         self.memory = memory or Memory()
         self.backend = None
         link = self.connection
         offered = link.number(GET_FEATURES)
         self.features = (offered & ~refused & ~bits(F_LOG_ALL, 24)) | features
+        if not packed:
+            self.features &= ~bits(F_PACKED)
         self.protocol = link.number(GET_PROTOCOL_FEATURES) & \
             bits(P_MQ, P_LOG, P_REPLY_ACK, P_BACKEND_REQ, P_CONFIG, P_INFLIGHT, P_MEM_SLOTS)
         link.send(SET_PROTOCOL_FEATURES, struct.pack("<Q", self.protocol))
@@ -229,11 +310,13 @@ class Disk:
         if inflight:
             link.send(SET_INFLIGHT_FD, inflight[0], [inflight[1]])
         self.share(self.memory)
+        kind = PackedQueue if packed else Queue
         self.queues = rings or [
-            Queue(self.memory, size, indirect=bool(self.features >> F_INDIRECT & 1),
+            kind(self.memory, size, indirect=bool(self.features >> F_INDIRECT & 1),
                   event_index=bool(self.features >> F_EVENT_IDX & 1)) for _ in range(queues)]
         for index, queue in enumerate(self.queues):
-            self.start(index, queue, bases[index] if bases else 0)
+            first = PackedQueue.FIRST if packed else 0
+            self.start(index, queue, bases[index] if bases else first)
 
     def share(self, memory):
         self.connection.send(SET_MEM_TABLE, struct.pack("<II", 1, 0) + memory.region(), [memory.fd])

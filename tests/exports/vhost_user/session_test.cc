@@ -315,7 +315,7 @@ TEST_F(SessionTest, PartsWithADriverWhoseQueueIsNowhere) {
   send(MessageKind::kSetVringAddr,
        pack(uint32_t{0}, uint32_t{0}, uint64_t{1}, uint64_t{2}, uint64_t{3}, uint64_t{0}));
   notify();
-  EXPECT_EQ(end(), "queue 0: queue 0 is said to be where there is no memory");
+  EXPECT_EQ(end(), "queue 0: it is said to be where there is no memory");
 }
 
 TEST_F(SessionTest, RefusesMessagesThatAreNone) {
@@ -353,7 +353,6 @@ TEST_F(SessionTest, RefusesQueuesThatAreNotThere) {
   EXPECT_NE(complaint(MessageKind::kSetVringNum, pack(~uint32_t{0}, uint32_t{8})), "");
   EXPECT_NE(complaint(MessageKind::kSetVringKick, pack(uint64_t{255})), "");
   EXPECT_NE(complaint(MessageKind::kSetVringNum, pack(uint32_t{0}, uint32_t{0})), "");
-  EXPECT_NE(complaint(MessageKind::kSetVringNum, pack(uint32_t{0}, uint32_t{7})), "");
   EXPECT_NE(complaint(MessageKind::kSetVringNum, pack(uint32_t{0}, uint32_t{65536})), "");
 }
 
