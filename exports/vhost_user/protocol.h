@@ -116,7 +116,7 @@ struct InflightArea {
   uint16_t queue_size;
   uint32_t padding;
 };
-// As the message carries it, which ends with the last field.
+// Without the padding at its end.
 inline constexpr std::size_t kInflightAreaBytes = 20;
 
 enum class ProtocolFeature : uint8_t {

@@ -156,7 +156,9 @@ Session::Outcome Session::get_inflight(const Message& message) const {
     return fail_errno(errno, "there is no memory for requests in flight");
   }
   fcntl(memory.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
-  return Answer{.body = bytes_of(area, kInflightAreaBytes), .descriptor = std::move(memory)};
+  // Front-ends have it with and without the padding at its end, and expect what they use.
+  const std::size_t size = std::min(message.payload.size(), sizeof area);
+  return Answer{.body = bytes_of(area, size), .descriptor = std::move(memory)};
 }
 
 Session::Outcome Session::change_device(Message& message) {

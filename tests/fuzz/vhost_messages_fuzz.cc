@@ -22,8 +22,13 @@
 
 namespace {
 
-using namespace cairn;              // NOLINT(google-build-using-namespace): a program of one page
-using namespace cairn::vhost_user;  // NOLINT(google-build-using-namespace)
+using namespace cairn::vhost_user;  // NOLINT(google-build-using-namespace): a program of one page
+namespace block = cairn::block;
+namespace io = cairn::io;
+namespace schema = cairn::schema;
+using cairn::Result;
+using cairn::testing::MemoryDisk;
+
 using cairn::testing::Input;
 
 constexpr std::size_t kDiskSize = 65536;
@@ -31,7 +36,7 @@ constexpr std::size_t kDiskSize = 65536;
 struct World {
   World()
       : reactor(*io::Reactor::create(io::BackendKind::kEpoll)), disk(kDiskSize), graph(drivers) {
-    drivers.add(testing::memory_driver_info(disk));
+    drivers.add(cairn::testing::memory_driver_info(disk));
     schema::BlockdevOptions options;
     options.driver = schema::BlockdevDriver::kNullCo;
     options.branch.emplace<schema::BlockdevOptionsNull>();
@@ -42,7 +47,7 @@ struct World {
     device = std::make_unique<BlockDevice>(*root, DeviceSettings{.writable = true, .queues = 2});
   }
   std::unique_ptr<io::Reactor> reactor;
-  testing::MemoryDisk disk;
+  MemoryDisk disk;
   block::DriverTable drivers;
   block::Graph graph;
   std::unique_ptr<block::Edge> root;
