@@ -25,6 +25,12 @@ def machines(folder):
         guest.kill()
 
 
+def written(served):
+    """How many bytes the file 'r' was written."""
+    nodes = served.monitor("query-blockstats", query_nodes=True)
+    return next(n for n in nodes if n["node-name"] == "r")["stats"]["wr_bytes"]
+
+
 def test_a_file_system_of_a_guest(folder, daemons, backend, machines):
     served = Served(folder, daemons, size="64M")
     # Another kind of ring with each of the back ends: a boot takes its time.
@@ -65,3 +71,28 @@ def test_a_file_system_of_a_guest(folder, daemons, backend, machines):
     run("qemu-img", "check", "-q", "a.qcow2", cwd=folder)
     run("qemu-img", "convert", "-O", "raw", "a.qcow2", "a.raw", cwd=folder)
     run("/usr/sbin/e2fsck", "-fn", "a.raw", cwd=folder)
+
+
+def test_a_guest_goes_on_after_its_daemon_was_killed(folder, daemons, backend, machines):
+    served = Served(folder, daemons, size="64M")
+    packed = backend == "io_uring"
+    guest = machines(served.export(node="r", num_queues=2), packed="on" if packed else "off",
+                     num_queues=2)
+    guest("mke2fs -q /dev/vda; mount -t ext4 /dev/vda /mnt")
+    guest("head -c 2000000 /dev/urandom > /mnt/first; sync")
+    sums = guest("sha256sum /mnt/first").split()[0]
+    for _ in range(3):
+        begun = guest.begin("for n in 1 2 3 4 5 6 7 8; do cp /mnt/first /mnt/copy$n && sync; done")
+        wait_until(lambda: written(served) > MIB, "some writes")
+        served.daemon.kill_writing(folder / "r.raw")
+        served.start()
+        served.export(node="r", num_queues=2)
+        guest.finish(begun)
+        guest("echo 3 > /proc/sys/vm/drop_caches")
+        for number in (1, 8):
+            assert guest(f"sha256sum /mnt/copy{number}").split()[0] == sums
+    assert "error" not in guest("dmesg | grep -i 'i/o error' || true")
+    guest("umount /mnt")
+    guest.power_off()
+    served.daemon.stop()
+    run("/usr/sbin/e2fsck", "-fn", "r.raw", cwd=folder)
