@@ -34,6 +34,7 @@ Engine::Outcome Engine::change_image(Edge& edge, PermissionSet needed, Change ch
   co_await graph.drain_begin();
   Result<void> result = co_await change_node(*edge.child_, std::move(change));
   graph.drain_end();
+  graph.report_length_change();
   co_return result;
 }
 

@@ -34,6 +34,7 @@ Engine::Outcome Engine::resize(Edge& edge, uint64_t length, ResizeOptions option
   } else {
     result = co_await resize_node(*edge.child_, length, options);
   }
+  graph.report_length_change();
   co_return result;
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/identifier.h"
 #include "block/engine.h"
+#include "block/length_listener.h"
 #include "block/node_name.h"
 #include "io/wait_in.h"
 
@@ -171,6 +172,12 @@ bool Graph::born_in_drain(const Node& node) const {
   return draining() && node.born_ == drain_ &&
          std::ranges::all_of(node.children(),
                              [this](const auto& edge) { return born_in_drain(edge->node()); });
+}
+
+void Graph::report_length_change() const {
+  for (LengthListener* const listener : length_listeners_) {
+    listener->on_length_change();
+  }
 }
 
 void Graph::refresh_names() {

@@ -68,6 +68,8 @@ enum class ImplicitOpenPolicy : uint8_t {
   kDeny,    // nothing: an image with a backing file fails to open, unless it is overridden
 };
 
+class LengthListener;
+
 class Graph {
  public:
   explicit Graph(const DriverTable& drivers) : drivers_(drivers) {}
@@ -174,6 +176,13 @@ class Graph {
     }
   }
 
+  // Who is to hear of changed lengths. A listener is removed before it is destroyed.
+  void add_length_listener(LengthListener& listener) { length_listeners_.push_back(&listener); }
+  void remove_length_listener(LengthListener& listener) {
+    std::erase(length_listeners_, &listener);
+  }
+  void report_length_change() const;
+
   // Who knows the credentials that options name, for clients of TLS; nobody by default.
   using Credentials = std::shared_ptr<const io::TlsCredentials>;
   using CredentialsLookup = std::function<Result<Credentials>(const std::string& name)>;
@@ -268,6 +277,7 @@ class Graph {
   WarningCallback on_warning_;
   FailureCallback on_failure_;
   VoteCallback on_vote_;
+  std::vector<LengthListener*> length_listeners_;
   CredentialsLookup credentials_;
   ThrottleLookup throttles_;
   SecretLookup secrets_;

@@ -226,6 +226,7 @@ io::Task<Result<void>> GraphEdit::commit() {
       node->limits_ = node->driver_->limits();  // a filter's may follow from what is below it now
     }
   }
+  graph_.report_length_change();
   Result<void> result = co_await graph_.settle(nullptr);
   for (std::shared_ptr<Node>& node : std::exchange(left_, {})) {
     Result<void> released = co_await graph_.release(std::move(node));

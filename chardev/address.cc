@@ -58,6 +58,14 @@ Result<io::SocketAddress> convert(const schema::FdSocketAddress& address) {
   return io::SocketAddress::descriptor(number);
 }
 
+Result<void> check_type(schema::SocketAddressType type) {
+  if (type == schema::SocketAddressType::kFd) {
+    // The field's words. There is no command that hands a descriptor over.
+    return fail(ENOTSUP, "only QEMU supports file descriptor passing");
+  }
+  return {};
+}
+
 Result<io::SocketAddress> convert(std::monostate) { return fail(EINVAL, "The address is missing"); }
 
 template <typename Wrapper>
@@ -76,12 +84,12 @@ Result<io::SocketAddress> to_io(const schema::SocketAddressLegacy& address) {
   return std::visit([](const auto& branch) { return convert(branch); }, address.branch);
 }
 
+Result<void> check_from_monitor(const schema::SocketAddress& address) {
+  return check_type(address.type);
+}
+
 Result<void> check_from_monitor(const schema::SocketAddressLegacy& address) {
-  if (address.type == schema::SocketAddressType::kFd) {
-    // The field's words. There is no command that hands a descriptor over.
-    return fail(ENOTSUP, "only QEMU supports file descriptor passing");
-  }
-  return {};
+  return check_type(address.type);
 }
 
 }  // namespace cairn::chardev

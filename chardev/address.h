@@ -12,6 +12,7 @@ namespace cairn::chardev {
 [[nodiscard]] Result<io::SocketAddress> to_io(const schema::SocketAddressLegacy& address);
 
 // Whether a command may name this address: descriptors belong to who starts the program.
+[[nodiscard]] Result<void> check_from_monitor(const schema::SocketAddress& address);
 [[nodiscard]] Result<void> check_from_monitor(const schema::SocketAddressLegacy& address);
 
 }  // namespace cairn::chardev

@@ -85,7 +85,8 @@ io::Task<Result<void>> ExportRegistry::add_checked(const schema::BlockExportOpti
   if (allow_inactive) {
     (*root)->allow_inactive();
   }
-  auto made = type.create(options, settings, *root);
+  auto making = type.create(options, settings, *root);
+  auto made = co_await std::move(making);
   if (!made) {
     (void)co_await graph_.detach(std::move(*root));  // nothing was written through it
     co_return pass(made);

@@ -90,8 +90,9 @@ class ExportType {
     return block::PermissionSet::all();
   }
 
-  // Checks this kind's own options and starts serving. `root` is taken only on success.
-  [[nodiscard]] virtual Result<std::unique_ptr<Export>> create(
+  // Checks this kind's own options and starts serving. `root` is taken only on success. What is
+  // passed outlives the task.
+  [[nodiscard]] virtual io::Task<Result<std::unique_ptr<Export>>> create(
       const schema::BlockExportOptions& options, const ExportSettings& settings,
       std::unique_ptr<block::Edge>& root) = 0;
 };

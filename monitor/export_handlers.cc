@@ -1,4 +1,5 @@
 // Commands about exports and the NBD server.
+#include "chardev/address.h"
 #include "monitor/handlers.h"
 #include "monitor/setup.h"
 
@@ -29,6 +30,12 @@ HandlerResult<commands::NbdServerStop> handle(Services& services, commands::NbdS
 
 HandlerResult<commands::BlockExportAdd> handle(Services& services, commands::BlockExportAdd,
                                                schema::BlockExportOptions options) {
+  const auto* disk = std::get_if<schema::BlockExportOptionsVhostUserBlk>(&options.branch);
+  if (disk != nullptr && !services.may_name_descriptors) {
+    if (auto checked = chardev::check_from_monitor(disk->addr); !checked) {
+      co_return checked;
+    }
+  }
   Result<void> added = co_await add_export(services, options);
   co_return added;
 }

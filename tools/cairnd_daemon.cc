@@ -78,6 +78,7 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
   }
   exports_.add_type(nbd_server_);
   exports_.add_type(fuse_exports_);
+  exports_.add_type(vhost_user_exports_);
   exports_.set_on_deleted([this](const std::string& id) {
     schema::BlockExportDeletedEvent data;
     data.id = id;

@@ -16,6 +16,7 @@
 #include "exports/export.h"
 #include "exports/fuse/fuse_export.h"
 #include "exports/nbd/server.h"
+#include "exports/vhost_user/vhost_user_export.h"
 #include "io/cancel.h"
 #include "io/event.h"
 #include "io/signal.h"
@@ -68,6 +69,7 @@ class Daemon {
   exports::ExportRegistry exports_;
   nbd::Server nbd_server_;
   fuse::FuseExports fuse_exports_;
+  vhost_user::VhostUserExports vhost_user_exports_;
   monitor::EventHub events_;
   chardev::Registry chardevs_;
   objects::Registry objects_;

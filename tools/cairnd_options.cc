@@ -81,6 +81,9 @@ constexpr std::string_view kHelpText = R"(
   --export type=fuse,id=ID,node-name=NODE,mountpoint=FILE[,writable=on|off]
            [,growable=on|off][,allow-other=on|off|auto]
                          show a node as a regular file
+  --export type=vhost-user-blk,id=ID,node-name=NODE,addr.type=unix,addr.path=PATH
+           [,writable=on|off][,logical-block-size=SIZE][,num-queues=N]
+                         show a node to a virtual machine as a virtio disk
   --io=auto|io_uring|epoll
                          how to talk to the kernel (default: auto, which takes
                          io_uring where the kernel offers it)

@@ -48,31 +48,31 @@ io::Task<void> FuseExport::close() {
   mount_.reset();
 }
 
-Result<std::unique_ptr<exports::Export>> FuseExports::create(
+io::Task<Result<std::unique_ptr<exports::Export>>> FuseExports::create(
     const schema::BlockExportOptions& options, const exports::ExportSettings& settings,
     std::unique_ptr<block::Edge>& root) {
   const auto& own = std::get<schema::BlockExportOptionsFuse>(options.branch);
   const bool growable = own.growable.value_or(false) && settings.writable;
   const Result<PathStatus> there = look_at(own.mountpoint);
   if (!there) {
-    return std::unexpected(there.error());
+    co_return std::unexpected(there.error());
   }
   if (std::ranges::find(mounted_, there->device, &FuseExport::device) != mounted_.end()) {
-    return fail(EEXIST, "There already is a FUSE export on '{}'", own.mountpoint);
+    co_return fail(EEXIST, "There already is a FUSE export on '{}'", own.mountpoint);
   }
   if (growable) {
     block::Permissions permissions = root->permissions();
     permissions.used |= block::PermissionSet::kResize;
     if (auto allowed = root->node().graph().set_permissions(*root, permissions); !allowed) {
-      return pass(allowed);
+      co_return pass(allowed);
     }
   }
   auto mount = Mount::create(own.mountpoint, allow_other(own));
   if (!mount) {
-    return pass(mount);
+    co_return pass(mount);
   }
-  return std::make_unique<FuseExport>(*this, settings, std::move(root), std::move(*mount),
-                                      growable);
+  co_return std::make_unique<FuseExport>(*this, settings, std::move(root), std::move(*mount),
+                                         growable);
 }
 
 }  // namespace cairn::fuse

@@ -46,7 +46,7 @@ class FuseExports final : public exports::ExportType {
  public:
   // ExportType
   [[nodiscard]] std::string_view name() const override { return "fuse"; }
-  [[nodiscard]] Result<std::unique_ptr<exports::Export>> create(
+  [[nodiscard]] io::Task<Result<std::unique_ptr<exports::Export>>> create(
       const schema::BlockExportOptions& options, const exports::ExportSettings& settings,
       std::unique_ptr<block::Edge>& root) override;
 

@@ -108,20 +108,21 @@ io::Task<Result<void>> Server::stop() {
   co_return Result<void>{};
 }
 
-Result<std::unique_ptr<exports::Export>> Server::create(const schema::BlockExportOptions& options,
-                                                        const exports::ExportSettings& settings,
-                                                        std::unique_ptr<block::Edge>& root) {
+io::Task<Result<std::unique_ptr<exports::Export>>> Server::create(
+    const schema::BlockExportOptions& options, const exports::ExportSettings& settings,
+    std::unique_ptr<block::Edge>& root) {
   if (!running()) {
-    return fail(ENOTCONN, "NBD server not running");
+    co_return fail(ENOTCONN, "NBD server not running");
   }
   auto view = make_view(options, settings, *root);
   if (!view) {
-    return pass(view);
+    co_return pass(view);
   }
   if (state_->exports.find(view->name) != nullptr) {
-    return fail(EEXIST, "NBD server already has export named '{}'", view->name);
+    co_return fail(EEXIST, "NBD server already has export named '{}'", view->name);
   }
-  return std::make_unique<NbdExport>(state_->exports, settings, std::move(root), std::move(*view));
+  co_return std::make_unique<NbdExport>(state_->exports, settings, std::move(root),
+                                        std::move(*view));
 }
 
 io::Task<void> Server::State::accept_loop(const io::Listener& listener, io::Event& admitting) {

@@ -67,7 +67,7 @@ class Server final : public exports::ExportType {
   // ExportType
   [[nodiscard]] std::string_view name() const override { return "nbd"; }
   [[nodiscard]] block::PermissionSet shared_permissions() const override;
-  [[nodiscard]] Result<std::unique_ptr<exports::Export>> create(
+  [[nodiscard]] io::Task<Result<std::unique_ptr<exports::Export>>> create(
       const schema::BlockExportOptions& options, const exports::ExportSettings& settings,
       std::unique_ptr<block::Edge>& root) override;
 

@@ -26,7 +26,7 @@ MAY_INCLUDE = {
     "protocols": ["block", "chardev"],
     "filters": ["block"],
     "jobs": ["block", "filters"],
-    "exports": ["block"],
+    "exports": ["block", "chardev"],
     "monitor": ["formats", "protocols", "filters", "jobs", "exports", "chardev", "objects"],
     "tools": ["monitor"],
 }
