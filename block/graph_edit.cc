@@ -188,6 +188,9 @@ Result<std::shared_ptr<Node>> GraphEdit::insert_filter(const std::shared_ptr<Nod
 }
 
 void GraphEdit::bypass_filter(const std::shared_ptr<Node>& filter) {
+  if (filter->children_.empty()) {
+    return;  // it was closed when its last user left
+  }
   left_.push_back(filter);
   move_users(*filter, filter->children_.front()->child_, false);
 }
