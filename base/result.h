@@ -5,6 +5,7 @@
 // gains context on its way up with Error::prefix(), once per layer that knows something new.
 #pragma once
 
+#include <cstdlib>
 #include <cstring>
 #include <expected>
 #include <memory>
@@ -82,24 +83,34 @@ template <typename... Args>
       Error::from_errno(code, fmt::format(format, std::forward<Args>(args)...)));
 }
 
+// Takes the error out. There has to be one: what lies there otherwise is no Error, and using it as
+// one would go on with memory that is not its own, so that the program ends here.
+template <typename T>
+[[nodiscard]] Error take_error(Result<T>& result) {
+  if (result.has_value()) {
+    std::abort();
+  }
+  return std::move(result.error());
+}
+
 // Hands an error up unchanged: `if (!r) return pass(r);`.
 template <typename T>
 [[nodiscard]] std::unexpected<Error> pass(Result<T>& result) {
-  return std::unexpected<Error>(std::move(result.error()));
+  return std::unexpected<Error>(take_error(result));
 }
 template <typename T>
 [[nodiscard]] std::unexpected<Error> pass(Result<T>&& result) {
-  return std::unexpected<Error>(std::move(result.error()));
+  return std::unexpected<Error>(take_error(result));
 }
 
 // Hands an error up with context in front: `return pass(r, "Could not open 'x': ")`.
 template <typename T>
 [[nodiscard]] std::unexpected<Error> pass(Result<T>& result, std::string_view context) {
-  return std::unexpected<Error>(std::move(result.error()).prefix(context));
+  return std::unexpected<Error>(take_error(result).prefix(context));
 }
 template <typename T>
 [[nodiscard]] std::unexpected<Error> pass(Result<T>&& result, std::string_view context) {
-  return std::unexpected<Error>(std::move(result.error()).prefix(context));
+  return std::unexpected<Error>(take_error(result).prefix(context));
 }
 
 }  // namespace cairn

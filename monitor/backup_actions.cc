@@ -232,9 +232,11 @@ io::Task<JobResult> StartDriveBackup::make() {
   if (wanted_.sync == MirrorSyncMode::kNone) {
     above = co_await put_above(opened, *source);
   }
-  JobResult job = pass(above);
+  JobResult job;
   if (above) {
     job = co_await back_up(wanted_, std::move(*source), opened);
+  } else {
+    job = pass(above);
   }
   if (!job) {
     co_await give_back(graph(), opened);

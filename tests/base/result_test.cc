@@ -34,6 +34,12 @@ TEST(ResultTest, GainsContextGoingUpAndKeepsTheRest) {
   EXPECT_EQ(outer.error().hint(), "Is another process using it?");
 }
 
+TEST(ResultDeathTest, ASuccessIsNotPassedAsAnError) {
+  Result<int> fine = 7;
+  EXPECT_DEATH(static_cast<void>(pass(fine)), "");
+  EXPECT_DEATH(static_cast<void>(pass(fine, "Node 'd': ")), "");
+}
+
 TEST(ResultTest, CopiesAreIndependent) {
   const Error original(EINVAL, "bad");
   const Error changed = Error(original).prefix("x: ").with_class(ErrorClass::kDeviceNotActive);
