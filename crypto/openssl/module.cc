@@ -1,6 +1,8 @@
 // The entry of the module: the Library on OpenSSL. See crypto/library.h.
 #include <utility>
 
+#include <openssl/crypto.h>
+
 #include "crypto/library.h"
 #include "crypto/openssl/argon2.h"
 #include "crypto/openssl/cipher.h"
@@ -52,8 +54,10 @@ class OpensslLibrary final : public Library {
 
 }  // namespace cairn::crypto
 
-// Found by name; the only thing in the module that is visible.
+// Found by name; the only thing in the module that is visible. OpenSSL is initialised by the thread
+// that loads the module, not by the one that happens to use it first.
 extern "C" [[gnu::visibility("default")]] const cairn::crypto::Library* cairn_crypto_library() {
+  OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG, nullptr);  // what fails, fails again in use
   static const cairn::crypto::OpensslLibrary library;
   return &library;
 }

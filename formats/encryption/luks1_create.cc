@@ -4,11 +4,11 @@
 
 #include "crypto/cipher.h"
 #include "crypto/hash.h"
+#include "crypto/workers.h"
 #include "formats/encryption/luks1_keys.h"
 #include "formats/encryption/luks1_volume.h"
 #include "formats/encryption/luks2_create.h"
 #include "formats/encryption/uuid.h"
-#include "io/worker_pool.h"
 
 namespace cairn::encryption {
 namespace {
@@ -73,7 +73,7 @@ io::Task<Result<std::vector<std::byte>>> make_luks_header(LuksParameters paramet
     return parameters.version == 2 ? make_luks2_header(parameters, bytes, detached)
                                    : make_bytes(parameters, bytes, detached);
   };
-  Result<std::vector<std::byte>> bytes = co_await io::WorkerPool::shared().run(make);
+  Result<std::vector<std::byte>> bytes = co_await crypto::run_on_workers(make);
   crypto::wipe(password);
   co_return bytes;
 }

@@ -6,8 +6,8 @@
 
 #include "crypto/cipher.h"
 #include "crypto/hash.h"
+#include "crypto/workers.h"
 #include "formats/encryption/luks1_keys.h"
-#include "io/worker_pool.h"
 #include "schema/types_crypto.h"
 
 namespace cairn::encryption {
@@ -38,7 +38,7 @@ io::Task<Result<LuksVolume::Key>> Luks1Volume::try_slot(uint32_t index,
   auto open = [&header, &slot, &material, &password] {
     return open_slot(header, slot, material, crypto::bytes_of(password));
   };
-  co_return co_await io::WorkerPool::shared().run(open);
+  co_return co_await crypto::run_on_workers(open);
 }
 
 Result<std::unique_ptr<block::SectorCodec>> Luks1Volume::make_codec(
@@ -91,7 +91,7 @@ io::Task<Result<void>> Luks1Volume::fill_slot(uint32_t index, crypto::SecretByte
     material = std::move(*sealed);
     return {};
   };
-  Result<void> result = co_await io::WorkerPool::shared().run(make);
+  Result<void> result = co_await crypto::run_on_workers(make);
   crypto::wipe(password);
   if (result) {
     result = co_await area_.write(uint64_t{slot.material_sector} * kLuksSector, material);

@@ -10,9 +10,9 @@
 #include "base/bytes.h"
 #include "crypto/cipher.h"
 #include "crypto/hash.h"
+#include "crypto/workers.h"
 #include "formats/encryption/luks1_header.h"
 #include "formats/encryption/luks2_keys.h"
-#include "io/worker_pool.h"
 #include "schema/types_crypto.h"
 
 namespace cairn::encryption {
@@ -92,7 +92,7 @@ io::Task<Result<LuksVolume::Key>> Luks2Volume::try_slot(uint32_t index,
   auto open = [slot, &digest, &material, &password] {
     return open_luks2_slot(*slot, digest, material, crypto::bytes_of(password));
   };
-  co_return co_await io::WorkerPool::shared().run(open);
+  co_return co_await crypto::run_on_workers(open);
 }
 
 Result<std::unique_ptr<block::SectorCodec>> Luks2Volume::make_codec(
@@ -172,7 +172,7 @@ io::Task<Result<void>> Luks2Volume::fill_slot(uint32_t index, crypto::SecretByte
     material = std::move(*sealed);
     return {};
   };
-  Result<void> result = co_await io::WorkerPool::shared().run(make);
+  Result<void> result = co_await crypto::run_on_workers(make);
   crypto::wipe(password);
   if (result) {
     result = co_await area_.write(slot.area_offset, material);
