@@ -80,6 +80,7 @@ def test_daemonize_reports_a_failed_start(folder, backend):
 def test_a_pidfile_is_held(folder, daemons, disk):
     pidfile = folder / "d.pid"
     daemon = daemons.serving(raw(disk), "--pidfile", pidfile)
+    wait_until(lambda: pidfile.exists() and pidfile.read_text(), "the pidfile")  # it comes last
     assert int(pidfile.read_text()) == daemon.process.pid
     done = run("cairnd", "--pidfile", pidfile, code=1)
     assert "lock pid file" in done.err
