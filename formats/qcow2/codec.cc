@@ -1,9 +1,12 @@
 #include "formats/qcow2/codec.h"
 
+#include <array>
 #include <memory>
+#include <utility>
 
-#include <zlib.h>
 #include <zstd.h>
+
+#include "formats/deflate/deflate.h"
 
 namespace cairn::qcow2 {
 
@@ -14,71 +17,19 @@ std::unexpected<Error> bad_stream(const block::CodecPosition& position) {
               position.guest_offset, position.host_offset);
 }
 
-// An inflate state that is set up once a thread. Writers use a window of 2^12 bytes; a decoder with
-// the largest window reads that and everything else.
-class Inflater {
- public:
-  Inflater() : ready_(inflateInit2(&stream_, -MAX_WBITS) == Z_OK) {}
-  Inflater(const Inflater&) = delete;
-  Inflater& operator=(const Inflater&) = delete;
-  ~Inflater() {
-    if (ready_) {
-      inflateEnd(&stream_);
-    }
-  }
+// Above it levels need memory far beyond what a cluster has.
+constexpr int kMostZstdLevel = 19;
 
-  bool run(std::span<const std::byte> stored, std::span<std::byte> unit) {
-    if (!ready_ || inflateReset(&stream_) != Z_OK) {
-      return false;
-    }
-    // zlib's interface predates const; it does not write to its input.
-    stream_.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(stored.data()));
-    stream_.avail_in = static_cast<uInt>(stored.size());
-    stream_.next_out = reinterpret_cast<Bytef*>(unit.data());
-    stream_.avail_out = static_cast<uInt>(unit.size());
-    const int result = inflate(&stream_, Z_FINISH);
-    // A stream may go on after the cluster is complete; only what it filled counts.
-    return (result == Z_STREAM_END || result == Z_BUF_ERROR || result == Z_OK) &&
-           stream_.avail_out == 0;
-  }
+// One for each level, 0 being the default.
+template <typename Codec, std::size_t kCount>
+std::array<Codec, kCount> codecs() {
+  return []<std::size_t... kLevels>(std::index_sequence<kLevels...> /*levels*/) {
+    return std::array<Codec, kCount>{Codec(static_cast<int>(kLevels))...};
+  }(std::make_index_sequence<kCount>());
+}
 
- private:
-  z_stream stream_{};
-  bool ready_;
-};
-
-// A deflate state that is set up once a thread: raw, with the window that readers count on.
-class Deflater {
- public:
-  Deflater()
-      : ready_(deflateInit2(&stream_, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -kWindowBits, kMemoryLevel,
-                            Z_DEFAULT_STRATEGY) == Z_OK) {}
-  Deflater(const Deflater&) = delete;
-  Deflater& operator=(const Deflater&) = delete;
-  ~Deflater() {
-    if (ready_) {
-      deflateEnd(&stream_);
-    }
-  }
-
-  Result<std::size_t> run(std::span<const std::byte> unit, std::span<std::byte> stored) {
-    if (!ready_ || deflateReset(&stream_) != Z_OK) {
-      return fail(ENOMEM, "There is no memory to compress with");
-    }
-    stream_.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(unit.data()));
-    stream_.avail_in = static_cast<uInt>(unit.size());
-    stream_.next_out = reinterpret_cast<Bytef*>(stored.data());
-    stream_.avail_out = static_cast<uInt>(stored.size());
-    const bool fits = deflate(&stream_, Z_FINISH) == Z_STREAM_END;
-    return fits ? stored.size() - stream_.avail_out : 0;
-  }
-
- private:
-  static constexpr int kWindowBits = 12;
-  static constexpr int kMemoryLevel = 9;
-  z_stream stream_{};
-  bool ready_;
-};
+// The window that readers count on.
+constexpr int kWindowBits = 12;
 
 struct FreeZstd {
   void operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
@@ -89,8 +40,8 @@ struct FreeZstd {
 
 Result<void> DeflateCodec::decode(block::CodecPosition position, std::span<const std::byte> stored,
                                   std::span<std::byte> unit) const {
-  thread_local Inflater inflater;
-  if (!inflater.run(stored, unit)) {
+  // A stream may go on after the cluster is complete; only what it filled counts.
+  if (deflate::inflate(deflate::Wrapping::kBare, stored, unit) != unit.size()) {
     return bad_stream(position);
   }
   return {};
@@ -117,8 +68,7 @@ Result<void> ZstdCodec::decode(block::CodecPosition position, std::span<const st
 
 Result<std::size_t> DeflateCodec::encode(std::span<const std::byte> unit,
                                          std::span<std::byte> stored) const {
-  thread_local Deflater deflater;
-  return deflater.run(unit, stored);
+  return deflate::deflate({.window_bits = kWindowBits, .level = level_}, unit, stored);
 }
 
 Result<std::size_t> ZstdCodec::encode(std::span<const std::byte> unit,
@@ -128,17 +78,22 @@ Result<std::size_t> ZstdCodec::encode(std::span<const std::byte> unit,
     return fail(ENOMEM, "There is no memory to compress with");
   }
   const std::size_t length = ZSTD_compressCCtx(context.get(), stored.data(), stored.size(),
-                                               unit.data(), unit.size(), ZSTD_CLEVEL_DEFAULT);
+                                               unit.data(), unit.size(), level_);
   return ZSTD_isError(length) ? 0 : length;
 }
 
-const block::Codec& codec_for(CompressionType type) {
-  static const DeflateCodec kDeflateCodec;
-  static const ZstdCodec kZstdCodec;
+int most_level(CompressionType type) {
+  return type == CompressionType::kZstd ? kMostZstdLevel : deflate::kMostLevel;
+}
+
+const block::Codec& codec_for(CompressionType type, int level) {
+  static const auto kDeflateCodecs = codecs<DeflateCodec, deflate::kMostLevel + 1>();
+  static const auto kZstdCodecs = codecs<ZstdCodec, kMostZstdLevel + 1>();
+  const auto index = static_cast<std::size_t>(level);
   if (type == CompressionType::kZstd) {
-    return kZstdCodec;
+    return kZstdCodecs[index];
   }
-  return kDeflateCodec;
+  return kDeflateCodecs[index];
 }
 
 }  // namespace cairn::qcow2

@@ -14,23 +14,35 @@ namespace cairn::qcow2 {
 
 class DeflateCodec final : public block::Codec {
  public:
+  explicit DeflateCodec(int level) : level_(level) {}
   [[nodiscard]] Result<void> decode(block::CodecPosition position,
                                     std::span<const std::byte> stored,
                                     std::span<std::byte> unit) const override;
   [[nodiscard]] Result<std::size_t> encode(std::span<const std::byte> unit,
                                            std::span<std::byte> stored) const override;
+
+ private:
+  const int level_;
 };
 
 class ZstdCodec final : public block::Codec {
  public:
+  explicit ZstdCodec(int level) : level_(level) {}
   [[nodiscard]] Result<void> decode(block::CodecPosition position,
                                     std::span<const std::byte> stored,
                                     std::span<std::byte> unit) const override;
   [[nodiscard]] Result<std::size_t> encode(std::span<const std::byte> unit,
                                            std::span<std::byte> stored) const override;
+
+ private:
+  const int level_;
 };
 
-// The codec of a compression type; lives for ever.
-[[nodiscard]] const block::Codec& codec_for(CompressionType type);
+// The largest level at which a type compresses; the smallest is 1.
+[[nodiscard]] int most_level(CompressionType type);
+
+// The codec of a compression type, compressing at a level that it has, or at its own for 0. Lives
+// for ever.
+[[nodiscard]] const block::Codec& codec_for(CompressionType type, int level = 0);
 
 }  // namespace cairn::qcow2

@@ -194,7 +194,8 @@ Qcow2Driver::Qcow2Driver(block::Edge& file, block::Edge* data, block::Node& node
       snapshots_(image_, refcounts_, reclaim_, mapping_, writeback_, writeout_),
       bitmaps_(image_, refcounts_, reclaim_, writeback_),
       cache_cleaner_(mapping_, refcounts_),
-      discard_no_unref_(options.discard_no_unref) {
+      discard_no_unref_(options.discard_no_unref),
+      compression_level_(options.compression_level) {
   reclaim_.set_policy(options.pass_discard);
   if (image_.geometry().external_data) {
     image_.keep_autoclear(kAutoclearDataFileRaw);

@@ -222,6 +222,7 @@ class Qcow2Driver final : public block::TranslatingDriver {
   std::vector<Ticket> tickets_;  // a plan's ticket is an index plus one
   std::vector<uint64_t> free_tickets_;
   const bool discard_no_unref_;
+  const int compression_level_;  // 0: the default
   std::unique_ptr<Encryption> encryption_;
   const block::SectorCodec* sectors_ = nullptr;  // of encryption_
 };

@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "base/bytes.h"
+#include "formats/qcow2/codec.h"
 #include "formats/qcow2/page_cache.h"
 #include "schema/types_block_options.h"
 
@@ -139,6 +140,11 @@ Result<OpenOptions> parse_open_options(const schema::BlockdevOptionsQcow2& optio
   if (options.discard_no_unref.value_or(false) && header.version < 3) {
     return fail(EINVAL, "discard-no-unref is only supported since qcow2 version 3");
   }
+  const int64_t level = options.compression_level.value_or(0);
+  if (options.compression_level && (level < 1 || level > most_level(header.compression))) {
+    return fail(EINVAL, "compression-level must be between 1 and {} for this image",
+                most_level(header.compression));
+  }
   return OpenOptions{
       .caches = *caches,
       .overlap_checks = overlap_checks(options.overlap_check),
@@ -147,7 +153,8 @@ Result<OpenOptions> parse_open_options(const schema::BlockdevOptionsQcow2& optio
                        .other = options.pass_discard_other.value_or(false)},
       .discard_no_unref = options.discard_no_unref.value_or(false),
       .lazy_refcounts = options.lazy_refcounts.value_or(header.lazy_refcounts()),
-      .cache_clean_seconds = static_cast<uint32_t>(interval)};
+      .cache_clean_seconds = static_cast<uint32_t>(interval),
+      .compression_level = static_cast<int>(level)};
 }
 
 }  // namespace cairn::qcow2

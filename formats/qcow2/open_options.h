@@ -27,6 +27,7 @@ struct OpenOptions {
   bool discard_no_unref = false;
   bool lazy_refcounts = false;
   uint32_t cache_clean_seconds = 0;  // 0: never
+  int compression_level = 0;         // 0: what the type has by default
 };
 
 // `discard_unmap`: the node's `discard` option, which `pass-discard-request` follows. EINVAL with

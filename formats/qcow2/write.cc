@@ -172,7 +172,7 @@ io::Task<Result<block::WritePlan>> Qcow2Driver::begin_write(uint64_t offset, uin
 const block::Codec* Qcow2Driver::encoder() const {
   // Nothing is both compressed and encrypted.
   const bool possible = !image_.geometry().external_data && encryption_ == nullptr;
-  return !possible ? nullptr : &codec_for(image_.header().compression);
+  return !possible ? nullptr : &codec_for(image_.header().compression, compression_level_);
 }
 
 io::Task<Result<block::WritePlan>> Qcow2Driver::begin_compressed_write(uint64_t offset,

@@ -3,10 +3,9 @@
 #include <algorithm>
 #include <cerrno>
 
-#include <zlib.h>
-
 #include "base/bytes.h"
 #include "base/sector.h"
+#include "formats/deflate/deflate.h"
 #include "formats/vmdk/layout.h"
 
 namespace cairn::vmdk {
@@ -17,39 +16,6 @@ std::unexpected<Error> bad_grain(const block::CodecPosition& position) {
   return fail(EINVAL, "The compressed grain for guest offset {} at host offset {} is damaged",
               position.guest_offset, position.host_offset);
 }
-
-class GrainInflater {
- public:
-  GrainInflater() : ready_(inflateInit(&stream_) == Z_OK) {}
-  GrainInflater(const GrainInflater&) = delete;
-  GrainInflater& operator=(const GrainInflater&) = delete;
-  ~GrainInflater() {
-    if (ready_) {
-      inflateEnd(&stream_);
-    }
-  }
-
-  bool run(std::span<const std::byte> stored, std::span<std::byte> unit) {
-    if (!ready_ || inflateReset(&stream_) != Z_OK) {
-      return false;
-    }
-    // zlib's interface predates const; it does not write to its input.
-    stream_.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(stored.data()));
-    stream_.avail_in = static_cast<uInt>(stored.size());
-    stream_.next_out = reinterpret_cast<Bytef*>(unit.data());
-    stream_.avail_out = static_cast<uInt>(unit.size());
-    const int result = inflate(&stream_, Z_FINISH);
-    if (result != Z_STREAM_END && stream_.avail_out != 0) {
-      return false;
-    }
-    std::ranges::fill(unit.last(stream_.avail_out), std::byte{0});
-    return result == Z_STREAM_END || result == Z_BUF_ERROR || result == Z_OK;
-  }
-
- private:
-  z_stream stream_{};
-  bool ready_;
-};
 
 }  // namespace
 
@@ -63,10 +29,11 @@ Result<void> GrainCodec::decode(block::CodecPosition position, std::span<const s
     stored = stored.subspan(kMarkerBytes);
     stored = stored.first(std::min<uint64_t>(length, stored.size()));
   }
-  thread_local GrainInflater inflater;
-  if (stored.empty() || !inflater.run(stored, unit)) {
+  const auto length = deflate::inflate(deflate::Wrapping::kZlib, stored, unit);
+  if (!length) {
     return bad_grain(position);
   }
+  std::ranges::fill(unit.subspan(*length), std::byte{0});
   return {};
 }
 
@@ -81,14 +48,14 @@ Result<std::size_t> GrainCodec::encode_at(uint64_t guest_offset, std::span<const
   if (stored.size() <= prefix) {
     return std::size_t{0};
   }
-  uLongf length = stored.size() - prefix;
-  const int result = compress(reinterpret_cast<Bytef*>(stored.data() + prefix), &length,
-                              reinterpret_cast<const Bytef*>(unit.data()), unit.size());
-  if (result == Z_MEM_ERROR) {
-    return fail(ENOMEM, "There is no memory to compress with");
+  const auto made =
+      deflate::deflate({.wrapping = deflate::Wrapping::kZlib}, unit, stored.subspan(prefix));
+  if (!made) {
+    return made;
   }
+  const std::size_t length = *made;
   const std::size_t end = align_up(prefix + length, kSector);
-  if (result != Z_OK || end > stored.size()) {
+  if (length == 0 || end > stored.size()) {
     return std::size_t{0};
   }
   if (markers_) {
@@ -100,7 +67,7 @@ Result<std::size_t> GrainCodec::encode_at(uint64_t guest_offset, std::span<const
 }
 
 std::size_t GrainCodec::longest_stored(std::size_t unit_length) const {
-  return align_up(kMarkerBytes + compressBound(unit_length), kSector);
+  return align_up(kMarkerBytes + deflate::longest(unit_length), kSector);
 }
 
 }  // namespace cairn::vmdk

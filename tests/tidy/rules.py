@@ -32,7 +32,7 @@ MAY_INCLUDE = {
 }
 FOLDERS_OF_DRIVERS = ("formats", "protocols", "exports")
 # Folders among them that are no driver, and that drivers may include.
-SHARED_BY_DRIVERS = ("formats/encryption",)
+SHARED_BY_DRIVERS = ("formats/deflate", "formats/encryption")
 # These may include anything, and nothing of the product may include them.
 OUTSIDE = ("tests", "bench", "fuzz")
 
