@@ -16,6 +16,7 @@
 #include "tools/cairnd_options.h"
 #include "tools/cairnd_service.h"
 #include "tools/common_process.h"
+#include "tools/common_report.h"
 
 namespace {
 
@@ -30,6 +31,7 @@ int main(int argc, char** argv) {
   // getopt's messages begin with argv[0]; ours have no directory in front, either.
   argv[0] = program_invocation_short_name;
   const char* name = argv[0];
+  cairn::tools::set_program_name(name);
   int exit_code = EXIT_SUCCESS;
   const auto options = cairn::tools::parse_command_line(argc, argv, exit_code);
   if (!options) {

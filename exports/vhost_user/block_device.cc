@@ -19,6 +19,10 @@ constexpr std::size_t kHeaderBytes = 16;
 constexpr std::size_t kRangeBytes = 16;
 // Pieces of a request: what fits into a queue of 128 beside header and status.
 constexpr uint32_t kMostSegments = 126;
+// A piece has at most so many bytes, and a request what all pieces have: zeroes are filled in
+// without a pause, and nobody else is to wait for long.
+constexpr uint32_t kLargestSegment = 1 << 20;
+constexpr uint64_t kLargestTransfer = uint64_t{128} << 20;
 // What one request discards or zeroes at most, in sectors: it is not interrupted.
 constexpr uint32_t kMostSectors = 32768;
 constexpr std::string_view kIdentity = "vhost_user_blk";
@@ -63,6 +67,10 @@ std::expected<Range, uint8_t> parse_range(const io::IoVector& out, uint32_t type
   return Range{.offset = *offset, .length = sectors * kSector, .unmap = flags != 0};
 }
 
+bool is_transfer(const io::IoVector& data) {
+  return data.size() % kSector == 0 && data.size() <= kLargestTransfer;
+}
+
 uint8_t status_of(const Result<void>& result) {
   return result ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
 }
@@ -90,6 +98,7 @@ BlockDevice::Config BlockDevice::config() const {
   Config config{};
   const auto put = [&config](std::size_t at, auto value) { store_le(config.data() + at, value); };
   put(0, capacity());
+  put(8, kLargestSegment);
   put(12, kMostSegments);
   put(20, settings_.block_size);
   put(26, uint16_t{1});  // smallest and best transfer, in blocks
@@ -145,9 +154,12 @@ io::Task<uint32_t> BlockDevice::execute(Chain& chain) {
                 chain.writable.slice(0, room));
   const uint8_t status = co_await std::move(work);
   chain.writable.fill(std::byte{status}, room, 1);
-  // Data of a request that failed is whatever was there; only the status counts.
-  const bool whole = status == VIRTIO_BLK_S_OK || room == 0;
-  co_return whole ? static_cast<uint32_t>(room + 1) : 0;
+  // Data of a request that failed is whatever was there; only the status counts. What follows the
+  // identity is left alone.
+  const uint64_t data =
+      header.type == VIRTIO_BLK_T_GET_ID ? std::min<uint64_t>(room, VIRTIO_BLK_ID_BYTES) : room;
+  const bool good = status == VIRTIO_BLK_S_OK || room == 0;
+  co_return static_cast<uint32_t>(good ? data + (data == room ? 1 : 0) : 0);
 }
 
 io::Task<uint8_t> BlockDevice::carry_out(Header header, io::IoVector out, io::IoVector in) {
@@ -155,7 +167,7 @@ io::Task<uint8_t> BlockDevice::carry_out(Header header, io::IoVector out, io::Io
   Result<void> result;
   switch (header.type & ~VIRTIO_BLK_T_BARRIER) {
     case VIRTIO_BLK_T_IN: {
-      if (!offset || in.size() % kSector != 0) {
+      if (!offset || !is_transfer(in)) {
         co_return VIRTIO_BLK_S_IOERR;
       }
       auto reading = root_.read(*offset, std::move(in));
@@ -163,7 +175,7 @@ io::Task<uint8_t> BlockDevice::carry_out(Header header, io::IoVector out, io::Io
       co_return status_of(result);
     }
     case VIRTIO_BLK_T_OUT: {
-      if (!settings_.writable || !offset || out.size() % kSector != 0) {
+      if (!settings_.writable || !offset || !is_transfer(out)) {
         co_return VIRTIO_BLK_S_IOERR;
       }
       auto writing = root_.write(*offset, std::move(out), {.fua = durable_writes()});
@@ -207,7 +219,6 @@ uint8_t BlockDevice::identify(const io::IoVector& in) const {
   std::array<std::byte, VIRTIO_BLK_ID_BYTES> identity{};
   std::ranges::copy(std::as_bytes(std::span(kIdentity)), identity.begin());
   const std::size_t length = std::min<std::size_t>(in.size(), identity.size());
-  in.fill(std::byte{0});
   in.copy_from(0, std::span(identity).first(length));
   return VIRTIO_BLK_S_OK;
 }

@@ -2,12 +2,14 @@
 works with the peer's daemon, too; a real guest is in test_vhost_guest.py."""
 
 import os
+import socket
 import struct
+import subprocess
 
 import pytest
 
 import vhost
-from support import PEER, Qmp, run, same_bytes, wait_until
+from support import PEER, Qmp, program, run, same_bytes, wait_until
 from vhost import IOERR, OK, UNSUPP, Connection, Disk, Memory, bits
 
 MIB = 1 << 20
@@ -321,3 +323,22 @@ def test_a_machine_that_says_nothing_holds_up_nobody(served):
     served.monitor("block-export-del", id="v")
     assert silent.is_gone()
     served.daemon.stop()
+
+
+@ours
+def test_a_socket_that_was_passed(folder, backend):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(folder / "passed.sock"))
+    listener.listen()
+    (folder / "disk.raw").write_bytes(bytes(MIB))
+    process = subprocess.Popen(
+        [program("cairnd"), f"--io={backend}", "--blockdev",
+         f"file,node-name=f,filename={folder}/disk.raw", "--export",
+         f"vhost-user-blk,id=v,node-name=f,writable=on,addr.type=fd,addr.str={listener.fileno()}"],
+        pass_fds=[listener.fileno()])
+    listener.close()
+    disk = Disk(folder / "passed.sock")
+    assert disk.write(0, b"p" * 512) == OK
+    process.terminate()
+    assert process.wait(vhost.TIMEOUT) == 0
+    assert (folder / "disk.raw").read_bytes()[:512] == b"p" * 512

@@ -78,6 +78,26 @@ TEST_F(BlockDeviceTest, RefusesWhatDoesNotLieInTheDisk) {
   EXPECT_EQ(disk_.writes, 0);
 }
 
+TEST_F(BlockDeviceTest, RefusesTransfersThatWouldTakeLong) {
+  disk_.bytes.resize(std::size_t{130} << 20);
+  // The same memory many times: a request can be far larger than all that is shared.
+  std::vector<std::byte> piece(1 << 20);
+  std::array<std::byte, 16> header{};
+  std::byte status{0xee};
+  const auto read = [&](int pieces) {
+    Chain chain;
+    chain.readable.append(header.data(), header.size());
+    for (int i = 0; i < pieces; ++i) {
+      chain.writable.append(piece.data(), piece.size());
+    }
+    chain.writable.append(&status, 1);
+    run(device_->execute(chain));
+    return std::to_integer<int>(status);
+  };
+  EXPECT_EQ(read(128), VIRTIO_BLK_S_OK);
+  EXPECT_EQ(read(129), VIRTIO_BLK_S_IOERR);
+}
+
 TEST_F(BlockDeviceTest, BeginsRequestsAtBlocks) {
   remake({.writable = true, .block_size = 4096});
   EXPECT_EQ(ask(VIRTIO_BLK_T_IN, 1, {}, 4096).status, VIRTIO_BLK_S_IOERR);
@@ -105,7 +125,8 @@ TEST_F(BlockDeviceTest, SaysWhoItIs) {
   const Answer answer = ask(VIRTIO_BLK_T_GET_ID, 0, {}, 30);
   EXPECT_EQ(answer.status, VIRTIO_BLK_S_OK);
   EXPECT_STREQ(reinterpret_cast<const char*>(answer.data.data()), "vhost_user_blk");
-  EXPECT_EQ(answer.data[29], std::byte{0});
+  EXPECT_EQ(answer.written, 20u);
+  EXPECT_EQ(answer.data[20], std::byte{0xee}) << "no more than that";
   EXPECT_EQ(ask(VIRTIO_BLK_T_GET_ID, 0, {}, 3).data,
             (std::vector{std::byte{'v'}, std::byte{'h'}, std::byte{'o'}}));
 }
