@@ -167,8 +167,8 @@ io::Task<Result<void>> BitmapKeeper::write_directory(const std::vector<BitmapEnt
   if (offset != 0) {
     result = co_await write_padded(offset, bytes);
   }
-  const auto place = WriteIntent::place(offset, bytes.size(), image_.cluster_size());
-  if (result && place) {
+  if (result && wants_map(entries, bytes.size())) {
+    const auto place = WriteIntent::place(offset, bytes.size(), image_.cluster_size());
     std::vector<bool> known = vouched(entries);
     result = co_await intent_.write_copy(*place, std::move(known), tracking_ != Tracking::kOn);
   }
@@ -187,7 +187,14 @@ io::Task<Result<void>> BitmapKeeper::switch_directory(std::vector<BitmapEntry> e
   const uint64_t clusters = div_round_up(bytes.size(), cluster_size);
   uint64_t offset = 0;
   std::optional<BitmapsExtension> extension;
+  const bool has_map = wants_map(entries, bytes.size());
   Result<void> result;
+  if (has_map) {
+    result = co_await expect_map();
+    if (!result) {
+      co_return result;
+    }
+  }
   if (!entries.empty()) {
     const Result<uint64_t> place = co_await refcounts_.allocate_contiguous(clusters);
     if (!place) {
@@ -212,21 +219,18 @@ io::Task<Result<void>> BitmapKeeper::switch_directory(std::vector<BitmapEntry> e
     co_return result;
   }
   adopt_directory(std::move(entries), std::move(bytes), offset);
-  const bool has_map = WriteIntent::place(offset, directory_.size(), cluster_size).has_value();
+  free_later(old_offset, old_clusters);
   if (has_map) {
     intent_.moved();
-  } else {
-    intent_.forget();
-  }
-  held.unlock();
-  free_later(old_offset, old_clusters);
-  const Result<void> vouched = co_await vouch_for_map(has_map);
-  if (vouched && has_map) {
     tracking_ = Tracking::kOn;
     arm(kPeriod);
-  } else {
-    stop_tracking();
+    co_return result;
   }
+  held.unlock();
+  stop_tracking();
+  // Nothing that is in use has a map; should the header go on to vouch for one, that is harmless.
+  const Result<void> cleared = co_await vouch_for_map(false);
+  static_cast<void>(cleared);
   co_return result;
 }
 

@@ -148,6 +148,8 @@ class BitmapKeeper final : public block::BitmapStore, private io::TimerEntry {
   [[nodiscard]] bool usable(std::size_t index) const;
   [[nodiscard]] std::vector<bool> vouched(const std::vector<BitmapEntry>& entries) const;
   [[nodiscard]] Outcome start_tracking(bool anything_written);
+  [[nodiscard]] bool wants_map(const std::vector<BitmapEntry>& entries, uint64_t length) const;
+  [[nodiscard]] Outcome expect_map();
   [[nodiscard]] Outcome vouch_for_map(bool on);
   void stop_tracking();
   [[nodiscard]] io::Task<void> end_tracking();

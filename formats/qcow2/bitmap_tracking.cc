@@ -8,6 +8,7 @@
 //     map anew
 //   - a merge tells the map what it is going to mark; clearing, and a failed transaction that marks
 //     again, leave the stored bits alone, since no round ends while a drain is on
+#include <algorithm>
 #include <cerrno>
 #include <functional>
 #include <utility>
@@ -96,6 +97,25 @@ io::Task<Result<void>> BitmapKeeper::start_tracking(bool anything_written) {
   }
   tracking_ = Tracking::kOn;
   arm(kPeriod);
+  co_return result;
+}
+
+// A directory needs a map that has bitmaps in use, and room.
+bool BitmapKeeper::wants_map(const std::vector<BitmapEntry>& entries, uint64_t length) const {
+  return std::ranges::any_of(entries, &BitmapEntry::in_use) &&
+         WriteIntent::place(image_.cluster_size(), length, image_.cluster_size()).has_value();
+}
+
+// Before a directory with a map takes the place of the one there is: the header vouches for maps,
+// which must not make anybody believe an old one.
+io::Task<Result<void>> BitmapKeeper::expect_map() {
+  Result<void> result;
+  if (directory_offset_ != 0) {
+    result = co_await start_tracking(true);
+  }
+  if (result) {
+    result = co_await vouch_for_map(true);
+  }
   co_return result;
 }
 
