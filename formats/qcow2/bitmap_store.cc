@@ -49,11 +49,19 @@ io::Task<Result<void>> BitmapKeeper::store() {
 
 io::Task<Result<void>> BitmapKeeper::store_marked(std::vector<Storing>& storing,
                                                   Afterwards afterwards) {
-  Result<void> result;
   for (Storing& one : storing) {
-    result = co_await plan(one);
-    if (!result) {
-      break;
+    const DirtyBitmap& source = *bitmap(one.index);
+    one.losses = source.losses();
+    if (afterwards == Afterwards::kInUse || source.gathering()) {
+      one.bits = source.everything();
+    }
+  }
+  // What was unmarked is in a backup. It is durable here, too, before its mark goes: or else a
+  // crash could leave an older state of the disk, which is a change that nobody knows of.
+  Result<void> result = co_await writeback_.flush_all();
+  for (Storing& one : storing) {
+    if (result) {
+      result = co_await plan(one);
     }
   }
   if (result) {
@@ -82,11 +90,6 @@ io::Task<Result<void>> BitmapKeeper::plan(Storing& storing) {
     co_return pass(old);
   }
   storing.old_table = std::move(*old);
-  const DirtyBitmap& source = *bitmap(storing.index);
-  storing.losses = source.losses();
-  if (source.gathering()) {
-    storing.bits = source.everything();
-  }
   for (uint64_t& value : storing.old_table) {
     // What a damaged image lends from other tables is not ours to write to, or to free.
     const uint64_t place = value & kEntryOffsetMask;
