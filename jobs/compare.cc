@@ -38,6 +38,12 @@ class Comparer {
 
  private:
   block::Edge& image(bool second) const { return second ? *options_.second : *options_.first; }
+  // What of an image is compared, by offsets from where that begins.
+  [[nodiscard]] uint64_t begin(bool second) const { return second ? options_.second_begin : 0; }
+  [[nodiscard]] uint64_t length(bool second) const {
+    const uint64_t all = image(second).length();
+    return all - std::min(all, begin(second));
+  }
   io::Task<Result<Run>> status(bool second, uint64_t offset, uint64_t end);
   io::Task<Result<Run>> whole_run(bool second, uint64_t offset, uint64_t end);
   // Each returns false when the comparison is over: outcome_ says why.
@@ -65,8 +71,8 @@ io::Task<CompareOutcome> Comparer::run() {
     }
     buffer = std::move(*allocated);
   }
-  const uint64_t first = options_.first->length();
-  const uint64_t second = options_.second->length();
+  const uint64_t first = length(false);
+  const uint64_t second = options_.first_alone ? std::min(first, length(true)) : length(true);
   total_ = std::max(first, second);
   advance(0);
   bool equal = co_await compare_common(std::min(first, second));
@@ -78,7 +84,8 @@ io::Task<CompareOutcome> Comparer::run() {
 
 io::Task<Result<Run>> Comparer::status(bool second, uint64_t offset, uint64_t end) {
   block::Edge& edge = image(second);
-  Result<block::ChainStatus> found = co_await edge.chain_status(offset, end - offset);
+  Result<block::ChainStatus> found =
+      co_await edge.chain_status(begin(second) + offset, end - offset);
   if (!found) {
     co_return pass(found);
   }
@@ -89,7 +96,7 @@ io::Task<Result<Run>> Comparer::status(bool second, uint64_t offset, uint64_t en
                 .allocated = status.allocated,
                 .compressed = status.compressed,
                 .host_known = status.host != nullptr,
-                .to_the_end = offset + status.length == edge.length()};
+                .to_the_end = offset + status.length == length(second)};
 }
 
 // Joins what differs in nothing but its place in the file. Fragmentation is not allocation.
@@ -116,9 +123,9 @@ io::Task<bool> Comparer::compare_common(uint64_t end) {
     for (const bool second : {false, true}) {
       Result<Run> run = Run{};
       if (options_.strict) {
-        run = co_await whole_run(second, offset, image(second).length());
+        run = co_await whole_run(second, offset, length(second));
       } else {
-        run = co_await status(second, offset, image(second).length());
+        run = co_await status(second, offset, length(second));
       }
       if (!run) {
         co_return fail_at(CompareFailure::Step::kStatus, second, offset, run.error());
@@ -188,7 +195,7 @@ io::Task<bool> Comparer::expect_zeroes(bool second, uint64_t offset, uint64_t le
 }
 
 io::Task<bool> Comparer::expect_zero_tail(bool second, uint64_t offset) {
-  const uint64_t end = image(second).length();
+  const uint64_t end = length(second);
   while (offset < end) {
     Result<Run> run = co_await status(second, offset, end);
     if (!run) {
@@ -207,7 +214,8 @@ io::Task<bool> Comparer::expect_zero_tail(bool second, uint64_t offset) {
 }
 
 io::Task<bool> Comparer::read(bool second, uint64_t offset, uint64_t length) {
-  Result<void> done = co_await image(second).read(offset, buffers_[second ? 1 : 0].data(), length);
+  Result<void> done =
+      co_await image(second).read(begin(second) + offset, buffers_[second ? 1 : 0].data(), length);
   co_return done ? true : fail_at(CompareFailure::Step::kRead, second, offset, done.error());
 }
 

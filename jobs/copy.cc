@@ -57,6 +57,7 @@ class Copier {
   io::Task<void> write_last_run(const Piece& piece, std::span<const std::byte> bytes, DataRun run,
                                 Result<void>& result);
   io::Task<Result<void>> make_zero(uint64_t offset, uint64_t length);
+  [[nodiscard]] Result<void> check_cancelled() const;
   io::Task<void> keep_rate(uint64_t bytes);
   void advance(uint64_t bytes);
 
@@ -125,6 +126,9 @@ io::Task<void> Copier::work() {
 io::Task<Result<void>> Copier::work_until_done(io::AlignedBuffer& buffer,
                                                std::vector<DataRun>& runs) {
   while (outcome_) {
+    if (auto wanted = check_cancelled(); !wanted) {
+      co_return wanted;
+    }
     Result<Piece> piece = co_await next_piece();
     if (!piece) {
       co_return pass(piece);
@@ -314,6 +318,9 @@ io::Task<Result<void>> Copier::write_run(const Piece& piece, std::span<const std
     co_return fail(written.error().code(), "error while writing at byte {}: {}", offset,
                    std::strerror(written.error().code()));
   }
+  if (options_.behind != nullptr) {
+    written = co_await options_.behind->written(run.length);
+  }
   co_return written;
 }
 
@@ -331,6 +338,9 @@ io::Task<Result<void>> Copier::make_zero(uint64_t offset, uint64_t length) {
     co_return Result<void>();
   }
   while (length > 0) {
+    if (auto wanted = check_cancelled(); !wanted) {
+      co_return wanted;
+    }
     uint64_t step = length;
     bool needed = true;
     if (options_.base == nullptr) {
@@ -354,6 +364,11 @@ io::Task<Result<void>> Copier::make_zero(uint64_t offset, uint64_t length) {
   co_return Result<void>();
 }
 
+Result<void> Copier::check_cancelled() const {
+  return options_.cancel.cancelled() ? fail_errno(ECANCELED, "The copy was interrupted")
+                                     : Result<void>{};
+}
+
 io::Task<void> Copier::keep_rate(uint64_t bytes) {
   if (options_.rate_limit == 0) {
     co_return;
@@ -364,7 +379,7 @@ io::Task<void> Copier::keep_rate(uint64_t bytes) {
                                            static_cast<double>(options_.rate_limit));
   earliest_ = begin + std::chrono::duration_cast<io::Duration>(cost);
   if (begin > now) {
-    (void)co_await io::sleep_until(begin);
+    (void)co_await io::sleep_until(begin, options_.cancel);
   }
 }
 

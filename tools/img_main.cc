@@ -117,8 +117,12 @@ constexpr std::string_view kConvertDetails =
     "  --skip-broken-bitmaps       but those that were not saved properly\n"
     "  --salvage             read what can be read; the rest becomes zeroes\n"
     "  -C, --copy-range-offloading  let the host copy; taken as a hint\n"
+    "  --verify              read the target once more and compare it with the sources\n"
+    "  --cache-limit SIZE    most that is left in the host's cache; 0: no limit (default: a "
+    "quarter\n"
+    "                        of the memory that a control group allows)\n"
     "  -U, --force-share     read sources that others write\n"
-    "  -p, --progress        show how far it is\n"
+    "  -p, --progress[=json] show how far it is; as lines of JSON\n"
     "  -q, --quiet           show errors alone\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n";
