@@ -2,6 +2,7 @@
 #include "jobs/copy.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "jobs/compare.h"
 #include "protocols/file/file.h"
@@ -146,6 +147,67 @@ TEST_F(CopyTest, ReportsWhereAWriteFailed) {
       << copied.error().message();
 }
 
+// Counts what was written, and cancels or fails once that is enough.
+class Counter final : public WriteBehind {
+ public:
+  [[nodiscard]] io::Task<Result<void>> written(uint64_t bytes) override {
+    bytes_ += bytes;
+    if (bytes_ >= enough && source != nullptr) {
+      source->cancel();
+    }
+    co_return bytes_ >= enough&& source == nullptr ? Result<void>(fail_errno(EIO, "Enough"))
+                                                   : Result<void>();
+  }
+  [[nodiscard]] uint64_t bytes() const { return bytes_; }
+
+  uint64_t enough = UINT64_MAX;
+  io::CancelSource* source = nullptr;
+
+ private:
+  uint64_t bytes_ = 0;
+};
+
+TEST_F(CopyTest, TellsWhatItHasWritten) {
+  block::Edge* source = make_sparse("s", 8 * kMib, {1, 6});
+  block::Edge* target = make_sparse("t", 8 * kMib, {});
+  Counter counter;
+  ASSERT_TRUE(run(copy_images(
+      {.sources = {source}, .target = target, .target_is_zero = true, .behind = &counter})));
+  EXPECT_EQ(counter.bytes(), 2 * kMib);
+}
+
+TEST_F(CopyTest, EndsWhenItIsCancelledAndWhenWhatIsBehindFails) {
+  block::Edge* source = make_sparse("s", 8 * kMib, {0, 1, 2, 3, 4, 5, 6, 7});
+  block::Edge* target = make_sparse("t", 8 * kMib, {});
+  for (const bool cancels : {true, false}) {
+    io::CancelSource cancel;
+    Counter counter;
+    counter.enough = 2 * kMib;
+    counter.source = cancels ? &cancel : nullptr;
+    const auto copied = run(copy_images(
+        {.sources = {source}, .target = target, .behind = &counter, .cancel = cancel.token()}));
+    ASSERT_FALSE(copied);
+    EXPECT_EQ(copied.error().code(), cancels ? ECANCELED : EIO);
+    EXPECT_LT(counter.bytes(), 8 * kMib);
+  }
+}
+
+TEST_F(CopyTest, DoesNotWaitForItsRateWhenItIsCancelled) {
+  block::Edge* source = make_sparse("s", 2 * kMib, {0, 1});
+  block::Edge* target = make_sparse("t", 2 * kMib, {});
+  io::CancelSource cancel;
+  Counter counter;
+  counter.enough = 1;
+  counter.source = &cancel;
+  const auto copied = run(copy_images({.sources = {source},
+                                       .target = target,
+                                       .rate_limit = 1,  // which would take days
+                                       .behind = &counter,
+                                       .cancel = cancel.token()}));
+  ASSERT_FALSE(copied);
+  EXPECT_EQ(copied.error().code(), ECANCELED);
+}
+
 TEST_F(CopyTest, AnEmptySourceIsDoneAtOnce) {
   block::Edge* source = make_sparse("s", 0, {});
   block::Edge* target = make_sparse("t", 0, {});
@@ -181,6 +243,22 @@ TEST_F(CopyTest, TheTailOfALongerImageHasToBeZeroes) {
   const auto outcome = compare(b, a);
   ASSERT_TRUE(outcome.difference);
   EXPECT_EQ(outcome.difference->offset, 5 * kMib + 512);
+}
+
+TEST_F(CopyTest, OneOfSeveralThatWereJoinedIsComparedAlone) {
+  block::Edge* part = make_sparse("a", 2 * kMib, {1});
+  block::Edge* all = make_sparse("b", 8 * kMib, {0, 6});
+  ASSERT_TRUE(write(*all, 4 * kMib, std::string(kMib, 'b')));
+  const auto at = [&](uint64_t begin) {
+    return run(
+        compare_images({.first = part, .second = all, .second_begin = begin, .first_alone = true}));
+  };
+  EXPECT_FALSE(at(3 * kMib).difference);
+  ASSERT_TRUE(at(2 * kMib).difference);
+  EXPECT_EQ(at(2 * kMib).difference->offset, kMib);
+  // What is missing of the second image is missing.
+  EXPECT_TRUE(at(7 * kMib).difference);
+  EXPECT_TRUE(at(9 * kMib).difference);
 }
 
 }  // namespace
