@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <numeric>
 
 #include "jobs/compare.h"
 #include "protocols/file/file.h"
@@ -233,6 +234,19 @@ TEST_F(CopyTest, ADifferenceIsFoundToTheSector) {
   ASSERT_TRUE(outcome.difference);
   EXPECT_EQ(outcome.difference->kind, Difference::Kind::kContent);
   EXPECT_EQ(outcome.difference->offset, kMib + 39936);
+}
+
+TEST_F(CopyTest, OfSeveralDifferencesTheFirstIsTold) {
+  std::vector<uint64_t> all(16);
+  std::iota(all.begin(), all.end(), 0);
+  block::Edge* a = make_sparse("a", 16 * kMib, all);
+  block::Edge* b = make_sparse("b", 16 * kMib, all);
+  for (uint64_t at = 16 * kMib - 1; at > kMib; at -= 100 * 1024) {
+    ASSERT_TRUE(write(*b, at, "x"));
+    const auto outcome = compare(a, b);
+    ASSERT_TRUE(outcome.difference);
+    EXPECT_EQ(outcome.difference->offset, at / 512 * 512);
+  }
 }
 
 TEST_F(CopyTest, TheTailOfALongerImageHasToBeZeroes) {
