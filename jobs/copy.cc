@@ -29,6 +29,8 @@ struct Piece {
   uint64_t length = 0;  // 0: there is nothing more
   size_t source = 0;    // index of the one that it begins in
   uint64_t source_offset = 0;
+  const block::Node* host = nullptr;  // with host_offset: where the data lies; null: not known
+  uint64_t host_offset = 0;
   // For data: set when the piece before has begun its last write, and by this one for the next.
   std::shared_ptr<io::Event> turn;
   std::shared_ptr<io::Event> next_turn;
@@ -47,6 +49,7 @@ class Copier {
   io::Task<Result<Piece>> next_piece();
   io::Task<Result<void>> refresh_status();
   void align_run();
+  io::Task<bool> offload(const Piece& piece);
   io::Task<Result<void>> copy_data(Piece piece, io::AlignedBuffer& buffer,
                                    std::vector<DataRun>& runs);
   io::Task<Result<void>> read_data(const Piece& piece, std::span<std::byte> bytes);
@@ -72,7 +75,9 @@ class Copier {
   uint64_t source_offset_ = 0;  // in the current source
   uint64_t position_ = 0;       // in the target
   Piece::Kind run_kind_ = Piece::Kind::kSkip;
-  uint64_t run_left_ = 0;  // bytes from the cursor that run_kind_ holds for
+  uint64_t run_left_ = 0;                  // bytes from the cursor that run_kind_ holds for
+  const block::Node* run_host_ = nullptr;  // as in Piece, at the cursor
+  uint64_t run_host_offset_ = 0;
   std::shared_ptr<io::Event> turn_;
 
   uint64_t done_ = 0;
@@ -182,6 +187,9 @@ io::Task<Result<Piece>> Copier::next_piece() {
     turn_ = std::make_shared<io::Event>();
     piece.next_turn = turn_;
   }
+  piece.host = run_host_;
+  piece.host_offset = run_host_offset_;
+  run_host_offset_ += piece.length;
   run_left_ -= piece.length;
   source_offset_ += piece.length;
   position_ += piece.length;
@@ -214,6 +222,8 @@ io::Task<Result<void>> Copier::refresh_status() {
         block::BlockStatus{.length = std::min(left, piece_size_), .data = true, .allocated = true};
   }
   run_left_ = status->length;
+  run_host_ = status->data && !status->compressed ? status->host : nullptr;
+  run_host_offset_ = status->host_offset;
   if (status->zero) {
     run_kind_ = options_.sparse_size == 0 ? Piece::Kind::kData : Piece::Kind::kZero;
   } else if ((options_.target_has_backing || options_.base != nullptr) && !status->allocated) {
@@ -237,6 +247,7 @@ void Copier::align_run() {
   } else {
     run_kind_ = Piece::Kind::kData;
     run_left_ = std::min(align_up(end, alignment_), total_) - position_;
+    run_host_ = nullptr;
   }
 }
 
@@ -244,6 +255,15 @@ io::Task<Result<void>> Copier::copy_data(Piece piece, io::AlignedBuffer& buffer,
                                          std::vector<DataRun>& runs) {
   const std::span<std::byte> bytes = buffer.span().first(piece.length);
   co_await keep_rate(piece.length);
+  const bool offloaded = co_await offload(piece);
+  if (offloaded) {
+    piece.next_turn->set();
+    Result<void> behind;
+    if (options_.behind != nullptr) {
+      behind = co_await options_.behind->written(piece.length);
+    }
+    co_return behind;
+  }
   Result<void> result = co_await read_data(piece, bytes);
   if (result) {
     find_zero_runs(bytes, piece.offset, zero_rules_, runs);
@@ -264,6 +284,14 @@ io::Task<Result<void>> Copier::copy_data(Piece piece, io::AlignedBuffer& buffer,
   }
   piece.next_turn->set();
   co_return result;
+}
+
+io::Task<bool> Copier::offload(const Piece& piece) {
+  if (options_.offload == nullptr || piece.host == nullptr) {
+    co_return false;
+  }
+  co_return co_await options_.offload->copy(*piece.host, piece.host_offset, piece.offset,
+                                            piece.length);
 }
 
 // A piece may go on in the sources behind the one it begins in.

@@ -28,6 +28,19 @@ class WriteBehind {
   [[nodiscard]] virtual io::Task<Result<void>> written(uint64_t bytes) = 0;
 };
 
+// Copies data of files without moving it through this process.
+class Offload {
+ public:
+  Offload() = default;
+  Offload(const Offload&) = delete;
+  Offload& operator=(const Offload&) = delete;
+  virtual ~Offload() = default;
+  // `length` bytes of the node `from` to the target at `to`. False: it could not; then they are
+  // read and written, whatever the target holds there now.
+  [[nodiscard]] virtual io::Task<bool> copy(const block::Node& from, uint64_t from_offset,
+                                            uint64_t to, uint64_t length) = 0;
+};
+
 struct CopyOptions {
   // All sizes are in bytes. Edges outlive the copy.
   std::vector<block::Edge*> sources;
@@ -65,7 +78,10 @@ struct CopyOptions {
   uint64_t rate_limit = 0;        // bytes of data a second; 0: none
   bool fua = false;               // each piece is durable before it counts as done
   WriteBehind* behind = nullptr;  // outlives the copy; may be null
-  io::CancelToken cancel;         // the copy fails with ECANCELED, once no request runs
+  // Is asked first to copy what the sources store as it is, zeroes included. Outlives the copy; may
+  // be null.
+  Offload* offload = nullptr;
+  io::CancelToken cancel;  // the copy fails with ECANCELED, once no request runs
 
   std::function<void(uint64_t done, uint64_t total)> progress;             // may be empty
   std::function<void(uint64_t offset, const Error& error)> on_unreadable;  // while salvaging

@@ -9,6 +9,7 @@
 #include "io/task_group.h"
 #include "jobs/copy.h"
 #include "tools/common_host_cache.h"
+#include "tools/common_host_copy.h"
 #include "tools/common_progress.h"
 #include "tools/common_report.h"
 #include "tools/common_snapshots.h"
@@ -116,17 +117,37 @@ std::unique_ptr<HostCache> bound_cache(const ConvertRequest& request,
   return cache;
 }
 
+// What has the host copy, with -C; null when it can not.
+io::Task<std::unique_ptr<HostCopy>> offload_to_host(const ConvertRequest& request,
+                                                    const Conversion& conversion) {
+  std::unique_ptr<HostCopy> host;
+  if (request.copy_offloading && !request.target_cache.writethrough) {
+    host = co_await HostCopy::create(*conversion.target);
+  }
+  if (host != nullptr) {
+    for (const auto& source : conversion.sources) {
+      host->add_source(source->node());
+    }
+  }
+  co_return host;
+}
+
 io::Task<Result<void>> copy(const ConvertRequest& request, Conversion& conversion) {
   ProgressLine progress(progress_form(request));
   jobs::CopyOptions options = copy_options(request, conversion);
   options.progress = [&progress](uint64_t done, uint64_t total) { progress.update(done, total); };
   const std::unique_ptr<HostCache> cache = bound_cache(request, conversion);
   options.behind = cache.get();
+  const std::unique_ptr<HostCopy> host = co_await offload_to_host(request, conversion);
+  options.offload = host.get();
   conversion.interrupt->set_cancellable(true);
   Result<void> copied = co_await jobs::copy_images(options);
   progress.finish();
   if (copied) {
     copied = co_await conversion.target->flush();
+  }
+  if (copied && host != nullptr && !request.target_cache.no_flush) {
+    copied = co_await host->flush();
   }
   co_return copied;
 }

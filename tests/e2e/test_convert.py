@@ -305,3 +305,26 @@ def test_the_host_cache_is_kept_within_its_bound(folder, source, backend):
         return size
     assert in_cache("--cache-limit", "0") > 64 * MIB
     assert in_cache("--cache-limit", "8M") <= 8 * MIB
+
+
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+def test_the_host_copies_where_both_are_files(folder, source, backend, form):
+    img("convert", "-f", "raw", "-O", form, source, folder / "s")
+    strace = ["strace", "-f", "-qq", "-e", "trace=copy_file_range", "-o", folder / "calls"]
+    if shutil.which("strace") is None:
+        strace = []
+    run(*strace, program("cairn-img"), "convert", "-C", "--verify", "-f", form, folder / "s", folder / "s",
+        folder / "t", backend=backend)
+    assert (folder / "t").read_bytes() == source.read_bytes() * 2
+    assert allocated(folder / "t") <= 2 * SIZE - 8 * MIB + MIB
+    if strace:
+        copied = sum(int(line.split("=")[-1]) for line in (folder / "calls").read_text().splitlines()
+                     if "copy_file_range" in line and "=" in line and "unfinished" not in line)
+        assert copied >= SIZE
+
+
+def test_the_host_does_not_copy_behind_filters_and_into_formats(folder, source, backend):
+    done = img("convert", "-C", "-O", "raw", broken(source), folder / "t", code=1, backend=backend)
+    assert "error while reading" in done.err
+    img("convert", "-C", "-f", "raw", "-O", "qcow2", source, folder / "u", backend=backend)
+    run("qemu-img", "compare", "-q", source, folder / "u")

@@ -209,6 +209,45 @@ TEST_F(CopyTest, DoesNotWaitForItsRateWhenItIsCancelled) {
   EXPECT_EQ(copied.error().code(), ECANCELED);
 }
 
+// Copies between edges as a host would between files, every other piece.
+class EveryOther final : public Offload {
+ public:
+  EveryOther(block::Edge& from, block::Edge& to) : from_(from), to_(to) {}
+  [[nodiscard]] io::Task<bool> copy(const block::Node& from, uint64_t from_offset, uint64_t to,
+                                    uint64_t length) override {
+    EXPECT_EQ(&from, &from_.node());
+    if (++asked_ % 2 == 0) {
+      co_return false;
+    }
+    std::string bytes(length, '\0');
+    const auto data = reinterpret_cast<std::byte*>(bytes.data());
+    Result<void> done = co_await from_.read(from_offset, data, length);
+    if (done) {
+      done = co_await to_.write(to, data, length, {});
+    }
+    co_return done.has_value();
+  }
+  [[nodiscard]] unsigned asked() const { return asked_; }
+
+ private:
+  block::Edge& from_;
+  block::Edge& to_;
+  unsigned asked_ = 0;
+};
+
+TEST_F(CopyTest, LeavesToTheHostWhatItCanCopy) {
+  block::Edge* source = make_sparse("s", 8 * kMib, {0, 3, 4, 7});
+  block::Edge* target = make_sparse("t", 8 * kMib, {});
+  EveryOther offload(*source, *target);
+  ASSERT_TRUE(run(copy_images({.sources = {source},
+                               .target = target,
+                               .skip = kMib / 2,
+                               .target_is_zero = true,
+                               .offload = &offload})));
+  EXPECT_EQ(content("s").substr(kMib / 2), content("t").substr(0, 8 * kMib - kMib / 2));
+  EXPECT_GE(offload.asked(), 14u);
+}
+
 TEST_F(CopyTest, AnEmptySourceIsDoneAtOnce) {
   block::Edge* source = make_sparse("s", 0, {});
   block::Edge* target = make_sparse("t", 0, {});
