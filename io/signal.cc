@@ -10,7 +10,7 @@
 
 namespace cairn::io {
 
-Result<SignalWatcher> SignalWatcher::create(std::initializer_list<int> signals) {
+Result<SignalWatcher> SignalWatcher::create(std::span<const int> signals) {
   sigset_t watched;
   sigemptyset(&watched);
   for (const int signal : signals) {

@@ -7,6 +7,7 @@
 #include <signal.h>
 
 #include <initializer_list>
+#include <span>
 
 #include "base/result.h"
 #include "io/cancel.h"
@@ -17,7 +18,10 @@ namespace cairn::io {
 
 class SignalWatcher {
  public:
-  [[nodiscard]] static Result<SignalWatcher> create(std::initializer_list<int> signals);
+  [[nodiscard]] static Result<SignalWatcher> create(std::initializer_list<int> signals) {
+    return create(std::span(signals.begin(), signals.size()));
+  }
+  [[nodiscard]] static Result<SignalWatcher> create(std::span<const int> signals);
   SignalWatcher(SignalWatcher&&) noexcept = default;
   SignalWatcher& operator=(SignalWatcher&&) = delete;
   SignalWatcher(const SignalWatcher&) = delete;

@@ -1,18 +1,22 @@
 #include "jobs/compare.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "base/sector.h"
 #include "io/buffer.h"
+#include "io/task_group.h"
 #include "io/zero.h"
 
 namespace cairn::jobs {
 namespace {
 
-constexpr uint64_t kPiece = 1u << 20;
+constexpr uint64_t kPiece = 256u << 10;
+constexpr size_t kWorkers = 4;  // each with a buffer for either image
 
 // A range of one image that is the same all over.
 struct Run {
@@ -30,6 +34,15 @@ struct Run {
   }
 };
 
+using Buffers = std::array<io::AlignedBuffer, 2>;
+
+// Data of both images that the workers are at.
+struct DataRange {
+  uint64_t next = 0;  // where the next piece begins
+  uint64_t end = 0;
+  uint64_t done = 0;  // as far as progress is concerned: in order, whatever the pieces' order
+};
+
 class Comparer {
  public:
   explicit Comparer(CompareOptions options) : options_(std::move(options)) {}
@@ -38,35 +51,46 @@ class Comparer {
 
  private:
   block::Edge& image(bool second) const { return second ? *options_.second : *options_.first; }
+  // What of an image is compared, by offsets from where that begins.
+  [[nodiscard]] uint64_t begin(bool second) const { return second ? options_.second_begin : 0; }
+  [[nodiscard]] uint64_t length(bool second) const {
+    const uint64_t all = image(second).length();
+    return all - std::min(all, begin(second));
+  }
   io::Task<Result<Run>> status(bool second, uint64_t offset, uint64_t end);
   io::Task<Result<Run>> whole_run(bool second, uint64_t offset, uint64_t end);
   // Each returns false when the comparison is over: outcome_ says why.
   io::Task<bool> compare_common(uint64_t end);
   io::Task<bool> compare_data(uint64_t offset, uint64_t length);
+  io::Task<void> compare_pieces(DataRange& range, Buffers& buffers);
   io::Task<bool> expect_zeroes(bool second, uint64_t offset, uint64_t length);
   io::Task<bool> expect_zero_tail(bool second, uint64_t offset);
-  io::Task<bool> read(bool second, uint64_t offset, uint64_t length);
+  io::Task<bool> read(bool second, uint64_t offset, std::span<std::byte> bytes);
   bool fail_at(CompareFailure::Step step, bool second, uint64_t offset, const Error& error);
   bool differ_at(Difference::Kind kind, uint64_t offset);
   void advance(uint64_t offset);
 
   CompareOptions options_;
   uint64_t total_ = 0;
-  io::AlignedBuffer buffers_[2];
+  std::array<Buffers, kWorkers> buffers_;
+  // Of what ended the comparison the first in the image is told, whichever was found first.
+  uint64_t ended_at_ = UINT64_MAX;
   CompareOutcome outcome_;
 };
 
 io::Task<CompareOutcome> Comparer::run() {
-  for (io::AlignedBuffer& buffer : buffers_) {
-    Result<io::AlignedBuffer> allocated = io::AlignedBuffer::allocate(kPiece);
-    if (!allocated) {
-      fail_at(CompareFailure::Step::kRead, false, 0, allocated.error());
-      co_return outcome_;
+  for (Buffers& pair : buffers_) {
+    for (io::AlignedBuffer& buffer : pair) {
+      Result<io::AlignedBuffer> allocated = io::AlignedBuffer::allocate(kPiece);
+      if (!allocated) {
+        fail_at(CompareFailure::Step::kRead, false, 0, allocated.error());
+        co_return outcome_;
+      }
+      buffer = std::move(*allocated);
     }
-    buffer = std::move(*allocated);
   }
-  const uint64_t first = options_.first->length();
-  const uint64_t second = options_.second->length();
+  const uint64_t first = length(false);
+  const uint64_t second = options_.first_alone ? std::min(first, length(true)) : length(true);
   total_ = std::max(first, second);
   advance(0);
   bool equal = co_await compare_common(std::min(first, second));
@@ -78,7 +102,8 @@ io::Task<CompareOutcome> Comparer::run() {
 
 io::Task<Result<Run>> Comparer::status(bool second, uint64_t offset, uint64_t end) {
   block::Edge& edge = image(second);
-  Result<block::ChainStatus> found = co_await edge.chain_status(offset, end - offset);
+  Result<block::ChainStatus> found =
+      co_await edge.chain_status(begin(second) + offset, end - offset);
   if (!found) {
     co_return pass(found);
   }
@@ -89,7 +114,7 @@ io::Task<Result<Run>> Comparer::status(bool second, uint64_t offset, uint64_t en
                 .allocated = status.allocated,
                 .compressed = status.compressed,
                 .host_known = status.host != nullptr,
-                .to_the_end = offset + status.length == edge.length()};
+                .to_the_end = offset + status.length == length(second)};
 }
 
 // Joins what differs in nothing but its place in the file. Fragmentation is not allocation.
@@ -116,9 +141,9 @@ io::Task<bool> Comparer::compare_common(uint64_t end) {
     for (const bool second : {false, true}) {
       Result<Run> run = Run{};
       if (options_.strict) {
-        run = co_await whole_run(second, offset, image(second).length());
+        run = co_await whole_run(second, offset, length(second));
       } else {
-        run = co_await status(second, offset, image(second).length());
+        run = co_await status(second, offset, length(second));
       }
       if (!run) {
         co_return fail_at(CompareFailure::Step::kStatus, second, offset, run.error());
@@ -145,36 +170,51 @@ io::Task<bool> Comparer::compare_common(uint64_t end) {
   co_return true;
 }
 
+// Several pieces at a time, so that reading one goes on beside comparing another.
 io::Task<bool> Comparer::compare_data(uint64_t offset, uint64_t length) {
-  while (length > 0) {
-    const uint64_t piece = std::min(length, kPiece);
+  DataRange range{.next = offset, .end = offset + length, .done = offset};
+  io::TaskGroup workers;
+  for (Buffers& buffers : buffers_) {
+    if (range.next < range.end) {
+      workers.spawn(compare_pieces(range, buffers));
+    }
+  }
+  co_await workers.join();
+  co_return ended_at_ == UINT64_MAX;
+}
+
+io::Task<void> Comparer::compare_pieces(DataRange& range, Buffers& buffers) {
+  while (range.next < range.end && ended_at_ == UINT64_MAX) {
+    const uint64_t offset = range.next;
+    const uint64_t length = std::min(range.end - offset, kPiece);
+    range.next += length;
     for (const bool second : {false, true}) {
-      const bool readable = co_await read(second, offset, piece);
+      const std::span<std::byte> bytes = buffers[second ? 1 : 0].span().first(length);
+      const bool readable = co_await read(second, offset, bytes);
       if (!readable) {
-        co_return false;
+        co_return;
       }
     }
-    const std::byte* a = buffers_[0].data();
-    const std::byte* b = buffers_[1].data();
-    if (std::memcmp(a, b, piece) != 0) {
-      const uint64_t byte = static_cast<uint64_t>(std::mismatch(a, a + piece, b).first - a);
-      co_return differ_at(Difference::Kind::kContent, (offset + byte) / kSector * kSector);
+    const std::byte* a = buffers[0].data();
+    const std::byte* b = buffers[1].data();
+    if (std::memcmp(a, b, length) != 0) {
+      const auto byte = static_cast<uint64_t>(std::mismatch(a, a + length, b).first - a);
+      differ_at(Difference::Kind::kContent, (offset + byte) / kSector * kSector);
+      co_return;
     }
-    offset += piece;
-    length -= piece;
-    advance(offset);
+    range.done += length;
+    advance(range.done);
   }
-  co_return true;
 }
 
 io::Task<bool> Comparer::expect_zeroes(bool second, uint64_t offset, uint64_t length) {
   while (length > 0) {
     const uint64_t piece = std::min(length, kPiece);
-    const bool readable = co_await read(second, offset, piece);
+    const std::span<std::byte> bytes = buffers_[0][0].span().first(piece);
+    const bool readable = co_await read(second, offset, bytes);
     if (!readable) {
       co_return false;
     }
-    const std::span<const std::byte> bytes = buffers_[second ? 1 : 0].span().first(piece);
     if (!io::is_zero(bytes)) {
       const auto found = std::ranges::find_if(bytes, [](std::byte b) { return b != std::byte{0}; });
       const auto byte = static_cast<uint64_t>(found - bytes.begin());
@@ -188,7 +228,7 @@ io::Task<bool> Comparer::expect_zeroes(bool second, uint64_t offset, uint64_t le
 }
 
 io::Task<bool> Comparer::expect_zero_tail(bool second, uint64_t offset) {
-  const uint64_t end = image(second).length();
+  const uint64_t end = length(second);
   while (offset < end) {
     Result<Run> run = co_await status(second, offset, end);
     if (!run) {
@@ -206,20 +246,27 @@ io::Task<bool> Comparer::expect_zero_tail(bool second, uint64_t offset) {
   co_return true;
 }
 
-io::Task<bool> Comparer::read(bool second, uint64_t offset, uint64_t length) {
-  Result<void> done = co_await image(second).read(offset, buffers_[second ? 1 : 0].data(), length);
+io::Task<bool> Comparer::read(bool second, uint64_t offset, std::span<std::byte> bytes) {
+  Result<void> done =
+      co_await image(second).read(begin(second) + offset, bytes.data(), bytes.size());
   co_return done ? true : fail_at(CompareFailure::Step::kRead, second, offset, done.error());
 }
 
 bool Comparer::fail_at(CompareFailure::Step step, bool second, uint64_t offset,
                        const Error& error) {
-  outcome_.failure = CompareFailure{.step = step, .second_image = second, .offset = offset};
-  outcome_.error = error.code();
+  if (offset < ended_at_) {
+    ended_at_ = offset;
+    outcome_ = {.failure = CompareFailure{.step = step, .second_image = second, .offset = offset},
+                .error = error.code()};
+  }
   return false;
 }
 
 bool Comparer::differ_at(Difference::Kind kind, uint64_t offset) {
-  outcome_.difference = Difference{.kind = kind, .offset = offset};
+  if (offset < ended_at_) {
+    ended_at_ = offset;
+    outcome_ = {.difference = Difference{.kind = kind, .offset = offset}};
+  }
   return false;
 }
 

@@ -15,13 +15,17 @@ struct CompareOptions {
   block::Edge* first = nullptr;
   block::Edge* second = nullptr;
   bool strict = false;  // what is allocated has to be the same, too
+  // Where in the second image the first one's content begins, and whether what lies behind that
+  // content is left alone: for an image into which several were joined. Not with `strict`.
+  uint64_t second_begin = 0;
+  bool first_alone = false;
   std::function<void(uint64_t done, uint64_t total)> progress;  // may be empty
 };
 
 struct Difference {
   enum class Kind : uint8_t { kContent, kAllocation };
   Kind kind = Kind::kContent;
-  uint64_t offset = 0;  // in bytes; of content: the sector that differs
+  uint64_t offset = 0;  // in bytes, in the first image; of content: the sector that differs
 };
 
 struct CompareFailure {

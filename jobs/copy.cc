@@ -29,6 +29,8 @@ struct Piece {
   uint64_t length = 0;  // 0: there is nothing more
   size_t source = 0;    // index of the one that it begins in
   uint64_t source_offset = 0;
+  const block::Node* host = nullptr;  // with host_offset: where the data lies; null: not known
+  uint64_t host_offset = 0;
   // For data: set when the piece before has begun its last write, and by this one for the next.
   std::shared_ptr<io::Event> turn;
   std::shared_ptr<io::Event> next_turn;
@@ -47,6 +49,7 @@ class Copier {
   io::Task<Result<Piece>> next_piece();
   io::Task<Result<void>> refresh_status();
   void align_run();
+  io::Task<bool> offload(const Piece& piece);
   io::Task<Result<void>> copy_data(Piece piece, io::AlignedBuffer& buffer,
                                    std::vector<DataRun>& runs);
   io::Task<Result<void>> read_data(const Piece& piece, std::span<std::byte> bytes);
@@ -57,6 +60,7 @@ class Copier {
   io::Task<void> write_last_run(const Piece& piece, std::span<const std::byte> bytes, DataRun run,
                                 Result<void>& result);
   io::Task<Result<void>> make_zero(uint64_t offset, uint64_t length);
+  [[nodiscard]] Result<void> check_cancelled() const;
   io::Task<void> keep_rate(uint64_t bytes);
   void advance(uint64_t bytes);
 
@@ -71,7 +75,9 @@ class Copier {
   uint64_t source_offset_ = 0;  // in the current source
   uint64_t position_ = 0;       // in the target
   Piece::Kind run_kind_ = Piece::Kind::kSkip;
-  uint64_t run_left_ = 0;  // bytes from the cursor that run_kind_ holds for
+  uint64_t run_left_ = 0;                  // bytes from the cursor that run_kind_ holds for
+  const block::Node* run_host_ = nullptr;  // as in Piece, at the cursor
+  uint64_t run_host_offset_ = 0;
   std::shared_ptr<io::Event> turn_;
 
   uint64_t done_ = 0;
@@ -125,6 +131,9 @@ io::Task<void> Copier::work() {
 io::Task<Result<void>> Copier::work_until_done(io::AlignedBuffer& buffer,
                                                std::vector<DataRun>& runs) {
   while (outcome_) {
+    if (auto wanted = check_cancelled(); !wanted) {
+      co_return wanted;
+    }
     Result<Piece> piece = co_await next_piece();
     if (!piece) {
       co_return pass(piece);
@@ -178,6 +187,9 @@ io::Task<Result<Piece>> Copier::next_piece() {
     turn_ = std::make_shared<io::Event>();
     piece.next_turn = turn_;
   }
+  piece.host = run_host_;
+  piece.host_offset = run_host_offset_;
+  run_host_offset_ += piece.length;
   run_left_ -= piece.length;
   source_offset_ += piece.length;
   position_ += piece.length;
@@ -210,6 +222,8 @@ io::Task<Result<void>> Copier::refresh_status() {
         block::BlockStatus{.length = std::min(left, piece_size_), .data = true, .allocated = true};
   }
   run_left_ = status->length;
+  run_host_ = status->data && !status->compressed ? status->host : nullptr;
+  run_host_offset_ = status->host_offset;
   if (status->zero) {
     run_kind_ = options_.sparse_size == 0 ? Piece::Kind::kData : Piece::Kind::kZero;
   } else if ((options_.target_has_backing || options_.base != nullptr) && !status->allocated) {
@@ -233,6 +247,7 @@ void Copier::align_run() {
   } else {
     run_kind_ = Piece::Kind::kData;
     run_left_ = std::min(align_up(end, alignment_), total_) - position_;
+    run_host_ = nullptr;
   }
 }
 
@@ -240,6 +255,15 @@ io::Task<Result<void>> Copier::copy_data(Piece piece, io::AlignedBuffer& buffer,
                                          std::vector<DataRun>& runs) {
   const std::span<std::byte> bytes = buffer.span().first(piece.length);
   co_await keep_rate(piece.length);
+  const bool offloaded = co_await offload(piece);
+  if (offloaded) {
+    piece.next_turn->set();
+    Result<void> behind;
+    if (options_.behind != nullptr) {
+      behind = co_await options_.behind->written(piece.length);
+    }
+    co_return behind;
+  }
   Result<void> result = co_await read_data(piece, bytes);
   if (result) {
     find_zero_runs(bytes, piece.offset, zero_rules_, runs);
@@ -260,6 +284,14 @@ io::Task<Result<void>> Copier::copy_data(Piece piece, io::AlignedBuffer& buffer,
   }
   piece.next_turn->set();
   co_return result;
+}
+
+io::Task<bool> Copier::offload(const Piece& piece) {
+  if (options_.offload == nullptr || piece.host == nullptr) {
+    co_return false;
+  }
+  co_return co_await options_.offload->copy(*piece.host, piece.host_offset, piece.offset,
+                                            piece.length);
 }
 
 // A piece may go on in the sources behind the one it begins in.
@@ -314,6 +346,9 @@ io::Task<Result<void>> Copier::write_run(const Piece& piece, std::span<const std
     co_return fail(written.error().code(), "error while writing at byte {}: {}", offset,
                    std::strerror(written.error().code()));
   }
+  if (options_.behind != nullptr) {
+    written = co_await options_.behind->written(run.length);
+  }
   co_return written;
 }
 
@@ -331,6 +366,9 @@ io::Task<Result<void>> Copier::make_zero(uint64_t offset, uint64_t length) {
     co_return Result<void>();
   }
   while (length > 0) {
+    if (auto wanted = check_cancelled(); !wanted) {
+      co_return wanted;
+    }
     uint64_t step = length;
     bool needed = true;
     if (options_.base == nullptr) {
@@ -354,6 +392,11 @@ io::Task<Result<void>> Copier::make_zero(uint64_t offset, uint64_t length) {
   co_return Result<void>();
 }
 
+Result<void> Copier::check_cancelled() const {
+  return options_.cancel.cancelled() ? fail_errno(ECANCELED, "The copy was interrupted")
+                                     : Result<void>{};
+}
+
 io::Task<void> Copier::keep_rate(uint64_t bytes) {
   if (options_.rate_limit == 0) {
     co_return;
@@ -364,7 +407,7 @@ io::Task<void> Copier::keep_rate(uint64_t bytes) {
                                            static_cast<double>(options_.rate_limit));
   earliest_ = begin + std::chrono::duration_cast<io::Duration>(cost);
   if (begin > now) {
-    (void)co_await io::sleep_until(begin);
+    (void)co_await io::sleep_until(begin, options_.cancel);
   }
 }
 

@@ -12,9 +12,34 @@
 
 #include "base/result.h"
 #include "block/node.h"
+#include "io/cancel.h"
 #include "io/task.h"
 
 namespace cairn::jobs {
+
+// Is told what a copy has written, and may have it wait, or fail.
+class WriteBehind {
+ public:
+  WriteBehind() = default;
+  WriteBehind(const WriteBehind&) = delete;
+  WriteBehind& operator=(const WriteBehind&) = delete;
+  virtual ~WriteBehind() = default;
+  // `bytes` more; several of the copy's workers may be waiting at the same time.
+  [[nodiscard]] virtual io::Task<Result<void>> written(uint64_t bytes) = 0;
+};
+
+// Copies data of files without moving it through this process.
+class Offload {
+ public:
+  Offload() = default;
+  Offload(const Offload&) = delete;
+  Offload& operator=(const Offload&) = delete;
+  virtual ~Offload() = default;
+  // `length` bytes of the node `from` to the target at `to`. False: it could not; then they are
+  // read and written, whatever the target holds there now.
+  [[nodiscard]] virtual io::Task<bool> copy(const block::Node& from, uint64_t from_offset,
+                                            uint64_t to, uint64_t length) = 0;
+};
 
 struct CopyOptions {
   // All sizes are in bytes. Edges outlive the copy.
@@ -49,9 +74,14 @@ struct CopyOptions {
   // compressed data overwrites none.
   bool compressed = false;
 
-  bool salvage = false;     // what can not be read becomes zeroes
-  uint64_t rate_limit = 0;  // bytes of data a second; 0: none
-  bool fua = false;         // each piece is durable before it counts as done
+  bool salvage = false;           // what can not be read becomes zeroes
+  uint64_t rate_limit = 0;        // bytes of data a second; 0: none
+  bool fua = false;               // each piece is durable before it counts as done
+  WriteBehind* behind = nullptr;  // outlives the copy; may be null
+  // Is asked first to copy what the sources store as it is, zeroes included. Outlives the copy; may
+  // be null.
+  Offload* offload = nullptr;
+  io::CancelToken cancel;  // the copy fails with ECANCELED, once no request runs
 
   std::function<void(uint64_t done, uint64_t total)> progress;             // may be empty
   std::function<void(uint64_t offset, const Error& error)> on_unreadable;  // while salvaging

@@ -23,7 +23,9 @@ OptionReader::OptionReader(std::string label, std::span<const std::string> argum
     }
     if (spec.long_name != nullptr) {
       long_names_.push_back({.name = spec.long_name,
-                             .has_arg = spec.has_value ? required_argument : no_argument,
+                             .has_arg = spec.has_value        ? required_argument
+                                        : spec.may_have_value ? optional_argument
+                                                              : no_argument,
                              .flag = nullptr,
                              .val = spec.id});
     }

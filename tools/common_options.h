@@ -17,6 +17,7 @@ struct OptionSpec {
   int id = 0;
   const char* long_name = nullptr;  // null: short name only
   bool has_value = false;
+  bool may_have_value = false;  // the long name: "--name" and "--name=value"
 };
 
 struct ParsedOption {

@@ -49,6 +49,9 @@ enum LongOption : int {
   kOptFlushInterval,
   kOptNoDrain,
   kOptPattern,
+  kOptProgress,
+  kOptVerify,
+  kOptCacheLimit,
 };
 
 inline constexpr OptionSpec kHelpOption{'h', "help", false};

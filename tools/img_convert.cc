@@ -9,6 +9,7 @@
 
 #include "base/sector.h"
 #include "tools/common_create.h"
+#include "tools/common_interrupt.h"
 #include "tools/common_report.h"
 #include "tools/drivers.h"
 #include "tools/img.h"
@@ -22,7 +23,8 @@ constexpr unsigned kMostParallel = 16;
 constexpr std::array kConvertSpecs = {
     kHelpOption,
     kQuietOption,
-    kProgressOption,
+    OptionSpec{'p', nullptr, false},
+    OptionSpec{kOptProgress, "progress", false, true},
     kShareOption,
     kObjectOption,
     kImageOptsOption,
@@ -46,7 +48,9 @@ constexpr std::array kConvertSpecs = {
     OptionSpec{'C', "copy-range-offloading", false},
     OptionSpec{'c', "compress", false},
     OptionSpec{kOptBitmaps, "bitmaps", false},
-    OptionSpec{kOptSkipBrokenBitmaps, "skip-broken-bitmaps", false}};
+    OptionSpec{kOptSkipBrokenBitmaps, "skip-broken-bitmaps", false},
+    OptionSpec{kOptVerify, "verify", false},
+    OptionSpec{kOptCacheLimit, "cache-limit", true}};
 
 Result<void> parse_sparse_size(const std::string& text, ConvertRequest& request) {
   const auto size = parse_size_argument("buffer size for sparse output", text);
@@ -107,6 +111,21 @@ Result<void> take_value(const ParsedOption& option, ConvertRequest& request) {
       request.rate_limit = *rate;
       return {};
     }
+    case kOptCacheLimit: {
+      const auto limit = parse_size_argument("cache limit", option.value);
+      if (!limit) {
+        return std::unexpected(limit.error());
+      }
+      request.cache_limit = *limit;
+      return {};
+    }
+    case kOptProgress:
+      request.progress = true;
+      if (!option.value.empty() && option.value != "json") {
+        return fail(EINVAL, "--progress takes no value but json, not '{}'", option.value);
+      }
+      request.progress_json = !option.value.empty();
+      return {};
     case 'l': {
       auto choice = parse_snapshot_choice(option.value);
       if (!choice) {
@@ -163,6 +182,9 @@ void take_flag(int id, ConvertRequest& request) {
     case kOptBitmaps:
       flag = &request.bitmaps;
       break;
+    case kOptVerify:
+      flag = &request.verify;
+      break;
     case kOptSkipBrokenBitmaps:
       flag = &request.skip_broken_bitmaps;
       break;
@@ -197,6 +219,9 @@ std::string_view contradiction(const ConvertRequest& request, bool source_format
   }
   if (request.copy_offloading && request.salvage) {
     return "Cannot use copy offloading in salvaging mode";
+  }
+  if (request.verify && request.salvage) {
+    return "Cannot use --verify in salvaging mode";
   }
   if (!request.create && !request.options.empty()) {
     return "-o has no effect when skipping image creation";
@@ -264,11 +289,15 @@ int img_convert(std::span<const std::string> arguments) {
   if (const auto code = read_command_line(arguments, request)) {
     return *code;
   }
+  const auto signals = Interrupt::watch_signals();
+  if (!signals) {
+    return fail_command(signals.error());
+  }
   auto session = Session::create();
   if (!session) {
     return fail_command(session.error());
   }
-  return (*session)->run(convert_images((*session)->graph(), request));
+  return (*session)->run(convert_images((*session)->graph(), request, *signals));
 }
 
 }  // namespace cairn::tools

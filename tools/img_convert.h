@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "io/signal.h"
 #include "tools/common_image.h"
 #include "tools/common_session.h"
 #include "tools/common_snapshots.h"
@@ -36,13 +37,17 @@ struct ConvertRequest {
   bool compress = false;
   bool bitmaps = false;
   bool skip_broken_bitmaps = false;
+  bool verify = false;
+  std::optional<uint64_t> cache_limit;  // bytes; 0: none
   bool progress = false;
+  bool progress_json = false;
   bool quiet = false;
 };
 
-// Copies, and returns the exit code. A target that was made for a copy that then failed is removed.
-// `request` outlives the task.
-[[nodiscard]] io::Task<int> convert_images(block::Graph& graph, const ConvertRequest& request);
+// Copies, and returns the exit code; ends the program when one of the signals interrupts it. A
+// target that was made for a copy that then failed is removed. The references outlive the task.
+[[nodiscard]] io::Task<int> convert_images(block::Graph& graph, const ConvertRequest& request,
+                                           const io::SignalWatcher& signals);
 
 // --bitmaps (img_convert_bitmaps.cc): whether source and target can have their part in it, and
 // copying what the source keeps. The nodes outlive the task.

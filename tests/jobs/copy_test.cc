@@ -2,6 +2,8 @@
 #include "jobs/copy.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <numeric>
 
 #include "jobs/compare.h"
 #include "protocols/file/file.h"
@@ -146,6 +148,106 @@ TEST_F(CopyTest, ReportsWhereAWriteFailed) {
       << copied.error().message();
 }
 
+// Counts what was written, and cancels or fails once that is enough.
+class Counter final : public WriteBehind {
+ public:
+  [[nodiscard]] io::Task<Result<void>> written(uint64_t bytes) override {
+    bytes_ += bytes;
+    if (bytes_ >= enough && source != nullptr) {
+      source->cancel();
+    }
+    co_return bytes_ >= enough&& source == nullptr ? Result<void>(fail_errno(EIO, "Enough"))
+                                                   : Result<void>();
+  }
+  [[nodiscard]] uint64_t bytes() const { return bytes_; }
+
+  uint64_t enough = UINT64_MAX;
+  io::CancelSource* source = nullptr;
+
+ private:
+  uint64_t bytes_ = 0;
+};
+
+TEST_F(CopyTest, TellsWhatItHasWritten) {
+  block::Edge* source = make_sparse("s", 8 * kMib, {1, 6});
+  block::Edge* target = make_sparse("t", 8 * kMib, {});
+  Counter counter;
+  ASSERT_TRUE(run(copy_images(
+      {.sources = {source}, .target = target, .target_is_zero = true, .behind = &counter})));
+  EXPECT_EQ(counter.bytes(), 2 * kMib);
+}
+
+TEST_F(CopyTest, EndsWhenItIsCancelledAndWhenWhatIsBehindFails) {
+  block::Edge* source = make_sparse("s", 8 * kMib, {0, 1, 2, 3, 4, 5, 6, 7});
+  block::Edge* target = make_sparse("t", 8 * kMib, {});
+  for (const bool cancels : {true, false}) {
+    io::CancelSource cancel;
+    Counter counter;
+    counter.enough = 2 * kMib;
+    counter.source = cancels ? &cancel : nullptr;
+    const auto copied = run(copy_images(
+        {.sources = {source}, .target = target, .behind = &counter, .cancel = cancel.token()}));
+    ASSERT_FALSE(copied);
+    EXPECT_EQ(copied.error().code(), cancels ? ECANCELED : EIO);
+    EXPECT_LT(counter.bytes(), 8 * kMib);
+  }
+}
+
+TEST_F(CopyTest, DoesNotWaitForItsRateWhenItIsCancelled) {
+  block::Edge* source = make_sparse("s", 2 * kMib, {0, 1});
+  block::Edge* target = make_sparse("t", 2 * kMib, {});
+  io::CancelSource cancel;
+  Counter counter;
+  counter.enough = 1;
+  counter.source = &cancel;
+  const auto copied = run(copy_images({.sources = {source},
+                                       .target = target,
+                                       .rate_limit = 1,  // which would take days
+                                       .behind = &counter,
+                                       .cancel = cancel.token()}));
+  ASSERT_FALSE(copied);
+  EXPECT_EQ(copied.error().code(), ECANCELED);
+}
+
+// Copies between edges as a host would between files, every other piece.
+class EveryOther final : public Offload {
+ public:
+  EveryOther(block::Edge& from, block::Edge& to) : from_(from), to_(to) {}
+  [[nodiscard]] io::Task<bool> copy(const block::Node& from, uint64_t from_offset, uint64_t to,
+                                    uint64_t length) override {
+    EXPECT_EQ(&from, &from_.node());
+    if (++asked_ % 2 == 0) {
+      co_return false;
+    }
+    std::string bytes(length, '\0');
+    const auto data = reinterpret_cast<std::byte*>(bytes.data());
+    Result<void> done = co_await from_.read(from_offset, data, length);
+    if (done) {
+      done = co_await to_.write(to, data, length, {});
+    }
+    co_return done.has_value();
+  }
+  [[nodiscard]] unsigned asked() const { return asked_; }
+
+ private:
+  block::Edge& from_;
+  block::Edge& to_;
+  unsigned asked_ = 0;
+};
+
+TEST_F(CopyTest, LeavesToTheHostWhatItCanCopy) {
+  block::Edge* source = make_sparse("s", 8 * kMib, {0, 3, 4, 7});
+  block::Edge* target = make_sparse("t", 8 * kMib, {});
+  EveryOther offload(*source, *target);
+  ASSERT_TRUE(run(copy_images({.sources = {source},
+                               .target = target,
+                               .skip = kMib / 2,
+                               .target_is_zero = true,
+                               .offload = &offload})));
+  EXPECT_EQ(content("s").substr(kMib / 2), content("t").substr(0, 8 * kMib - kMib / 2));
+  EXPECT_GE(offload.asked(), 14u);
+}
+
 TEST_F(CopyTest, AnEmptySourceIsDoneAtOnce) {
   block::Edge* source = make_sparse("s", 0, {});
   block::Edge* target = make_sparse("t", 0, {});
@@ -173,6 +275,19 @@ TEST_F(CopyTest, ADifferenceIsFoundToTheSector) {
   EXPECT_EQ(outcome.difference->offset, kMib + 39936);
 }
 
+TEST_F(CopyTest, OfSeveralDifferencesTheFirstIsTold) {
+  std::vector<uint64_t> all(16);
+  std::iota(all.begin(), all.end(), 0);
+  block::Edge* a = make_sparse("a", 16 * kMib, all);
+  block::Edge* b = make_sparse("b", 16 * kMib, all);
+  for (uint64_t at = 16 * kMib - 1; at > kMib; at -= 100 * 1024) {
+    ASSERT_TRUE(write(*b, at, "x"));
+    const auto outcome = compare(a, b);
+    ASSERT_TRUE(outcome.difference);
+    EXPECT_EQ(outcome.difference->offset, at / 512 * 512);
+  }
+}
+
 TEST_F(CopyTest, TheTailOfALongerImageHasToBeZeroes) {
   block::Edge* a = make_sparse("a", 2 * kMib, {1});
   block::Edge* b = make_sparse("b", 6 * kMib, {1});
@@ -181,6 +296,22 @@ TEST_F(CopyTest, TheTailOfALongerImageHasToBeZeroes) {
   const auto outcome = compare(b, a);
   ASSERT_TRUE(outcome.difference);
   EXPECT_EQ(outcome.difference->offset, 5 * kMib + 512);
+}
+
+TEST_F(CopyTest, OneOfSeveralThatWereJoinedIsComparedAlone) {
+  block::Edge* part = make_sparse("a", 2 * kMib, {1});
+  block::Edge* all = make_sparse("b", 8 * kMib, {0, 6});
+  ASSERT_TRUE(write(*all, 4 * kMib, std::string(kMib, 'b')));
+  const auto at = [&](uint64_t begin) {
+    return run(
+        compare_images({.first = part, .second = all, .second_begin = begin, .first_alone = true}));
+  };
+  EXPECT_FALSE(at(3 * kMib).difference);
+  ASSERT_TRUE(at(2 * kMib).difference);
+  EXPECT_EQ(at(2 * kMib).difference->offset, kMib);
+  // What is missing of the second image is missing.
+  EXPECT_TRUE(at(7 * kMib).difference);
+  EXPECT_TRUE(at(9 * kMib).difference);
 }
 
 }  // namespace

@@ -9,7 +9,8 @@ namespace cairn::tools {
 namespace {
 
 constexpr std::array kSpecs = {OptionSpec{'q', "quiet", false}, OptionSpec{'f', "format", true},
-                               OptionSpec{300, "output", true}};
+                               OptionSpec{300, "output", true},
+                               OptionSpec{301, "progress", false, true}};
 
 struct Parsed {
   std::vector<std::pair<int, std::string>> options;
@@ -38,6 +39,12 @@ TEST(OptionReader, MixesOptionsAndOperands) {
 TEST(OptionReader, TakesValuesAttachedOrApart) {
   EXPECT_EQ(parse({"-fraw", "--format=qcow2", "--format", "x", "--output=json"}).options,
             (Options{{'f', "raw"}, {'f', "qcow2"}, {'f', "x"}, {300, "json"}}));
+}
+
+TEST(OptionReader, TakesValuesThatMayBeLeftOutAttachedAlone) {
+  const Parsed parsed = parse({"--progress", "json", "--progress=json"});
+  EXPECT_EQ(parsed.options, (Options{{301, ""}, {301, "json"}}));
+  EXPECT_EQ(parsed.operands, (Operands{"json"}));
 }
 
 TEST(OptionReader, TakesShortenedLongNames) {

@@ -1,0 +1,207 @@
+// cairn-img convert: making and opening the target.
+#include <cerrno>
+#include <memory>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "block/filename.h"
+#include "tools/common_create.h"
+#include "tools/common_host_cache.h"
+#include "tools/img_convert_steps.h"
+
+namespace cairn::tools {
+namespace {
+
+using block::Edge;
+
+// Features of the target's format that were asked for.
+Result<void> check_target_format(const ConvertRequest& request, std::string_view format) {
+  if (request.compress && format != "qcow2" && format != "vmdk") {
+    return fail(ENOTSUP, "Compression not supported for this file format");
+  }
+  return {};
+}
+
+// The same of the image that there is now.
+Result<void> check_target(const ConvertRequest& request, const block::Node& node) {
+  if (!request.create) {
+    if (auto possible = check_target_format(request, node.info().name); !possible) {
+      return possible;
+    }
+  }
+  if (request.compress && node.driver().encrypted()) {
+    return fail(EINVAL, "Compression and encryption not supported at the same time");
+  }
+  if (request.compress && node.driver().cluster_size() == 0) {
+    return fail(EINVAL, "invalid cluster size");
+  }
+  if (request.compress && node.child("data-file") != nullptr) {
+    return fail(ENOTSUP, "Compression not supported for images with an external data file");
+  }
+  return {};
+}
+
+Result<void> fill_options(const ConvertRequest& request, const CreationTable& table,
+                          uint64_t length, block::CreateOptions& options) {
+  if (auto parsed = parse_option_list(request.options, options); !parsed) {
+    return parsed;
+  }
+  if ((request.backing && !table.has("backing_file"))) {
+    return fail(EINVAL, "Backing file not supported for file format '{}'", request.target.format);
+  }
+  if (request.backing_format && !table.has("backing_fmt")) {
+    return fail(EINVAL, "Backing format not supported for file format '{}'", request.target.format);
+  }
+  if (request.backing) {
+    if (auto set = options.set("backing_file", *request.backing); !set) {
+      return set;
+    }
+  }
+  if (request.backing_format) {
+    if (auto set = options.set("backing_fmt", *request.backing_format); !set) {
+      return set;
+    }
+  }
+  if (options.has("backing_file") && !options.has("backing_fmt")) {
+    return fail(EINVAL, "Use of backing file requires explicit backing format");
+  }
+  return options.set("size", std::to_string(length));
+}
+
+// As values of options are written on a command line.
+std::string double_commas(std::string_view text) {
+  std::string doubled;
+  for (const char c : text) {
+    doubled.append(c == ',' ? 2 : 1, c);
+  }
+  return doubled;
+}
+
+// How the new image is opened. One that is encrypted needs the secret that it was made with; one
+// that has not got its name yet has another.
+ImageName name_of_new(const ImageName& target, const block::CreateOptions& options,
+                      const NewFile& file) {
+  const std::string path = file.aside() ? file.path() : creation_path(target.text);
+  std::string secrets;
+  for (const block::CreateOptionInfo& info : options.table()) {
+    if (info.name.ends_with("key-secret") && options.has(info.name)) {
+      secrets += fmt::format(",{}={}", info.name, double_commas(*options.string(info.name)));
+    }
+  }
+  ImageName name = target;
+  name.text = file.aside() ? path : name.text;
+  if (!secrets.empty() || !block::protocol_prefix(name.text).empty()) {
+    name.by_options = true;
+    name.text = fmt::format("driver={}{},file.driver=file,file.filename={}", target.format, secrets,
+                            double_commas(path));
+    name.format.clear();
+  }
+  return name;
+}
+
+// What is written under another name first keeps all in one file and no name of its own in it.
+NewFile::Way way_for(const ConvertRequest& request, const block::CreateOptions& options) {
+  const std::string& format = request.target.format;
+  const std::string_view prefix = block::protocol_prefix(request.target.text);
+  const bool alone = (format == "raw" || format == "qcow2" || format == "luks") &&
+                     !options.has("data_file") && !options.has("detached-header");
+  return alone && (prefix.empty() || prefix == "file") ? NewFile::Way::kAside
+                                                       : NewFile::Way::kInPlace;
+}
+
+}  // namespace
+
+io::Task<Result<void>> create_target(block::Graph& graph, const ConvertRequest& request,
+                                     Conversion& conversion) {
+  const std::string& filename = request.target.text;
+  const Result<CreationTable> table =
+      CreationTable::find(graph.drivers(), request.target.format, filename);
+  if (!table) {
+    co_return std::unexpected(table.error());
+  }
+  block::CreateOptions options(table->options());
+  if (auto filled = fill_options(request, *table, conversion.length, options); !filled) {
+    co_return filled;
+  }
+  if (auto possible = check_target_format(request, request.target.format); !possible) {
+    co_return possible;
+  }
+  const bool encrypted =
+      options.has("encrypt.format") || options.boolean("encryption").value_or(false);
+  if (request.compress && encrypted) {
+    co_return fail(EINVAL, "Compression and encryption not supported at the same time");
+  }
+  Result<NewFile> file = NewFile::begin(creation_path(filename), way_for(request, options));
+  if (file) {
+    if (const auto data_file = options.string("data_file")) {
+      file->add(*data_file);
+    }
+    conversion.file = std::move(*file);
+    if (conversion.file.fresh()) {
+      conversion.file.created();  // whatever comes of it
+    }
+  }
+  Result<void> created;
+  if (file) {
+    created = co_await table->format().create(graph, conversion.file.path(), options);
+  } else {
+    created = pass(file);
+  }
+  if (!created) {
+    co_return std::unexpected(creation_failure(*table, std::move(created.error()))
+                                  .prefix(fmt::format("{}: error while converting {}: ", filename,
+                                                      request.target.format)));
+  }
+  conversion.file.created();
+  conversion.target_name = name_of_new(request.target, options, conversion.file);
+  conversion.created = true;
+  co_return Result<void>();
+}
+
+namespace {
+
+// The node at the bottom, which holds the data.
+const block::Node& leaf_of(const block::Node& node) {
+  const block::Edge* file = node.child("file");
+  return file == nullptr ? node : leaf_of(file->node());
+}
+
+}  // namespace
+
+io::Task<Result<void>> open_target(block::Graph& graph, const ConvertRequest& request,
+                                   Conversion& conversion) {
+  const block::OpenFlags flags{.discard_unmap = true,
+                               .cache_direct = request.target_cache.direct,
+                               .no_flush = request.target_cache.no_flush};
+  Result<std::unique_ptr<Edge>> target = co_await open_root(graph, conversion.name(request), flags);
+  if (!target) {
+    co_return pass(target);
+  }
+  conversion.target = std::move(*target);
+  const block::Node& node = conversion.target->node();
+  if (conversion.created && conversion.file.fresh()) {
+    for (std::string& path : host_files(node, false)) {
+      conversion.file.add_written(std::move(path));
+    }
+  }
+  // Devices hold what they held; what lies in new space is decrypted to noise.
+  conversion.created =
+      conversion.created && leaf_of(node).info().name == "file" && !node.driver().encrypted();
+  if (auto possible = check_target(request, node); !possible) {
+    co_return possible;
+  }
+  if (request.bitmaps) {
+    if (auto possible = check_target_bitmaps(conversion.target->node()); !possible) {
+      // The new image stays, empty: scripts of the field know it so.
+      conversion.keep = true;
+      co_return possible;
+    }
+  }
+  if (conversion.target->length() < conversion.length) {
+    co_return fail(EINVAL, "output file is smaller than input file");
+  }
+  co_return Result<void>();
+}
+
+}  // namespace cairn::tools
