@@ -31,6 +31,9 @@ class Guest {
   static constexpr uint64_t kAvailable = 4096;
   static constexpr uint64_t kUsed = 8192;
   static constexpr uint64_t kFree = 16384;
+  // What is free, as the guest sees it, and room for a table in it.
+  static constexpr uint64_t kData = kBase + kFree;
+  static constexpr uint64_t kTable = kFree + 65536;
 
   Guest() : file_(memfd_create("guest", MFD_CLOEXEC)) {
     EXPECT_EQ(ftruncate(file_.get(), kSize), 0);

@@ -11,8 +11,6 @@
 namespace cairn::vhost_user {
 namespace {
 
-constexpr uint64_t kData = Guest::kBase + Guest::kFree;
-constexpr uint64_t kTable = Guest::kFree + 65536;
 constexpr uint16_t kSlots = 5;  // need not be a power of two
 
 class PackedRingTest : public ::testing::Test {
@@ -30,7 +28,7 @@ class PackedRingTest : public ::testing::Test {
   }
 
   // Puts a descriptor into the next slot, available in the driver's lap.
-  void put(uint16_t name, uint16_t flags, uint64_t address = kData, uint32_t length = 16) {
+  void put(uint16_t name, uint16_t flags, uint64_t address = Guest::kData, uint32_t length = 16) {
     std::byte* const slot = guest_.at(uint64_t{16} * driver_.index);
     store_le(slot, address);
     store_le(slot + 8, length);
@@ -70,7 +68,7 @@ class PackedRingTest : public ::testing::Test {
 
 TEST_F(PackedRingTest, GivesRequestsBackInTheOrderInWhichTheyAreDone) {
   put(7, kDescriptorNext);
-  put(7, kDescriptorWrite, kData + 4096, 513);
+  put(7, kDescriptorWrite, Guest::kData + 4096, 513);
   put(9, 0);
   ring();
   const Chain first = take();
@@ -111,9 +109,9 @@ TEST_F(PackedRingTest, GoesOnWhereItIsTold) {
 
 TEST_F(PackedRingTest, ReadsTablesInTheirOrder) {
   setup_.indirect = true;
-  guest_.describe(kTable, 0, kData, 16, 0, 0);
-  guest_.describe(kTable, 1, kData + 4096, 8, 0, kDescriptorWrite);
-  put(2, kDescriptorIndirect, Guest::kBase + kTable, 32);
+  guest_.describe(Guest::kTable, 0, Guest::kData, 16, 0, 0);
+  guest_.describe(Guest::kTable, 1, Guest::kData + 4096, 8, 0, kDescriptorWrite);
+  put(2, kDescriptorIndirect, Guest::kBase + Guest::kTable, 32);
   ring();
   const Chain chain = take();
   EXPECT_EQ(chain.slots, 1);
@@ -122,16 +120,16 @@ TEST_F(PackedRingTest, ReadsTablesInTheirOrder) {
 }
 
 TEST_F(PackedRingTest, RefusesWhatCanNotBe) {
-  put(0, kDescriptorIndirect, Guest::kBase + kTable, 32);
+  put(0, kDescriptorIndirect, Guest::kBase + Guest::kTable, 32);
   ring();
   EXPECT_NE(complaint().find("not agreed"), std::string::npos);
   setup_.indirect = true;
   driver_ = {};
-  put(0, kDescriptorIndirect, Guest::kBase + kTable, 33);
+  put(0, kDescriptorIndirect, Guest::kBase + Guest::kTable, 33);
   ring();
   EXPECT_NE(complaint().find("33 bytes"), std::string::npos);
   driver_ = {};
-  put(0, kDescriptorIndirect | kDescriptorNext, Guest::kBase + kTable, 32);
+  put(0, kDescriptorIndirect | kDescriptorNext, Guest::kBase + Guest::kTable, 32);
   put(0, 0);
   ring();
   EXPECT_NE(complaint().find("both"), std::string::npos);
@@ -208,8 +206,8 @@ TEST_F(PackedTrackingTest, DoesAgainWhatWasNotGivenBack) {
   PackedTracker tracker(region_.data(), kSlots);
   ring(0x8000, &tracker);
   put(4, kDescriptorNext);
-  put(4, kDescriptorWrite, kData + 4096, 8);
-  put(1, 0, kData + 8192, 32);
+  put(4, kDescriptorWrite, Guest::kData + 4096, 8);
+  put(1, 0, Guest::kData + 8192, 32);
   put(3, 0);
   static_cast<void>(take());
   const Chain done = take();

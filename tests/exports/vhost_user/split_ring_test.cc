@@ -9,9 +9,6 @@
 namespace cairn::vhost_user {
 namespace {
 
-constexpr uint64_t kData = Guest::kBase + Guest::kFree;
-constexpr uint64_t kTable = Guest::kFree + 65536;
-
 class SplitRingTest : public ::testing::Test {
  protected:
   void SetUp() override { guest_.share_with(memory_); }
@@ -27,7 +24,7 @@ class SplitRingTest : public ::testing::Test {
   }
 
   // A request of one descriptor that is read.
-  void ask(uint16_t head, uint64_t address = kData, uint32_t length = 16) {
+  void ask(uint16_t head, uint64_t address = Guest::kData, uint32_t length = 16) {
     guest_.describe(Guest::kDescriptors, head, address, length, 0);
     guest_.make_available(head);
   }
@@ -51,9 +48,10 @@ class SplitRingTest : public ::testing::Test {
 };
 
 TEST_F(SplitRingTest, GivesARequestBackWithWhatWasWritten) {
-  guest_.describe(Guest::kDescriptors, 3, kData, 16, kDescriptorNext, 5);
-  guest_.describe(Guest::kDescriptors, 5, kData + 4096, 512, kDescriptorNext | kDescriptorWrite, 1);
-  guest_.describe(Guest::kDescriptors, 1, kData + 8192, 1, kDescriptorWrite);
+  guest_.describe(Guest::kDescriptors, 3, Guest::kData, 16, kDescriptorNext, 5);
+  guest_.describe(Guest::kDescriptors, 5, Guest::kData + 4096, 512,
+                  kDescriptorNext | kDescriptorWrite, 1);
+  guest_.describe(Guest::kDescriptors, 1, Guest::kData + 8192, 1, kDescriptorWrite);
   guest_.make_available(3);
   ring();
   const Chain chain = take();
@@ -91,9 +89,9 @@ TEST_F(SplitRingTest, GoesOnWhenIndicesWrap) {
 
 TEST_F(SplitRingTest, ReadsTablesThatWereAgreedOn) {
   setup_.indirect = true;
-  guest_.describe(kTable, 0, kData, 16, kDescriptorNext, 2);
-  guest_.describe(kTable, 2, kData + 4096, 1, kDescriptorWrite);
-  guest_.describe(Guest::kDescriptors, 4, Guest::kBase + kTable, 48, kDescriptorIndirect);
+  guest_.describe(Guest::kTable, 0, Guest::kData, 16, kDescriptorNext, 2);
+  guest_.describe(Guest::kTable, 2, Guest::kData + 4096, 1, kDescriptorWrite);
+  guest_.describe(Guest::kDescriptors, 4, Guest::kBase + Guest::kTable, 48, kDescriptorIndirect);
   guest_.make_available(4);
   ring();
   const Chain chain = take();
@@ -103,7 +101,7 @@ TEST_F(SplitRingTest, ReadsTablesThatWereAgreedOn) {
 }
 
 TEST_F(SplitRingTest, RefusesTablesThatWereNot) {
-  guest_.describe(Guest::kDescriptors, 4, Guest::kBase + kTable, 48, kDescriptorIndirect);
+  guest_.describe(Guest::kDescriptors, 4, Guest::kBase + Guest::kTable, 48, kDescriptorIndirect);
   guest_.make_available(4);
   ring();
   EXPECT_NE(complaint().find("not agreed"), std::string::npos);
@@ -121,7 +119,7 @@ TEST_F(SplitRingTest, RefusesTablesThatAreWrong) {
                         {16 * 1025, kDescriptorIndirect, "16400 bytes"},
                         {32, kDescriptorIndirect | kDescriptorNext, "both"}};
   for (const Case& one : cases) {
-    guest_.describe(Guest::kDescriptors, 4, Guest::kBase + kTable, one.length, one.flags);
+    guest_.describe(Guest::kDescriptors, 4, Guest::kBase + Guest::kTable, one.length, one.flags);
     guest_.make_available(4);
     ring(ring_ == nullptr ? 0 : static_cast<uint16_t>(ring_->position()));
     EXPECT_NE(complaint().find(one.word), std::string::npos) << one.word;
@@ -130,16 +128,16 @@ TEST_F(SplitRingTest, RefusesTablesThatAreWrong) {
 
 TEST_F(SplitRingTest, RefusesTablesWithinTables) {
   setup_.indirect = true;
-  guest_.describe(kTable, 0, Guest::kBase + kTable, 16, kDescriptorIndirect);
-  guest_.describe(Guest::kDescriptors, 4, Guest::kBase + kTable, 16, kDescriptorIndirect);
+  guest_.describe(Guest::kTable, 0, Guest::kBase + Guest::kTable, 16, kDescriptorIndirect);
+  guest_.describe(Guest::kDescriptors, 4, Guest::kBase + Guest::kTable, 16, kDescriptorIndirect);
   guest_.make_available(4);
   ring();
   EXPECT_NE(complaint().find("further table"), std::string::npos);
 }
 
 TEST_F(SplitRingTest, RefusesLoops) {
-  guest_.describe(Guest::kDescriptors, 0, kData, 16, kDescriptorNext, 1);
-  guest_.describe(Guest::kDescriptors, 1, kData, 16, kDescriptorNext, 0);
+  guest_.describe(Guest::kDescriptors, 0, Guest::kData, 16, kDescriptorNext, 1);
+  guest_.describe(Guest::kDescriptors, 1, Guest::kData, 16, kDescriptorNext, 0);
   guest_.make_available(0);
   ring();
   EXPECT_NE(complaint().find("loop"), std::string::npos);
@@ -147,9 +145,9 @@ TEST_F(SplitRingTest, RefusesLoops) {
 
 TEST_F(SplitRingTest, RefusesLoopsInTables) {
   setup_.indirect = true;
-  guest_.describe(kTable, 0, kData, 16, kDescriptorNext, 1);
-  guest_.describe(kTable, 1, kData, 16, kDescriptorNext, 0);
-  guest_.describe(Guest::kDescriptors, 4, Guest::kBase + kTable, 32, kDescriptorIndirect);
+  guest_.describe(Guest::kTable, 0, Guest::kData, 16, kDescriptorNext, 1);
+  guest_.describe(Guest::kTable, 1, Guest::kData, 16, kDescriptorNext, 0);
+  guest_.describe(Guest::kDescriptors, 4, Guest::kBase + Guest::kTable, 32, kDescriptorIndirect);
   guest_.make_available(4);
   ring();
   EXPECT_NE(complaint().find("loop"), std::string::npos);
@@ -159,7 +157,7 @@ TEST_F(SplitRingTest, RefusesDescriptorsThatAreNotThere) {
   guest_.make_available(Guest::kPlaces);
   ring();
   EXPECT_NE(complaint().find("begins with descriptor 8 of 8"), std::string::npos);
-  guest_.describe(Guest::kDescriptors, 0, kData, 16, kDescriptorNext, 65535);
+  guest_.describe(Guest::kDescriptors, 0, Guest::kData, 16, kDescriptorNext, 65535);
   guest_.make_available(0);
   ring(1);
   EXPECT_NE(complaint().find("goes on with descriptor 65535"), std::string::npos);
@@ -202,8 +200,8 @@ TEST_F(SplitRingTest, ReadsOverRegionsThatAdjoin) {
 }
 
 TEST_F(SplitRingTest, RefusesWhatIsReadAfterWhatIsWritten) {
-  guest_.describe(Guest::kDescriptors, 0, kData, 16, kDescriptorNext | kDescriptorWrite, 1);
-  guest_.describe(Guest::kDescriptors, 1, kData, 16, 0);
+  guest_.describe(Guest::kDescriptors, 0, Guest::kData, 16, kDescriptorNext | kDescriptorWrite, 1);
+  guest_.describe(Guest::kDescriptors, 1, Guest::kData, 16, 0);
   guest_.make_available(0);
   ring();
   EXPECT_NE(complaint().find("after something"), std::string::npos);
@@ -285,12 +283,12 @@ TEST_F(SplitRingTest, LogsWhatWasWritten) {
   setup_.log = &log;
   setup_.logs_ring = true;
   setup_.used_log_address = 0x100000;
-  guest_.describe(Guest::kDescriptors, 0, kData, 16, kDescriptorNext, 1);
-  guest_.describe(Guest::kDescriptors, 1, kData + 4096, 8192, kDescriptorWrite);
+  guest_.describe(Guest::kDescriptors, 0, Guest::kData, 16, kDescriptorNext, 1);
+  guest_.describe(Guest::kDescriptors, 1, Guest::kData + 4096, 8192, kDescriptorWrite);
   guest_.make_available(0);
   ring();
   ring_->push(take(), 1);
-  const uint64_t first = (kData + 4096) / 4096;
+  const uint64_t first = (Guest::kData + 4096) / 4096;
   const auto marked = [&bits](uint64_t page) {
     return (std::to_integer<int>(*bits.at(page / 8)) >> (page % 8) & 1) != 0;
   };
