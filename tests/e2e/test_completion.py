@@ -95,3 +95,27 @@ def test_every_command_of_its_own_is_offered():
         if line.startswith("  ") and line[2] != " ":
             assert f"{line.split()[0]} " in complete("cairnctl ")
     assert pathlib.Path(support.TOOLS / "_cairnctl").read_text().startswith("#compdef cairnctl\n")
+
+
+def complete_img(*words):
+    """What bash offers for the last of the words behind "cairn-img"."""
+    script = ('source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _cairn_img; '
+              'printf "%s\\n" "${COMPREPLY[@]}"')
+    done = subprocess.run(["bash", "--norc", "-c", script, "bash",
+                           str(support.ROOT / "tools/completion/cairn-img.bash"),
+                           support.program("cairn-img"), *words], text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True)
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_commands_options_and_formats_of_cairn_img():
+    assert complete_img("con") == ["convert"]
+    assert set(complete_img("--")) == {"--help", "--version", "--trace"}
+    assert complete_img("convert", "--ver") == ["--verify"]
+    assert {"-f", "-O", "-p", "--progress", "--cache-limit", "-W"} <= set(complete_img("convert", "-"))
+    assert complete_img("convert", "--prog") == ["--progress"]
+    assert {"raw", "qcow2"} <= set(complete_img("convert", "-O", ""))
+    assert complete_img("create", "-f", "qco") == ["qcow2"]
+    assert complete_img("convert", "-t", "write") == ["writeback", "writethrough"]
+    assert complete_img("info", "--output", "j") == ["json"]
