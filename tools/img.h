@@ -52,6 +52,7 @@ enum LongOption : int {
   kOptProgress,
   kOptVerify,
   kOptCacheLimit,
+  kOptCompressionLevel,
 };
 
 inline constexpr OptionSpec kHelpOption{'h', "help", false};

@@ -47,6 +47,7 @@ constexpr std::array kConvertSpecs = {
     OptionSpec{kOptSalvage, "salvage", false},
     OptionSpec{'C', "copy-range-offloading", false},
     OptionSpec{'c', "compress", false},
+    OptionSpec{kOptCompressionLevel, "compression-level", true},
     OptionSpec{kOptBitmaps, "bitmaps", false},
     OptionSpec{kOptSkipBrokenBitmaps, "skip-broken-bitmaps", false},
     OptionSpec{kOptVerify, "verify", false},
@@ -65,6 +66,16 @@ Result<void> parse_sparse_size(const std::string& text, ConvertRequest& request)
   }
   request.sparse_size = *size;
   request.sparse_size_given = true;
+  return {};
+}
+
+Result<void> parse_level(const std::string& text, ConvertRequest& request) {
+  unsigned level = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), level);
+  if (error != std::errc{} || end != text.data() + text.size() || level < 1) {
+    return fail(EINVAL, "Invalid compression level '{}'", text);
+  }
+  request.compression_level = level;
   return {};
 }
 
@@ -119,6 +130,8 @@ Result<void> take_value(const ParsedOption& option, ConvertRequest& request) {
       request.cache_limit = *limit;
       return {};
     }
+    case kOptCompressionLevel:
+      return parse_level(option.value, request);
     case kOptProgress:
       request.progress = true;
       if (!option.value.empty() && option.value != "json") {
@@ -204,6 +217,12 @@ std::string_view contradiction(const ConvertRequest& request, bool source_format
   }
   if (request.skip_broken_bitmaps && !request.bitmaps) {
     return "Use of --skip-broken-bitmaps requires --bitmaps";
+  }
+  if (request.compression_level != 0 && (!request.compress || request.target.format != "qcow2")) {
+    return "--compression-level is for -c with qcow2";
+  }
+  if (request.compression_level != 0 && !request.create) {
+    return "with -n the compression level is one of the options of --target-image-opts";
   }
   if (request.create && request.target.by_options) {
     return "--target-image-opts requires use of -n flag";

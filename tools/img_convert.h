@@ -35,6 +35,7 @@ struct ConvertRequest {
   bool salvage = false;
   bool copy_offloading = false;
   bool compress = false;
+  unsigned compression_level = 0;  // 0: what the format has by default
   bool bitmaps = false;
   bool skip_broken_bitmaps = false;
   bool verify = false;

@@ -78,22 +78,27 @@ std::string double_commas(std::string_view text) {
   return doubled;
 }
 
-// How the new image is opened. One that is encrypted needs the secret that it was made with; one
-// that has not got its name yet has another.
-ImageName name_of_new(const ImageName& target, const block::CreateOptions& options,
+// How the new image is opened. One that is encrypted needs the secret that it was made with, one
+// that has not got its name yet has another, and how hard to compress is nothing that an image
+// remembers.
+ImageName name_of_new(const ConvertRequest& request, const block::CreateOptions& options,
                       const NewFile& file) {
+  const ImageName& target = request.target;
   const std::string path = file.aside() ? file.path() : creation_path(target.text);
-  std::string secrets;
+  std::string more;
   for (const block::CreateOptionInfo& info : options.table()) {
     if (info.name.ends_with("key-secret") && options.has(info.name)) {
-      secrets += fmt::format(",{}={}", info.name, double_commas(*options.string(info.name)));
+      more += fmt::format(",{}={}", info.name, double_commas(*options.string(info.name)));
     }
+  }
+  if (request.compression_level != 0) {
+    more += fmt::format(",compression-level={}", request.compression_level);
   }
   ImageName name = target;
   name.text = file.aside() ? path : name.text;
-  if (!secrets.empty() || !block::protocol_prefix(name.text).empty()) {
+  if (!more.empty() || !block::protocol_prefix(name.text).empty()) {
     name.by_options = true;
-    name.text = fmt::format("driver={}{},file.driver=file,file.filename={}", target.format, secrets,
+    name.text = fmt::format("driver={}{},file.driver=file,file.filename={}", target.format, more,
                             double_commas(path));
     name.format.clear();
   }
@@ -154,7 +159,7 @@ io::Task<Result<void>> create_target(block::Graph& graph, const ConvertRequest& 
                                                       request.target.format)));
   }
   conversion.file.created();
-  conversion.target_name = name_of_new(request.target, options, conversion.file);
+  conversion.target_name = name_of_new(request, options, conversion.file);
   conversion.created = true;
   co_return Result<void>();
 }

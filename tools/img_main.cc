@@ -112,6 +112,8 @@ constexpr std::string_view kConvertDetails =
     "  -S, --sparse-size SIZE      shortest run of zeroes to leave out (default: 4k, 0: none)\n"
     "  -m, --parallel N      how many pieces to copy at once (1 to 16, default: 8)\n"
     "  -W, --oob             write in any order\n"
+    "  -c, --compress        compress what is written (qcow2, vmdk's streamOptimized)\n"
+    "  --compression-level N how hard, for qcow2: 1 is the fastest; to 9 for zlib, 19 for zstd\n"
     "  -r, --rate-limit RATE most bytes a second\n"
     "  --bitmaps             copy the dirty bitmaps of the source, too\n"
     "  --skip-broken-bitmaps       but those that were not saved properly\n"

@@ -57,3 +57,28 @@ def test_a_level_that_is_not_there(folder, kind, level, most):
                f"driver=qcow2,file.driver=file,file.filename={target},compression-level={level}",
                code=1)
     assert f"compression-level must be between 1 and {most} for this image" in done.err
+
+
+def test_the_level_of_a_new_image(folder, source):
+    sizes = []
+    for level in (1, 9):
+        target = folder / f"new.{level}.qcow2"
+        img("convert", "-c", "--compression-level", level, "-f", "raw", "-O", "qcow2", source, target)
+        assert img("compare", "-f", "raw", "-F", "qcow2", source, target).code == 0
+        sizes.append(target.stat().st_size)
+    assert sizes[0] != sizes[1]
+    chosen = convert(folder, source, "zlib", 9)
+    assert chosen.stat().st_size == sizes[1], "as with the option of the image"
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (("-c", "--compression-level", "0", "-O", "qcow2"), "Invalid compression level '0'"),
+    (("-c", "--compression-level", "1x", "-O", "qcow2"), "Invalid compression level '1x'"),
+    (("-c", "--compression-level", "10", "-O", "qcow2"), "must be between 1 and 9"),
+    (("--compression-level", "1", "-O", "qcow2"), "--compression-level is for -c with qcow2"),
+    (("-c", "--compression-level", "1", "-O", "vmdk"), "--compression-level is for -c with qcow2"),
+    (("-c", "--compression-level", "1", "-n", "-O", "qcow2"), "--target-image-opts")])
+def test_levels_that_make_no_sense(folder, source, arguments, message):
+    done = img("convert", *arguments, "-f", "raw", source, folder / "new.img", code=1)
+    assert message in done.err
+    assert not (folder / "new.img").exists()
