@@ -17,7 +17,7 @@ constexpr std::array<uint32_t, 4> kLevelBytes = {0, ISAL_DEF_LVL1_DEFAULT, ISAL_
                                                  ISAL_DEF_LVL3_DEFAULT};
 
 // Its interface predates const and std::byte; it does not write to its input.
-uint8_t* raw(std::span<const std::byte> bytes) {
+uint8_t* octets(std::span<const std::byte> bytes) {
   return reinterpret_cast<uint8_t*>(const_cast<std::byte*>(bytes.data()));
 }
 
@@ -44,9 +44,9 @@ std::optional<std::size_t> fast_inflate(Wrapping wrapping, std::span<const std::
   thread_local const auto state = std::make_unique<inflate_state>();
   library->inflate_init(state.get());
   state->crc_flag = wrapping == Wrapping::kZlib ? ISAL_ZLIB : ISAL_DEFLATE;
-  state->next_in = raw(stored);
+  state->next_in = octets(stored);
   state->avail_in = static_cast<uint32_t>(stored.size());
-  state->next_out = raw(out);
+  state->next_out = octets(out);
   state->avail_out = static_cast<uint32_t>(out.size());
   if (library->inflate_stateless(state.get()) != ISAL_DECOMP_OK) {
     return std::nullopt;
@@ -75,9 +75,9 @@ std::optional<std::size_t> fast_deflate(const Settings& settings,
   stream.hist_bits = static_cast<uint16_t>(bare ? settings.window_bits : ISAL_DEF_MAX_HIST_BITS);
   stream.gzip_flag = bare ? IGZIP_DEFLATE : IGZIP_ZLIB;
   stream.end_of_stream = 1;
-  stream.next_in = raw(content);
+  stream.next_in = octets(content);
   stream.avail_in = static_cast<uint32_t>(content.size());
-  stream.next_out = raw(out);
+  stream.next_out = octets(out);
   stream.avail_out = static_cast<uint32_t>(out.size());
   if (library->deflate(&stream) != COMP_OK) {
     return std::nullopt;

@@ -33,7 +33,14 @@ def source(folder):
     return path
 
 
+def hear_signals():
+    """Whoever runs the tests may have had them ignore some: in the background, or under nohup."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(folder, *arguments, backend=None, **options):
+    options.setdefault("preexec_fn", hear_signals)
     return subprocess.Popen([program("cairn-img"), "convert", *(str(a) for a in arguments)],
                             cwd=folder, env=environment(backend), stderr=subprocess.PIPE, text=True,
                             **options)
