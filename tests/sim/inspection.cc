@@ -37,8 +37,7 @@ io::Task<void> History::inspect(const Round& round) {
   if (base_changed_) {
     inspect_base();
   }
-  inspect_bytes(round.ending == Round::Ending::kClean && failed_ ? Round::Ending::kFaults
-                                                                 : round.ending);
+  inspect_bytes(clean);
   if (!found()) {
     co_await inspect_by_engine();
   }
@@ -50,8 +49,7 @@ io::Task<void> History::inspect(const Round& round) {
   }
 }
 
-void History::inspect_bytes(Round::Ending ending) {
-  const bool clean = ending == Round::Ending::kClean;
+void History::inspect_bytes(bool clean) {
   const SparseBytes& file = world_.find(top_)->disk.visible();
   std::vector<std::byte> guest;
   if (plan_.format == Plan::Format::kRaw) {
@@ -88,7 +86,7 @@ void History::inspect_bytes(Round::Ending ending) {
     }
     inspect_snapshots(verifier);
     inspect_header(verifier);
-    inspect_bitmaps(verifier, guest, ending);
+    inspect_bitmaps(verifier, guest, clean);
   }
   if (!model_->settle_length(guest.size())) {
     find(fmt::format("the length is {}, which it never was", guest.size()));
@@ -202,7 +200,7 @@ io::Task<void> History::repair() {
   }
   leaks_ = 0;
   if (!found()) {
-    inspect_bytes(Round::Ending::kFaults);
+    inspect_bytes(false);
   }
   if (!found() && (dirty_ || leaks_in_file_ != 0)) {
     find("a repair has left leaks, or the dirty bit");
