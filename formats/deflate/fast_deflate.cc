@@ -66,7 +66,10 @@ std::optional<std::size_t> fast_deflate(const Settings& settings,
   thread_local const auto encoder = std::make_unique<Encoder>();
   const uint32_t room = kLevelBytes[static_cast<std::size_t>(level)];
   encoder->level_room.resize(std::max<std::size_t>(room, encoder->level_room.size()));
+  // What a stream before has left there would decide between matches.
+  std::fill_n(encoder->level_room.begin(), room, uint8_t{0});
   isal_zstream& stream = encoder->stream;
+  stream = isal_zstream();
   library->deflate_init(&stream);
   stream.level = static_cast<uint32_t>(level);
   stream.level_buf = encoder->level_room.data();
