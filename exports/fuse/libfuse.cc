@@ -4,6 +4,8 @@
 
 #include <cerrno>
 
+#include "base/find_symbol.h"
+
 namespace cairn::fuse {
 namespace {
 
@@ -15,25 +17,19 @@ std::unexpected<Error> cannot_load() {
               error != nullptr ? error : "it is not what it should be");
 }
 
-template <typename Function>
-bool find(void* library, const char* name, Function& function) {
-  function = reinterpret_cast<Function>(dlsym(library, name));
-  return function != nullptr;
-}
-
 Result<LibFuse> load() {
   void* const library = dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     return cannot_load();
   }
   LibFuse found;
-  const bool complete = find(library, "fuse_session_new", found.session_new) &&
-                        find(library, "fuse_session_mount", found.session_mount) &&
-                        find(library, "fuse_session_fd", found.session_fd) &&
-                        find(library, "fuse_session_unmount", found.session_unmount) &&
-                        find(library, "fuse_session_destroy", found.session_destroy) &&
-                        find(library, "fuse_opt_free_args", found.opt_free_args) &&
-                        find(library, "fuse_set_log_func", found.set_log_func);
+  const bool complete = find_symbol(library, "fuse_session_new", found.session_new) &&
+                        find_symbol(library, "fuse_session_mount", found.session_mount) &&
+                        find_symbol(library, "fuse_session_fd", found.session_fd) &&
+                        find_symbol(library, "fuse_session_unmount", found.session_unmount) &&
+                        find_symbol(library, "fuse_session_destroy", found.session_destroy) &&
+                        find_symbol(library, "fuse_opt_free_args", found.opt_free_args) &&
+                        find_symbol(library, "fuse_set_log_func", found.set_log_func);
   if (!complete) {
     return cannot_load();
   }
