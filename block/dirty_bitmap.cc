@@ -65,6 +65,7 @@ void DirtyBitmap::unmark(uint64_t offset, uint64_t length) {
   const uint64_t bits_end = end == length_ ? bits_.size() : end >> shift_;
   if (first < bits_end) {
     bits_.clear(first, bits_end - first);
+    ++losses_;
   }
 }
 
@@ -93,6 +94,15 @@ void DirtyBitmap::merge_aside() {
 void DirtyBitmap::adopt_aside() {
   bits_ = std::move(*aside_);
   aside_.reset();
+  ++losses_;
+}
+
+SparseBits DirtyBitmap::everything() const {
+  SparseBits all = bits_;
+  if (aside_) {
+    all.merge(*aside_);
+  }
+  return all;
 }
 
 void DirtyBitmap::resize(uint64_t length) {

@@ -84,7 +84,10 @@ class DirtyBitmap {
   // (the node's end covers the rest of the last one).
   void mark(uint64_t offset, uint64_t length);
   void unmark(uint64_t offset, uint64_t length);
-  void clear() { bits_.clear_all(); }
+  void clear() {
+    bits_.clear_all();
+    ++losses_;
+  }
   [[nodiscard]] bool marked(uint64_t offset) const { return bits_.test(offset >> shift_); }
   // The first marked, or unmarked, byte in [from, end); nothing when there is none.
   [[nodiscard]] std::optional<uint64_t> next_marked(uint64_t from, uint64_t end) const;
@@ -95,6 +98,12 @@ class DirtyBitmap {
   void gather_aside();
   void merge_aside();  // what was gathered is marked, too
   void adopt_aside();  // what was gathered is all that is marked
+  [[nodiscard]] bool gathering() const { return aside_.has_value(); }
+  // What is marked, with what was gathered.
+  [[nodiscard]] SparseBits everything() const;
+
+  // Goes up when bits may have been unmarked: what was stored before may have more than there is.
+  [[nodiscard]] uint64_t losses() const { return losses_; }
 
   // The node's length changed; what is added is not marked.
   void resize(uint64_t length);
@@ -117,6 +126,7 @@ class DirtyBitmap {
   bool persistent_ = false;
   bool read_only_ = false;
   bool inconsistent_ = false;
+  uint64_t losses_ = 0;
   int users_ = 0;
 };
 

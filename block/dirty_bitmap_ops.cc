@@ -48,18 +48,19 @@ Result<void> check_new(const Node& node, const NewBitmap& wanted) {
 // As requests, operations wait while a drain is on, and a drain waits for them.
 
 // Tells the image, when it keeps the bitmap. The bitmap may be gone afterwards.
-io::Task<Result<void>> announce_change(Node& node, std::string name) {
+io::Task<Result<void>> announce_change(Node& node, std::string name, bool switched_on) {
   const Result<DirtyBitmap*> bitmap = get_bitmap(node, name);
   BitmapStore* store = node.driver().bitmap_store();
   if (!bitmap || !(*bitmap)->persistent() || (*bitmap)->read_only() || store == nullptr) {
     co_return Result<void>{};
   }
-  co_return co_await store->changing(std::move(name));
+  const bool records = switched_on || (*bitmap)->enabled();
+  co_return co_await store->changing(std::move(name), records);
 }
 
 // A bitmap that may be changed now, the image knowing it.
 io::Task<Result<DirtyBitmap*>> prepare_change(Node& node, std::string name,
-                                              BitmapTolerance tolerance) {
+                                              BitmapTolerance tolerance, bool switched_on = false) {
   Result<DirtyBitmap*> bitmap = get_bitmap(node, name);
   if (!bitmap) {
     co_return bitmap;
@@ -67,7 +68,7 @@ io::Task<Result<DirtyBitmap*>> prepare_change(Node& node, std::string name,
   if (auto usable = (*bitmap)->check(tolerance); !usable) {
     co_return pass(usable);
   }
-  Result<void> announced = co_await announce_change(node, name);
+  Result<void> announced = co_await announce_change(node, name, switched_on);
   if (!announced) {
     co_return pass(announced);
   }
@@ -178,7 +179,7 @@ io::Task<Result<void>> enable_bitmap(Node& node, std::string name, bool on, Drai
   }
   const RequestScope scope(node);
   const BitmapTolerance tolerance{.read_only = true};
-  const Result<DirtyBitmap*> bitmap = co_await prepare_change(node, std::move(name), tolerance);
+  const Result<DirtyBitmap*> bitmap = co_await prepare_change(node, std::move(name), tolerance, on);
   if (!bitmap) {
     co_return std::unexpected(bitmap.error());
   }
@@ -208,6 +209,53 @@ Result<std::vector<const DirtyBitmap*>> find_sources(const DirtyBitmap& target,
   return found;
 }
 
+struct MarkedRun {
+  uint64_t begin = 0;
+  uint64_t end = 0;
+};
+
+// Where sources have marks of which a store does not know.
+std::vector<MarkedRun> untold_marks(const BitmapStore& store,
+                                    const std::vector<BitmapSource>& sources) {
+  std::vector<MarkedRun> runs;
+  for (const BitmapSource& source : sources) {
+    const Result<DirtyBitmap*> bitmap = get_bitmap(*source.node, source.name);
+    const uint64_t length = bitmap ? (*bitmap)->length() : 0;
+    auto begin = bitmap ? (*bitmap)->next_marked(0, length) : std::nullopt;
+    while (begin) {
+      const uint64_t end = (*bitmap)->next_unmarked(*begin, length).value_or(length);
+      if (!store.covers(*begin, end - *begin)) {
+        runs.push_back({.begin = *begin, .end = end});
+      }
+      begin = (*bitmap)->next_marked(end, length);
+    }
+  }
+  return runs;
+}
+
+// What the sources have marked will be marked in a bitmap that the image of `node` keeps. When this
+// is done, the store knows all of it.
+io::Task<Result<void>> announce_marks(Node& node, std::vector<BitmapSource> sources) {
+  BitmapStore* const store = node.driver().bitmap_store();
+  if (store == nullptr) {
+    co_return Result<void>{};
+  }
+  // Sources record meanwhile.
+  for (auto runs = untold_marks(*store, sources); !runs.empty();
+       runs = untold_marks(*store, sources)) {
+    for (const MarkedRun& run : runs) {
+      store->expect(run.begin, run.end - run.begin);
+    }
+    for (const MarkedRun& run : runs) {
+      Result<void> told = co_await store->cover(run.begin, run.end - run.begin);
+      if (!told) {
+        co_return told;
+      }
+    }
+  }
+  co_return Result<void>{};
+}
+
 }  // namespace
 
 io::Task<Result<void>> merge_bitmaps(Node& node, std::string target,
@@ -225,9 +273,23 @@ io::Task<Result<void>> merge_bitmaps(Node& node, std::string target,
     co_return std::unexpected(found.error());
   }
   const BitmapTolerance nothing;
-  into = co_await prepare_change(node, std::move(target), nothing);
+  into = co_await prepare_change(node, target, nothing);
   if (!into) {
     co_return pass(into);
+  }
+  if ((*into)->persistent()) {
+    Result<void> told = co_await announce_marks(node, sources);
+    if (!told) {
+      co_return told;
+    }
+    // Somebody else may have come first meanwhile.
+    into = get_bitmap(node, target);
+    if (!into) {
+      co_return pass(into);
+    }
+    if (auto usable = (*into)->check(nothing); !usable) {
+      co_return usable;
+    }
   }
   const auto found = find_sources(**into, sources);
   if (!found) {

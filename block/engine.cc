@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "base/bytes.h"
+#include "block/bitmap_store.h"
 #include "block/dirty_bitmap.h"
 #include "block/driver_table.h"
 #include "block/fault_point.h"
@@ -98,10 +99,10 @@ void Engine::mark_bitmaps(Node& node, uint64_t offset, uint64_t length) {
 }
 
 // A request that may change a range is let in. One that goes into holes changes nothing that
-// anybody sees.
-void Engine::begin_change(Node& node, uint64_t offset, uint64_t length, bool into_holes) {
+// anybody sees. Who has to be told first, because bitmaps are kept there; null: nobody.
+BitmapStore* Engine::begin_change(Node& node, uint64_t offset, uint64_t length, bool into_holes) {
   if (!node.observed() || into_holes) {
-    return;
+    return nullptr;
   }
   mark_bitmaps(node, offset, length);
   const uint64_t threshold = node.write_threshold_;
@@ -109,6 +110,11 @@ void Engine::begin_change(Node& node, uint64_t offset, uint64_t length, bool int
     node.set_write_threshold(0);
     node.graph_.report_write_threshold(node, threshold, offset + length - threshold);
   }
+  if (node.bitmaps_ == nullptr || node.bitmaps_->empty()) {
+    return nullptr;
+  }
+  BitmapStore* const store = node.driver_->bitmap_store();
+  return store != nullptr && !store->covers(offset, length) ? store : nullptr;
 }
 
 // How long a request takes. It is done when that is asked for first; a node and the leaf below that
@@ -199,10 +205,15 @@ Engine::Outcome Engine::write(Edge& edge, uint64_t offset, io::IoVector data, Wr
     co_return co_await write_zeroes(edge, offset, length, zero_flags);
   }
   const RequestScope scope(node);
-  begin_change(node, offset, length, flags.into_holes);
+  BitmapStore* const store = begin_change(node, offset, length, flags.into_holes);
   Stopwatch watch;
   Result<void> result;
-  if (flags.compressed && node.info_.kind != DriverInfo::Kind::kFilter) {
+  if (store != nullptr) [[unlikely]] {
+    result = co_await store->cover(offset, length);
+  }
+  if (!result) [[unlikely]] {
+    // Nothing has been written.
+  } else if (flags.compressed && node.info_.kind != DriverInfo::Kind::kFilter) {
     result = co_await write_compressed(node, offset, std::move(data), flags);
   } else if (node.translating_ == nullptr) {
     WriteFlags leaf_flags = flags;
@@ -250,10 +261,15 @@ Engine::Outcome Engine::write_zeroes(Edge& edge, uint64_t offset, uint64_t lengt
   }
   flags.may_unmap = flags.may_unmap && node.options_.discard_unmap;
   const RequestScope scope(node);
-  begin_change(node, offset, length, flags.into_holes);
+  BitmapStore* const store = begin_change(node, offset, length, flags.into_holes);
   Stopwatch watch;
   Result<void> result;
-  if (node.translating_ == nullptr) {
+  if (store != nullptr) [[unlikely]] {
+    result = co_await store->cover(offset, length);
+  }
+  if (!result) [[unlikely]] {
+    // Nothing has been written.
+  } else if (node.translating_ == nullptr) {
     result = co_await zero_leaf(node, offset, length, flags);
   } else if (flags.into_holes) {
     result = co_await zero_holes(node, offset, length, flags);
@@ -284,10 +300,15 @@ Engine::Outcome Engine::discard(Edge& edge, uint64_t offset, uint64_t length) {
     co_return Result<void>{};
   }
   const RequestScope scope(node);
-  begin_change(node, offset, length, false);
+  BitmapStore* const store = begin_change(node, offset, length, false);
   Stopwatch watch;
   Result<void> result;
-  if (node.translating_ != nullptr) {
+  if (store != nullptr) [[unlikely]] {
+    result = co_await store->cover(offset, length);
+  }
+  if (!result) [[unlikely]] {
+    // Nothing has been discarded.
+  } else if (node.translating_ != nullptr) {
     result = co_await discard_translated(node, offset, length);
   } else {
     result = co_await discard_leaf(node, offset, length);

@@ -78,7 +78,7 @@ class Engine {
   static Node* plain_leaf(const Extent& extent, const io::IoVector& data);
   static void mark_bitmaps(Node& node, uint64_t offset, uint64_t length);
   class Stopwatch;
-  static void begin_change(Node& node, uint64_t offset, uint64_t length, bool into_holes);
+  static BitmapStore* begin_change(Node& node, uint64_t offset, uint64_t length, bool into_holes);
   static void account(Node& node, RequestCounters Statistics::* kind, uint64_t length,
                       bool succeeded, Stopwatch& watch);
   static void account_write(Node& node, uint64_t offset, uint64_t length, bool succeeded,

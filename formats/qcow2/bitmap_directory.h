@@ -51,6 +51,8 @@ struct BitmapEntry {
   std::vector<std::byte> extra;  // kept as it was found
   std::string name;
 
+  bool operator==(const BitmapEntry&) const = default;
+
   [[nodiscard]] bool in_use() const { return (flags & kInUse) != 0; }
   // Its bits are those of the disk, as far as this implementation can tell.
   [[nodiscard]] bool usable() const {

@@ -94,6 +94,10 @@ io::Task<Result<void>> BitmapKeeper::mark(std::vector<std::size_t> indices) {
   if (indices.empty()) {
     co_return Result<void>{};
   }
+  Result<void> tracked = co_await start_tracking(image_.writable());
+  if (!tracked) {
+    co_return tracked;
+  }
   for (const std::size_t index : indices) {
     entries_[index].flags |= BitmapEntry::kInUse;
   }
@@ -104,24 +108,26 @@ io::Task<Result<void>> BitmapKeeper::mark(std::vector<std::size_t> indices) {
   co_return written;
 }
 
-// One bitmap, or, without a name, all that record.
-io::Task<Result<void>> BitmapKeeper::changing(std::string name) {
-  if (!name.empty()) {
-    Result<void> ready = co_await image_.prepare_write();
-    if (!ready) {
-      co_return ready;
-    }
+io::Task<Result<void>> BitmapKeeper::changing(std::string name, bool records) {
+  Result<void> result = co_await image_.prepare_write();
+  if (!result) {
+    co_return result;
   }
   const auto lock = co_await mutex_.lock();
-  std::vector<std::size_t> indices;
-  for (std::size_t i = 0; i < entries_.size(); ++i) {
-    const DirtyBitmap* mine = bitmap(i);
-    const bool usable = mine != nullptr && !mine->inconsistent();
-    if (usable && (name.empty() ? mine->recording() : mine->name() == name)) {
-      indices.push_back(i);
-    }
+  const auto index = index_of(name);
+  if (!index || !usable(*index)) {
+    co_return result;
   }
-  co_return co_await mark(std::move(indices));
+  // One that was found recording after a crash goes on to record.
+  if (BitmapEntry& entry = entries_[*index]; records && (entry.flags & BitmapEntry::kAuto) == 0) {
+    entry.flags |= BitmapEntry::kAuto;
+    marks_durable_ = false;
+  }
+  std::vector<std::size_t> indices{*index};
+  result = co_await mark(std::move(indices));
+  hurry_ = true;
+  arm(kSoon);
+  co_return result;
 }
 
 io::Task<Result<void>> BitmapKeeper::before_resize() {
@@ -153,6 +159,26 @@ void BitmapKeeper::adopt_directory(std::vector<BitmapEntry> entries, std::vector
   }
 }
 
+// A new directory, durably, with the map of what is about to change behind it.
+io::Task<Result<void>> BitmapKeeper::write_directory(const std::vector<BitmapEntry>& entries,
+                                                     const std::vector<std::byte>& bytes,
+                                                     uint64_t offset) {
+  Result<void> result;
+  if (offset != 0) {
+    result = co_await write_padded(offset, bytes);
+  }
+  if (result && wants_map(entries, bytes.size())) {
+    const auto place = WriteIntent::place(offset, bytes.size(), image_.cluster_size());
+    std::vector<bool> known = vouched(entries);
+    result = co_await intent_.write_copy(*place, std::move(known), tracking_ != Tracking::kOn);
+  }
+  // Counts, tables and the directory are durable before the header names it.
+  if (result) {
+    result = co_await writeback_.flush_all();
+  }
+  co_return result;
+}
+
 io::Task<Result<void>> BitmapKeeper::switch_directory(std::vector<BitmapEntry> entries) {
   const uint64_t cluster_size = image_.cluster_size();
   const uint64_t old_offset = directory_offset_;
@@ -161,7 +187,14 @@ io::Task<Result<void>> BitmapKeeper::switch_directory(std::vector<BitmapEntry> e
   const uint64_t clusters = div_round_up(bytes.size(), cluster_size);
   uint64_t offset = 0;
   std::optional<BitmapsExtension> extension;
+  const bool has_map = wants_map(entries, bytes.size());
   Result<void> result;
+  if (has_map) {
+    result = co_await expect_map();
+    if (!result) {
+      co_return result;
+    }
+  }
   if (!entries.empty()) {
     const Result<uint64_t> place = co_await refcounts_.allocate_contiguous(clusters);
     if (!place) {
@@ -171,12 +204,10 @@ io::Task<Result<void>> BitmapKeeper::switch_directory(std::vector<BitmapEntry> e
     extension = {.bitmaps = static_cast<uint32_t>(entries.size()),
                  .directory_size = bytes.size(),
                  .directory_offset = offset};
-    result = co_await write_padded(offset, bytes);
   }
-  // Counts, tables and the directory are durable before the header names it.
-  if (result) {
-    result = co_await writeback_.flush_all();
-  }
+  // The map stays as it is while it is copied.
+  auto held = co_await intent_.hold();
+  result = co_await write_directory(entries, bytes, offset);
   if (result) {
     result = co_await image_.set_bitmaps_extension(extension);
   }
@@ -189,6 +220,17 @@ io::Task<Result<void>> BitmapKeeper::switch_directory(std::vector<BitmapEntry> e
   }
   adopt_directory(std::move(entries), std::move(bytes), offset);
   free_later(old_offset, old_clusters);
+  if (has_map) {
+    intent_.moved();
+    tracking_ = Tracking::kOn;
+    arm(kPeriod);
+    co_return result;
+  }
+  held.unlock();
+  stop_tracking();
+  // Nothing that is in use has a map; should the header go on to vouch for one, that is harmless.
+  const Result<void> cleared = co_await vouch_for_map(false);
+  static_cast<void>(cleared);
   co_return result;
 }
 
@@ -227,6 +269,11 @@ io::Task<Result<void>> BitmapKeeper::add(const DirtyBitmap& bitmap) {
   if (!result && !image_.header_unknown()) {
     const Result<void> released = co_await release_now(*table, clusters);
     static_cast<void>(released);
+  }
+  if (result) {
+    stored_losses_.erase(bitmap.name());
+    hurry_ = true;
+    arm(kSoon);
   }
   co_return result;
 }

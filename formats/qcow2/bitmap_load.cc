@@ -17,7 +17,10 @@ namespace cairn::qcow2 {
 using block::DirtyBitmap;
 
 io::Task<Result<void>> BitmapKeeper::load(bool with_bits) {
-  image_.set_before_first_write([this]() -> io::Task<Result<void>> { return changing({}); });
+  image_.set_before_first_write(
+      [this]() -> io::Task<Result<void>> { return before_first_write(); });
+  tracking_ = Tracking::kUndecided;
+  image_.keep_autoclear(kAutoclearWriteIntent);
   if (image_.header().extension(ExtensionType::kBitmaps) == nullptr) {
     image_.keep_autoclear(kAutoclearBitmaps);
     co_return Result<void>{};
@@ -38,12 +41,23 @@ io::Task<Result<void>> BitmapKeeper::load(bool with_bits) {
   if (!result) {
     co_return result;
   }
+  if (with_bits) {
+    result = co_await load_map();
+    if (!result) {
+      co_return result;
+    }
+  }
   Budget budget{.clusters = div_round_up(image_.file().length(), image_.cluster_size())};
+  bool recovered = false;
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     result = co_await load_bitmap(i, with_bits, budget);
     if (!result) {
       co_return result;
     }
+    recovered = recovered || (recoverable(i) && usable(i));
+  }
+  if (!recovered) {
+    intent_.forget();
   }
   image_.keep_autoclear(kAutoclearBitmaps);
   co_return result;
@@ -88,11 +102,23 @@ io::Task<Result<void>> BitmapKeeper::load_bitmap(std::size_t index, bool with_bi
   bitmap->set_persistent(true);
   bitmap->set_read_only(!image_.open_for_writing());
   bitmap->set_enabled((entry.flags & BitmapEntry::kAuto) != 0);
-  if (!entry.usable()) {
+  Result<void> result;
+  if (recoverable(index)) {
+    result = co_await recover_bits(index, *bitmap, budget);
+  } else if (entry.usable()) {
+    result = co_await load_bits(index, with_bits, *bitmap, budget);
+  } else {
     bitmap->set_inconsistent();
-    image_.node().add_bitmap(std::move(bitmap));
-    co_return Result<void>{};
   }
+  if (result) {
+    image_.node().add_bitmap(std::move(bitmap));
+  }
+  co_return result;
+}
+
+io::Task<Result<void>> BitmapKeeper::load_bits(std::size_t index, bool with_bits,
+                                               DirtyBitmap& bitmap, Budget& budget) {
+  const BitmapEntry& entry = entries_[index];
   if (entry.table_entries > budget.table_entries) {
     co_return fail(EFBIG, "The bitmaps of the image are too large");
   }
@@ -102,12 +128,56 @@ io::Task<Result<void>> BitmapKeeper::load_bitmap(std::size_t index, bool with_bi
     co_return std::unexpected(table.error());
   }
   if (with_bits) {
-    Result<void> read = co_await read_bits(*table, *bitmap, budget);
+    Result<void> read = co_await read_bits(*table, bitmap, budget);
     if (!read) {
       co_return pass(read, fmt::format("Could not read bitmap '{}' from the image: ", entry.name));
     }
   }
-  image_.node().add_bitmap(std::move(bitmap));
+  co_return Result<void>{};
+}
+
+// Whether the header and the map say that a bitmap in use is to be believed.
+bool BitmapKeeper::recoverable(std::size_t index) const {
+  const std::vector<bool>& vouched = intent_.head().vouched;
+  BitmapEntry stored = entries_[index];
+  stored.flags &= ~BitmapEntry::kInUse;
+  return intent_.active() && entries_[index].in_use() && stored.usable() &&
+         index < vouched.size() && vouched[index];
+}
+
+// What makes no sense is not believed after all.
+io::Task<Result<void>> BitmapKeeper::recover_bits(std::size_t index, DirtyBitmap& bitmap,
+                                                  Budget& budget) {
+  Result<void> result = co_await load_bits(index, true, bitmap, budget);
+  if (!result) {
+    if (result.error().code() != EINVAL && result.error().code() != EFBIG) {
+      co_return result;
+    }
+    bitmap.set_inconsistent();
+    co_return Result<void>{};
+  }
+  intent_.mark_into(bitmap);
+  if (image_.open_for_writing()) {
+    image_.node().graph().report_warning(
+        fmt::format("the image of node '{}' was not closed in order: bitmap '{}' was recovered, "
+                    "with {} bytes marked",
+                    image_.node().name(), bitmap.name(), bitmap.count()),
+        "");
+  }
+  co_return result;
+}
+
+// The map is there, in a place of its own, while the header says so.
+io::Task<Result<void>> BitmapKeeper::load_map() {
+  const auto place =
+      WriteIntent::place(directory_offset_, directory_.size(), image_.cluster_size());
+  if (!place || (image_.header().autoclear_features & kAutoclearWriteIntent) == 0) {
+    co_return Result<void>{};
+  }
+  const Result<bool> loaded = co_await intent_.load(*place);
+  if (!loaded) {
+    co_return std::unexpected(loaded.error());
+  }
   co_return Result<void>{};
 }
 

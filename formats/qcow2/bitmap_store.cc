@@ -1,5 +1,7 @@
 // BitmapKeeper: storing bitmaps. All of them are in use on disk, so that their tables and data may
 // be written in place; what is newly allocated for them is counted before a table refers to it.
+// Any mixture of the old and the new sectors has, together with the map, what is marked: that of
+// write_intent.h is left alone until all of it is durable.
 #include <algorithm>
 #include <utility>
 
@@ -14,6 +16,8 @@ namespace cairn::qcow2 {
 using block::DirtyBitmap;
 
 io::Task<Result<void>> BitmapKeeper::store() {
+  disarm();
+  co_await work_.join();
   const auto lock = co_await mutex_.lock();
   std::vector<Storing> storing;
   for (std::size_t i = 0; i < entries_.size(); ++i) {
@@ -23,28 +27,41 @@ io::Task<Result<void>> BitmapKeeper::store() {
     }
   }
   if (storing.empty()) {
+    co_await end_tracking();
     co_return Result<void>{};
   }
   Result<void> result;
   if (image_.broken()) {
     result = fail(EIO, "the image takes no more writes");
   } else {
-    result = co_await store_marked(storing);
+    result = co_await store_marked(storing, Afterwards::kTrusted);
   }
   if (!result) {
+    arm(kPeriod);
     co_return pass(result,
                    fmt::format("Lost persistent bitmaps of node '{}': ", image_.node().name()));
   }
   image_.expect_no_writes();
+  co_await end_tracking();
+  tracking_ = Tracking::kUndecided;
   co_return result;
 }
 
-io::Task<Result<void>> BitmapKeeper::store_marked(std::vector<Storing>& storing) {
-  Result<void> result;
+io::Task<Result<void>> BitmapKeeper::store_marked(std::vector<Storing>& storing,
+                                                  Afterwards afterwards) {
   for (Storing& one : storing) {
-    result = co_await plan(one);
-    if (!result) {
-      break;
+    const DirtyBitmap& source = *bitmap(one.index);
+    one.losses = source.losses();
+    if (afterwards == Afterwards::kInUse || source.gathering()) {
+      one.bits = source.everything();
+    }
+  }
+  // What was unmarked is in a backup. It is durable here, too, before its mark goes: or else a
+  // crash could leave an older state of the disk, which is a change that nobody knows of.
+  Result<void> result = co_await writeback_.flush_all();
+  for (Storing& one : storing) {
+    if (result) {
+      result = co_await plan(one);
     }
   }
   if (result) {
@@ -59,7 +76,7 @@ io::Task<Result<void>> BitmapKeeper::store_marked(std::vector<Storing>& storing)
     }
     co_return result;
   }
-  co_return co_await write_tables(storing);
+  co_return co_await write_tables(storing, afterwards);
 }
 
 // Decides what the table is to say, and writes the data.
@@ -78,6 +95,7 @@ io::Task<Result<void>> BitmapKeeper::plan(Storing& storing) {
     const uint64_t place = value & kEntryOffsetMask;
     if (place != 0 && image_.guard().protects_structure(place, cluster_size)) {
       value = 0;
+      storing.whole = true;
     }
   }
   const auto clusters = [cluster_size](uint64_t entries) {
@@ -96,10 +114,20 @@ io::Task<Result<void>> BitmapKeeper::plan(Storing& storing) {
   }
   storing.table.reserve(wanted);
   for (uint64_t i = 0; i < wanted; ++i) {
-    const uint64_t value = co_await store_cluster(storing, i);
+    const uint64_t value = co_await keep_or_store(storing, i);
     storing.table.push_back(value);
   }
   co_return Result<void>{};
+}
+
+// What is stored of a cluster's worth of bits is good enough while the map covers what is not.
+io::Task<uint64_t> BitmapKeeper::keep_or_store(Storing& storing, uint64_t cluster) {
+  const uint64_t covered = (image_.cluster_size() * 8) << entries_[storing.index].granularity_bits;
+  if (!storing.whole && cluster < storing.old_table.size() &&
+      !intent_.drops(cluster * covered, (cluster + 1) * covered)) {
+    co_return storing.old_table[cluster];
+  }
+  co_return co_await store_cluster(storing, cluster);
 }
 
 // Writes a cluster's worth of bits, where it takes one; what the table has to say. Where there is
@@ -107,7 +135,7 @@ io::Task<Result<void>> BitmapKeeper::plan(Storing& storing) {
 // little.
 io::Task<uint64_t> BitmapKeeper::store_cluster(Storing& storing, uint64_t cluster) {
   const DirtyBitmap& source = *bitmap(storing.index);
-  const block::SparseBits& bits = source.bits();
+  const block::SparseBits& bits = storing.bits ? *storing.bits : source.bits();
   const uint64_t cluster_size = image_.cluster_size();
   const uint64_t first = cluster * cluster_size * 8;
   const uint64_t end = std::min(first + cluster_size * 8, bits.size());
@@ -154,7 +182,8 @@ io::Task<uint64_t> BitmapKeeper::store_cluster(Storing& storing, uint64_t cluste
 }
 
 // What the tables refer to is durable; so are the tables before the directory trusts them.
-io::Task<Result<void>> BitmapKeeper::write_tables(std::vector<Storing>& storing) {
+io::Task<Result<void>> BitmapKeeper::write_tables(std::vector<Storing>& storing,
+                                                  Afterwards afterwards) {
   std::vector<BitmapEntry> entries = entries_;
   bool moved = false;
   Result<void> result;
@@ -173,25 +202,39 @@ io::Task<Result<void>> BitmapKeeper::write_tables(std::vector<Storing>& storing)
     entry.table_entries = static_cast<uint32_t>(one.table.size());
     entry.flags = bitmap(one.index)->enabled() ? entry.flags | BitmapEntry::kAuto
                                                : entry.flags & ~BitmapEntry::kAuto;
-    entry.flags &= ~BitmapEntry::kInUse;
+    if (afterwards == Afterwards::kTrusted) {
+      entry.flags &= ~BitmapEntry::kInUse;
+    }
   }
   result = co_await image_.file().flush();
   if (!result) {
     co_return result;
   }
   const std::vector<BitmapEntry> before = entries_;
-  if (moved) {
-    result = co_await switch_directory(std::move(entries));
-  } else {
-    entries_ = std::move(entries);
-    result = co_await write_directory_in_place();
-  }
+  result = co_await write_entries(std::move(entries), moved);
   if (!result) {
-    entries_ = before;
     co_return result;
   }
   for (const Storing& one : storing) {
+    if (const DirtyBitmap* mine = bitmap(one.index); one.whole && mine != nullptr) {
+      stored_losses_[mine->name()] = one.losses;
+    }
     free_replaced(one, before[one.index]);
+  }
+  co_return result;
+}
+
+io::Task<Result<void>> BitmapKeeper::write_entries(std::vector<BitmapEntry> entries, bool moved) {
+  if (moved) {
+    co_return co_await switch_directory(std::move(entries));
+  }
+  if (entries == entries_ && marks_durable_) {
+    co_return Result<void>{};
+  }
+  std::vector<BitmapEntry> before = std::exchange(entries_, std::move(entries));
+  Result<void> result = co_await write_directory_in_place();
+  if (!result) {
+    entries_ = std::move(before);
   }
   co_return result;
 }

@@ -65,7 +65,10 @@ class Qcow2Driver final : public block::TranslatingDriver {
   [[nodiscard]] io::Task<Result<void>> flush() override { return writeback_.flush(); }
   [[nodiscard]] io::Task<Result<void>> close() override;
   [[nodiscard]] io::Task<Result<void>> quiesce() override;
-  void retire() override { cache_cleaner_.stop(); }
+  void retire() override {
+    cache_cleaner_.stop();
+    bitmaps_.stop();
+  }
   [[nodiscard]] io::Task<Result<bool>> prepare_growth(uint64_t length) override;
   [[nodiscard]] io::Task<Result<void>> resize(uint64_t length,
                                               block::ResizeOptions options) override;

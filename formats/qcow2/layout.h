@@ -62,6 +62,8 @@ inline constexpr uint64_t kCompatibleLazyRefcounts = 1u << 0;
 // autoclear_features
 inline constexpr uint64_t kAutoclearBitmaps = 1u << 0;
 inline constexpr uint64_t kAutoclearDataFileRaw = 1u << 1;
+// Ours: the map of write_intent.h is kept.
+inline constexpr uint64_t kAutoclearWriteIntent = uint64_t{1} << 63;
 
 enum class CompressionType : uint8_t { kDeflate = 0, kZstd = 1 };
 enum class CryptMethod : uint32_t { kNone = 0, kAes = 1, kLuks = 2 };

@@ -80,6 +80,7 @@ def test_a_killed_daemon_leaves_a_bitmap_in_use(folder, daemons):
     flags = {found["name"]: found["flags"] for found in bitmaps(qemu_img, path)}
     assert flags == {"on": ["in-use", "auto"], "off": []}
     sound(path)
+    assert "inconsistent" in qemu_img("bitmap", "--clear", path, "on", code=1).err
     assert "inconsistent" in img("bitmap", "--clear", path, "on", code=1).err
     qemu_img("bitmap", "--remove", path, "on")
     sound(path)

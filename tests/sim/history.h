@@ -133,7 +133,8 @@ class History {
   void mark_bitmaps(Range range, WriteNumber number, bool succeeded, uint64_t restarts);
   void bitmaps_stored();
   void resize_bitmaps(uint64_t length);
-  void inspect_bitmaps(const Qcow2Verifier& verifier, std::span<const std::byte> guest, bool clean);
+  void inspect_bitmaps(const Qcow2Verifier& verifier, std::span<const std::byte> guest,
+                       Round::Ending ending);
   [[nodiscard]] static std::optional<uint64_t> missing_mark(const Bitmap& bitmap,
                                                             const Qcow2Verifier::Bitmap& found,
                                                             std::span<const std::byte> guest);
@@ -143,7 +144,7 @@ class History {
 
   // inspection.cc: what is found afterwards.
   io::Task<void> inspect(const Round& round);
-  void inspect_bytes(bool clean);
+  void inspect_bytes(Round::Ending ending);
   void inspect_snapshots(const Qcow2Verifier& verifier);
   // Of the image that has so many below it.
   [[nodiscard]] std::function<void(uint64_t, std::span<std::byte>)> backing_reader(

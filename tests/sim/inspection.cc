@@ -37,7 +37,8 @@ io::Task<void> History::inspect(const Round& round) {
   if (base_changed_) {
     inspect_base();
   }
-  inspect_bytes(clean);
+  inspect_bytes(round.ending == Round::Ending::kClean && failed_ ? Round::Ending::kFaults
+                                                                 : round.ending);
   if (!found()) {
     co_await inspect_by_engine();
   }
@@ -49,7 +50,8 @@ io::Task<void> History::inspect(const Round& round) {
   }
 }
 
-void History::inspect_bytes(bool clean) {
+void History::inspect_bytes(Round::Ending ending) {
+  const bool clean = ending == Round::Ending::kClean;
   const SparseBytes& file = world_.find(top_)->disk.visible();
   std::vector<std::byte> guest;
   if (plan_.format == Plan::Format::kRaw) {
@@ -86,7 +88,7 @@ void History::inspect_bytes(bool clean) {
     }
     inspect_snapshots(verifier);
     inspect_header(verifier);
-    inspect_bitmaps(verifier, guest, clean);
+    inspect_bitmaps(verifier, guest, ending);
   }
   if (!model_->settle_length(guest.size())) {
     find(fmt::format("the length is {}, which it never was", guest.size()));
@@ -200,7 +202,7 @@ io::Task<void> History::repair() {
   }
   leaks_ = 0;
   if (!found()) {
-    inspect_bytes(false);
+    inspect_bytes(Round::Ending::kFaults);
   }
   if (!found() && (dirty_ || leaks_in_file_ != 0)) {
     find("a repair has left leaks, or the dirty bit");

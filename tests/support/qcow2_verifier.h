@@ -75,12 +75,14 @@ class Qcow2Verifier {
   struct Bitmap {
     std::string name;
     uint64_t granularity = 0;  // bytes
-    bool in_use = false;       // nobody may believe its bits
+    bool in_use = false;       // nobody else may believe its bits
+    bool vouched = false;      // in use, and what is stored with the map has all that is marked
     bool records = false;      // is switched on when the image is opened
-    std::vector<bool> bits;    // one a granule; empty when in use
+    std::vector<bool> bits;    // one a granule; empty when in use and not vouched for
   };
   // After verify(): those that the header vouches for.
   [[nodiscard]] const std::vector<Bitmap>& bitmaps() const { return bitmap_list_; }
+  [[nodiscard]] uint64_t cluster_size() const { return cluster_size_; }
 
  private:
   enum class Use : uint8_t {
@@ -116,6 +118,8 @@ class Qcow2Verifier {
   void walk_snapshots();
   void walk_extensions();
   void walk_bitmaps(uint64_t extension, uint64_t length);
+  void walk_intent(uint64_t directory, uint64_t size);
+  void add_intent(Bitmap& bitmap) const;
   void walk_bitmap(uint64_t entry, const std::string& where);
   void walk_bitmap_table(uint64_t table, uint64_t entries, Bitmap& bitmap,
                          const std::string& where);
@@ -141,6 +145,10 @@ class Qcow2Verifier {
   Report report_;
   std::vector<Snapshot> snapshot_list_;
   std::vector<Bitmap> bitmap_list_;
+  // The map of what may have changed (formats/qcow2/write_intent.h), when there is one.
+  std::vector<bool> intent_vouched_;
+  std::vector<std::byte> intent_bits_;
+  uint32_t intent_group_bits_ = 0;
   int version_ = 0;
   unsigned cluster_bits_ = 0;
   uint64_t cluster_size_ = 0;

@@ -8,6 +8,8 @@ namespace {
 
 constexpr uint32_t kBitmapsExtension = 0x23852875;
 constexpr uint64_t kAutoclearBitmaps = 1;
+constexpr uint64_t kAutoclearIntent = uint64_t{1} << 63;
+constexpr uint64_t kIntentMagic = 0x436169726e57494d;
 constexpr uint32_t kInUse = 1;
 constexpr uint32_t kAuto = 2;
 constexpr uint64_t kTableReserved = 0xff000000000001fe;
@@ -54,6 +56,7 @@ void Qcow2Verifier::walk_bitmaps(uint64_t extension, uint64_t length) {
     return;
   }
   refer(directory, size, Use::kBitmapDirectory, "bitmaps extension");
+  walk_intent(directory, size);
   uint64_t at = directory;
   for (uint32_t i = 0; i < bitmaps && at + 24 <= directory + size; ++i) {
     walk_bitmap(at, fmt::format("bitmap {}", i));
@@ -61,6 +64,40 @@ void Qcow2Verifier::walk_bitmaps(uint64_t extension, uint64_t length) {
   }
   if (at != directory + size || bitmap_list_.size() != bitmaps) {
     corrupt("the bitmap directory has another size than its entries");
+  }
+}
+
+// The map lies at the end of the directory's last cluster: bits, then a sector that describes them.
+void Qcow2Verifier::walk_intent(uint64_t directory, uint64_t size) {
+  constexpr uint64_t kSector = 512;
+  const uint64_t head = directory + align_up(size, cluster_size_) - kSector;
+  if ((autoclear_ & kAutoclearIntent) == 0 || field<uint64_t>(head) != kIntentMagic ||
+      field<uint64_t>(head + 24) != directory) {
+    return;
+  }
+  const uint64_t length = field<uint32_t>(head + 16) * kSector;
+  intent_group_bits_ = field<uint32_t>(head + 12);
+  if (length == 0 || length > head || head - length < directory + size || intent_group_bits_ > 62) {
+    corrupt("the map of what may have changed makes no sense");
+    return;
+  }
+  intent_bits_ = image_.read(head - length, length);
+  intent_vouched_.resize(field<uint32_t>(head + 20));
+  for (std::size_t i = 0; i < intent_vouched_.size(); ++i) {
+    intent_vouched_[i] = (field<uint8_t>(head + 64 + i / 8) >> (i % 8) & 1) != 0;
+  }
+}
+
+void Qcow2Verifier::add_intent(Bitmap& bitmap) const {
+  const uint64_t last = intent_bits_.size() * 8 - 1;
+  for (uint64_t bit = 0; bit < bitmap.bits.size(); ++bit) {
+    const uint64_t begin = bit * bitmap.granularity;
+    const uint64_t end = std::min(begin + bitmap.granularity, size_) - 1;
+    for (uint64_t group = std::min(begin >> intent_group_bits_, last);
+         group <= std::min(end >> intent_group_bits_, last); ++group) {
+      const auto byte = std::to_integer<unsigned>(intent_bits_[group / 8]);
+      bitmap.bits[bit] = bitmap.bits[bit] || (byte >> (group % 8) & 1) != 0;
+    }
   }
 }
 
@@ -81,8 +118,13 @@ void Qcow2Verifier::walk_bitmap(uint64_t entry, const std::string& where) {
     corrupt(where, ": the directory entry makes no sense");
     return;
   }
+  const std::size_t index = bitmap_list_.size();
+  bitmap.vouched = bitmap.in_use && index < intent_vouched_.size() && intent_vouched_[index];
   refer(table, uint64_t{8} * table_entries, Use::kBitmapTable, where);
   walk_bitmap_table(table, table_entries, bitmap, where);
+  if (bitmap.vouched) {
+    add_intent(bitmap);
+  }
   bitmap_list_.push_back(std::move(bitmap));
 }
 
@@ -91,8 +133,10 @@ void Qcow2Verifier::walk_bitmap_table(uint64_t table, uint64_t entries, Bitmap& 
   const uint64_t per_cluster = cluster_size_ * 8;
   const uint64_t granules = div_round_up(size_, bitmap.granularity);
   // One in use may have the table for another size of the disk.
-  if (!bitmap.in_use) {
+  if (!bitmap.in_use || bitmap.vouched) {
     bitmap.bits.resize(granules);
+  }
+  if (!bitmap.in_use) {
     if (entries != std::max<uint64_t>(div_round_up(granules, per_cluster), 1)) {
       corrupt(where, ": the table has ", entries, " entries for ", granules, " bits");
       return;
@@ -106,14 +150,14 @@ void Qcow2Verifier::walk_bitmap_table(uint64_t table, uint64_t entries, Bitmap& 
       corrupt(where, ": table entry ", i, " is ", value);
       return;
     }
-    std::vector<std::byte> raw(bitmap.in_use ? 0 : cluster_size_,
+    std::vector<std::byte> raw(bitmap.bits.empty() ? 0 : cluster_size_,
                                std::byte{value == 1 ? uint8_t{255} : uint8_t{0}});
     if (place != 0) {
       refer(place, cluster_size_, Use::kBitmapData, where);
       image_.read(place, raw);
     }
     const uint64_t first = i * per_cluster;
-    const uint64_t end = std::min(first + raw.size() * 8, granules);
+    const uint64_t end = std::min<uint64_t>(first + raw.size() * 8, bitmap.bits.size());
     for (uint64_t bit = first; bit < end; ++bit) {
       const uint64_t within = bit - first;
       bitmap.bits[bit] = (std::to_integer<unsigned>(raw[within / 8]) >> (within % 8) & 1) != 0;

@@ -1,4 +1,6 @@
 // Bitmaps that an image keeps: loading, marking as in use, storing, errors and power cuts.
+#include "tests/formats/qcow2/bitmap_test.h"
+
 #include <algorithm>
 #include <cstddef>
 #include <span>
@@ -9,7 +11,6 @@
 #include "block/dirty_bitmap.h"
 #include "block/dirty_bitmap_ops.h"
 #include "formats/qcow2/bitmap_directory.h"
-#include "tests/formats/qcow2/qcow2_test.h"
 #include "tests/support/random.h"
 
 namespace cairn::qcow2 {
@@ -17,30 +18,6 @@ namespace {
 
 using block::DirtyBitmap;
 using testing::Random;
-
-// An image world with bitmaps by name.
-class BitmapWorld : public ImageWorld {
- public:
-  using ImageWorld::ImageWorld;
-  [[nodiscard]] block::Node& node() { return edge().node(); }
-  Result<void> add(std::string name, std::optional<uint64_t> granularity = {}) {
-    return run(block::add_bitmap(
-        node(), {.name = std::move(name), .granularity = granularity, .persistent = true}));
-  }
-  [[nodiscard]] DirtyBitmap* find(std::string_view name) {
-    const auto found = block::get_bitmap(node(), name);
-    return found ? *found : nullptr;
-  }
-  // Whether the file, as it is now, calls the bitmap in use.
-  [[nodiscard]] std::optional<bool> in_use_on_disk(std::string_view name) {
-    for (const BitmapEntry& entry : driver().bitmaps().entries()) {
-      if (entry.name == name) {
-        return entry.in_use();
-      }
-    }
-    return std::nullopt;
-  }
-};
 
 class Qcow2BitmapTest : public ::testing::Test {
  protected:
@@ -126,6 +103,8 @@ TEST_F(Qcow2BitmapTest, ABitmapFoundInUseIsInconsistentAndCanOnlyBeRemoved) {
   image_.world().cut_power();
   static_cast<void>(image_.close());
   image_.world().restore_power();
+  // As another program leaves it.
+  opened_by_another_program(image_.file());
   open();
   ASSERT_NE(image_.find("b"), nullptr);
   EXPECT_TRUE(image_.find("b")->inconsistent());
