@@ -191,6 +191,9 @@ io::Task<Result<void>> Image::rewrite_small_header(const Header& changed) {
 
 io::Task<Result<void>> Image::set_bitmaps_extension(std::optional<BitmapsExtension> wanted) {
   const auto lock = co_await header_mutex_.lock();
+  if (auto known = header_known(); !known) {
+    co_return known;
+  }
   Header changed = header_;
   const auto type = static_cast<uint32_t>(ExtensionType::kBitmaps);
   const auto found = std::ranges::find(changed.extensions, type, &HeaderExtension::type);

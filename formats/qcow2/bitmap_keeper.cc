@@ -85,6 +85,9 @@ io::Task<Result<void>> BitmapKeeper::write_directory_in_place() {
   if (written) {
     directory_ = std::move(bytes);
     marks_durable_ = true;
+  } else {
+    // It may call bitmaps clean that are in use: none of them may miss the next write.
+    image_.expect_no_writes();
   }
   co_return written;
 }

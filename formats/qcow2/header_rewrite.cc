@@ -93,6 +93,9 @@ std::vector<std::vector<std::byte>> steps_between(std::vector<std::byte> old_byt
 
 io::Task<Result<void>> Image::replace_header(std::function<void(Header&)> change) {
   const auto lock = co_await header_mutex_.lock();
+  if (auto known = header_known(); !known) {
+    co_return known;
+  }
   Header changed = header_;
   change(changed);
   const uint64_t place = free_name_place(header_, changed);

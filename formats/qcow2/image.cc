@@ -87,8 +87,19 @@ io::Task<Result<void>> Image::write_sector(const Header& header) {
   co_return co_await file_.flush();
 }
 
+Result<void> Image::header_known() const {
+  if (header_unknown_) {
+    return fail(EIO, "qcow2: '{}' can not be written out after an error in its header",
+                node_.name());
+  }
+  return {};
+}
+
 io::Task<Result<void>> Image::update_header(std::function<void(Header&)> change) {
   const auto lock = co_await header_mutex_.lock();
+  if (auto known = header_known(); !known) {
+    co_return known;
+  }
   Header changed = header_;
   change(changed);
   Result<void> written = co_await write_sector(changed);

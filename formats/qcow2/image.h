@@ -67,6 +67,9 @@ class Image {
   // An update of the header failed, and so did putting the old one back: a reader may find either.
   // Both describe a sound image as long as no metadata is written any more.
   [[nodiscard]] bool header_unknown() const { return header_unknown_; }
+  // Before the header is changed, under its mutex: EIO when it is unknown, since a change on top of
+  // a half written one could make a header that nobody meant.
+  [[nodiscard]] Result<void> header_known() const;
   [[nodiscard]] OverlapGuard& guard() { return guard_; }
   [[nodiscard]] const OverlapGuard& guard() const { return guard_; }
   // Whether guest data at a place would lie on metadata.

@@ -61,9 +61,8 @@ io::Task<Result<void>> Writeback::postpone_counts() {
 }
 
 io::Task<Result<void>> Writeback::run() {
-  if (image_.header_unknown()) {
-    co_return fail(EIO, "qcow2: '{}' can not be written out after an error in its header",
-                   image_.node().name());
+  if (auto known = image_.header_known(); !known) {
+    co_return known;
   }
   // No suspension until all has been taken: the entries and the clusters they freed belong
   // together.

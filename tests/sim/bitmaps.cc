@@ -197,6 +197,11 @@ void History::inspect_bitmaps(const Qcow2Verifier& verifier, std::span<const std
         find(fmt::format("bitmap '{}' does not know of a change at {}", found.name, *missing));
       }
     }
+    // A shrink that the power cut interrupted may have happened; what it dropped stays dropped when
+    // the disk grows again.
+    for (std::set<uint64_t>* marks : {&bitmap.marks, &bitmap.idle_marks}) {
+      marks->erase(marks->lower_bound(found.bits.size()), marks->end());
+    }
     bitmap = {.granularity = found.granularity,
               .usable = believed,
               .records = found.records,
