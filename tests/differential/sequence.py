@@ -203,6 +203,8 @@ class Sequence:
             return ["flush"]
         if self.careful and self.shape.version == 2 and self.shape.has_backing:
             return ["flush"]  # the peer can not hide the backing file there
+        if self.careful and "extended_l2=on" in self.shape.options and size % cluster:
+            return ["flush"]  # nor the rest of a compressed cluster at the end
         grown = size + self.chooser.choice([SECTOR, cluster, 10 * cluster + SECTOR])
         shrunk = self.chooser.choice([size // 2, size - cluster, size - SECTOR])
         wanted = grown if self.chooser.random() < 0.6 or shrunk < SECTOR else shrunk
