@@ -124,11 +124,15 @@ class Server:
                 return int(line.split()[1]) * 1024
         raise RuntimeError("no VmRSS")
 
+    def job(self, workload):
+        """What fio is told about the export."""
+        return dict(ioengine="nbd", uri=self.address.uri, **workload)
+
     def load(self, workload, seconds):
         """Runs fio on the export; returns the measurements of one run."""
         before = self.cpu_seconds()
-        job = dict(name="bench", ioengine="nbd", uri=self.address.uri,
-                   time_based=1, runtime=seconds, randrepeat=0, norandommap=1, **workload)
+        job = dict(name="bench", time_based=1, runtime=seconds, randrepeat=0, norandommap=1,
+                   **self.job(workload))
         done = subprocess.run(["fio", "--output-format=json",
                                *(f"--{k}={v}" for k, v in job.items())],
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
