@@ -1,0 +1,102 @@
+"""Where the newest peer, or we, differ from the installed peer on purpose. Nothing else is left out.
+
+`WORDS` rewrite what both say, so that what means the same is the same; `EXCUSES` accept a difference of a
+whole line. Each has its reason: a recorded transcript of the newest peer (tests/golden/img), or a page in
+docs/decisions."""
+
+import json
+import re
+
+SIZE_HELP = (r" You may use k, M, G, T, P or E suffixes for\n"
+             r"qemu-\w+: kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes\.")
+BAD_OPTION = (r"(?m)^.*(?:unrecognized option|invalid option --|option requires an argument --|"
+              r"missing argument for option|requires an argument|doesn't allow an argument|"
+              r"is ambiguous; possibilities:).*$")
+
+WORDS = [
+    # (reason, pattern, replacement)
+    ("cli-missing-operands: the advice names the command",
+     r"Try '(\S+)(?: \w+)? --help' for more information", r"Try '\1 --help'"),
+    ("cli-*: getopt words what is wrong with an option", BAD_OPTION, "bad option"),
+    ("create-*, dd-*: what is wrong with a number",
+     r"(Invalid [\w ]+ specified)(?:\." + SIZE_HELP + r"|: '.*'|\. Must be between \d+ and \d+\.)", r"\1"),
+    ("bench-errors-and-wrap", r"Invalid pattern byte specified(?:\. Must be .*)?", "Invalid pattern byte"),
+    ("check-repair words", r"--repair \(-r\) expects 'leaks' or 'all', not '(.*)'",
+     r"Unknown option value for -r (expecting 'leaks' or 'all'): \1"),
+    ("io-argument-errors: letters were added to a usage line",
+     r"(?m)^([a-z_]+ )\[-[A-Za-z]+\]( .* -- )", r"\1[$LETTERS]\2"),
+    ("tests/golden/README.md: descriptions are our own", r"(?m)^(\s+\S+=<[^>]*>)\s+- .*$", r"\1 - $HELP"),
+    ("info-*: nodes below are described", r"(?ms)^Child node '/[^']*':.*?(?=^\S|\Z)", ""),
+    ("luks-*: detached headers", r"(?m)^\s+detached header: false\n", ""),
+    ("snapshot lists have another width", r"(?m)^ID +TAG +VM.SIZE .*$", "$SNAPSHOTS"),
+    ("snapshot lists have another width",
+     r"(?m)^(\d+) +(.*?) +(\d\S*(?: [KMGT]?i?B)) (\S+) +\d+:\d\d:\d\d\.\d+ *(?:\d+|--)? *$", r"\1 \2 \3 \4"),
+    ("snapshot lists end with spaces", r"(?m) +$", ""),
+]
+WORDS = [(re.compile(pattern), replacement) for _, pattern, replacement in WORDS]
+
+
+def settled(text):
+    """The text in words that both peers have in common."""
+    for pattern, replacement in WORDS:
+        text = pattern.sub(replacement, text)
+    if text[:1] in "{[" and text.strip():
+        return settled_json(text)
+    return text
+
+
+def settled_json(text):
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+
+    def prune(node):
+        if isinstance(node, list):
+            return [prune(entry) for entry in node]
+        if isinstance(node, dict):
+            # info-*-json: children; map-*: compressed; luks-*: detached headers
+            return {key: prune(entry) for key, entry in node.items()
+                    if key not in ("children", "compressed", "detached-header")}
+        return node
+    return json.dumps(prune(value), indent=1)
+
+
+def asks_for_help(words):
+    return any(word in ("-h", "--help", "-?") or word.startswith("--h") for word in words)
+
+
+def has_words(line, ours, theirs):
+    """An excuse: help is in our own words."""
+    return asks_for_help(line) and ours.code in (0, 1) and theirs.code in (0, 1)
+
+
+def peer_fails(line, ours, theirs):
+    """An excuse: the peer crashes or hangs."""
+    return theirs.code == "hang" or isinstance(theirs.code, int) and theirs.code < 0 \
+        and not (isinstance(ours.code, int) and ours.code < 0) and ours.code != "hang"
+
+
+def is_abbreviation(line, ours, theirs):
+    """An excuse: the newest peer has more long options, which makes fewer abbreviations clear."""
+    return "is ambiguous; possibilities:" in ours.err
+
+
+def is_unsure(line, ours, theirs):
+    """An excuse: on a busy machine the peer gives up deriving keys."""
+    return "Unable to get accurate CPU usage" in theirs.err
+
+
+EXCUSES = [has_words, peer_fails, is_abbreviation, is_unsure]
+
+
+def excuse(line, ours, theirs):
+    return next((e.__name__ for e in EXCUSES if e(line, ours, theirs)), None)
+
+
+def forgiven_files(line, ours, theirs, left):
+    """Names of files that may differ. 0038: a failed convert leaves no half image, and empties what was
+    there."""
+    if line[1] == "convert" and ours.code != 0 and theirs.code != 0 and "-n" not in line:
+        return {name for name in left if ours.changed.get(name) is None or left[name] == "empty"}
+    return set()
