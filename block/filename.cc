@@ -97,6 +97,18 @@ Result<schema::BlockdevOptions> parse_blkverify(std::string_view filename) {
   return options;
 }
 
+// "null-co://" has nothing to say but that.
+Result<schema::BlockdevOptions> parse_null(std::string_view driver, std::string_view filename) {
+  if (!filename.starts_with(driver) || filename.substr(driver.size()) != "://") {
+    return fail(EINVAL, "The only allowed filename for this driver is '{}://'", driver);
+  }
+  schema::BlockdevOptions options;
+  options.driver = driver == "null-co" ? schema::BlockdevDriver::kNullCo
+                                       : schema::BlockdevDriver::kNullAio;
+  options.branch = schema::BlockdevOptionsNull();
+  return options;
+}
+
 }  // namespace
 
 bool is_json_filename(std::string_view filename) { return filename.starts_with(kJson); }
@@ -130,10 +142,13 @@ Result<schema::BlockdevOptions> parse_filename(std::string_view filename) {
   if (protocol == "blkverify") {
     return parse_blkverify(filename);
   }
+  if (protocol == "null-co" || protocol == "null-aio") {
+    return parse_null(protocol, filename);
+  }
   std::string path(filename);
   if (protocol == "file" || protocol == "host_device") {
     path.erase(0, protocol.size() + 1);
-  } else if (!protocol.empty()) {
+  } else if (!protocol.empty() || filename.starts_with(':')) {
     return fail(ENOENT, "Unknown protocol '{}'", protocol);
   }
   struct stat found{};
@@ -145,6 +160,34 @@ Result<schema::BlockdevOptions> parse_filename(std::string_view filename) {
   schema::BlockdevOptionsFile branch;
   branch.filename = std::move(path);
   options.branch = std::move(branch);
+  return options;
+}
+
+Result<schema::BlockdevOptions> parse_filename_for(std::string_view driver,
+                                                   std::string_view filename) {
+  const bool prefixed = protocol_prefix(filename) == driver;
+  if (driver == "null-co" || driver == "null-aio") {
+    return parse_null(driver, filename);
+  }
+  if (driver == "nbd" && !is_nbd_filename(filename)) {
+    return fail(EINVAL, "File name string for NBD must start with 'nbd:'");
+  }
+  if (driver == "blkdebug" && !prefixed) {
+    return parse_blkdebug(std::string("blkdebug::").append(filename));
+  }
+  if (driver == "blkverify" && !prefixed) {
+    return fail(EINVAL, "A block device must be specified for \"raw\"");
+  }
+  if (driver == "blklogwrites") {
+    return fail(EINVAL, "A block device must be specified for \"log\"");
+  }
+  if (driver == "blkreplay" || driver == "chaos") {
+    return fail(EINVAL, "A block device must be specified for \"image\"");
+  }
+  Result<schema::BlockdevOptions> options = parse_filename(filename);
+  if (options && driver == "host_device") {
+    options->driver = schema::BlockdevDriver::kHostDevice;
+  }
   return options;
 }
 

@@ -215,6 +215,10 @@ Result<void> require_file(const block::Graph& graph, const JsonObject& object) {
   if (driver != nullptr && info == nullptr) {
     return fail(ENOENT, "Unknown driver '{}'", *driver);
   }
+  if (info != nullptr && (info->name == "file" || info->name == "host_device") &&
+      object.find("filename") == nullptr) {
+    return fail(EINVAL, "The '{}' block driver requires a file name", info->name);
+  }
   if (info != nullptr && info->kind != block::DriverInfo::Kind::kProtocol &&
       object.find("file") == nullptr && object.find("children") == nullptr) {
     return fail(EINVAL, "A block device must be specified for \"file\"");
@@ -356,11 +360,17 @@ void warn_of_guess(const ImageName& name) {
 io::Task<Result<std::shared_ptr<block::Node>>> open_image(block::Graph& graph, ImageName name,
                                                           block::OpenFlags flags) {
   Result<std::shared_ptr<block::Node>> node = nullptr;
-  if (name.by_options || (block::is_json_filename(name.text) && name.format.empty())) {
+  if (name.format_given && name.format.empty()) {
+    co_return fail(ENOENT, "Unknown driver ''");
+  }
+  if (name.by_options || block::is_json_filename(name.text)) {
     Result<JsonObject> options =
         name.by_options ? parse_option_string(name.text) : parse_json_name(name.text);
     if (!options) {
       co_return pass(options);
+    }
+    if (!name.format.empty()) {
+      put(*options, "driver", name.format);
     }
     node = co_await open_by_options(graph, std::move(*options), flags);
   } else {

@@ -16,6 +16,12 @@ struct ImageName {
   std::string text;         // a filename, or "driver=qcow2,file.filename=…" when by_options
   std::string format;       // empty: find out from the content
   bool by_options = false;  // --image-opts
+  bool format_given = false;  // by the user: then an empty one is none that exists
+
+  void give_format(const std::string& given) {
+    format = given;
+    format_given = true;
+  }
 };
 
 // Opens an image. The message of a failure does not repeat the image's name; see could_not_open().

@@ -31,19 +31,25 @@ Result<void> amendable(const block::DriverInfo& driver) {
   return {};
 }
 
-int print_amend_help(const AmendRequest& request) {
-  block::DriverTable drivers = all_drivers();
+Result<void> print_amend_help(const block::DriverInfo& driver) {
+  if (auto possible = amendable(driver); !possible) {
+    return possible;
+  }
+  fmt::print("Amend options for '{}':\n", driver.name);
+  print_options({driver.amend_options.begin(), driver.amend_options.end()});
+  return {};
+}
+
+// Help for a format that was named; no image is needed for it.
+int print_format_help(const AmendRequest& request) {
+  const block::DriverTable drivers = all_drivers();
   const block::DriverInfo* driver = drivers.find(request.image.format);
   if (driver == nullptr) {
     report_error(fmt::format("Unknown file format '{}'", request.image.format));
     return 1;
   }
-  if (const auto possible = amendable(*driver); !possible) {
-    return fail_command(possible.error());
-  }
-  fmt::print("Amend options for '{}':\n", driver->name);
-  print_options({driver->amend_options.begin(), driver->amend_options.end()});
-  return 0;
+  const Result<void> printed = print_amend_help(*driver);
+  return printed ? 0 : fail_command(printed.error());
 }
 
 Result<block::CreateOptions> parse_amendment(const block::DriverInfo& driver,
@@ -84,6 +90,9 @@ io::Task<Result<void>> change(block::Edge& root, const block::CreateOptions& opt
 
 io::Task<Result<void>> amend_image(block::Graph& graph, block::Edge& root,
                                    const AmendRequest& request) {
+  if (asks_for_help(request.options)) {
+    co_return print_amend_help(root.node().info());
+  }
   Result<block::CreateOptions> options = parse_amendment(root.node().info(), request.options);
   if (!options) {
     co_return std::unexpected(options.error());
@@ -124,8 +133,8 @@ std::optional<int> take_amend_option(const ParsedOption& option, AmendRequest& r
     if (const auto taken = append_option_list(request.options, option.value); !taken) {
       return fail_command(taken.error());
     }
-  } else if (option.id == 't' && !take_cache_mode("cache", option.value, request.cache)) {
-    return 1;
+  } else if (option.id == 't') {
+    request.cache_text = option.value;
   } else if (option.id == kOptForce) {
     request.force = true;
   }
@@ -158,7 +167,7 @@ int img_amend(std::span<const std::string> arguments) {
     return line.misuse("Must specify options (-o)");
   }
   if (asks_for_help(request.options) && !request.image.format.empty()) {
-    return print_amend_help(request);
+    return print_format_help(request);
   }
   const std::vector<std::string> operands = line.operands();
   if (operands.size() != 1) {
@@ -166,7 +175,7 @@ int img_amend(std::span<const std::string> arguments) {
     return 1;
   }
   request.image.text = operands.front();
-  if (const auto code = check_image_name(request.image)) {
+  if (const auto code = settle_values(request)) {
     return *code;
   }
   return run_in_session(run, request);

@@ -150,7 +150,7 @@ std::optional<int> read_options(ImgCommandLine& line, BitmapRequest& request) {
     } else if (option->id == 'F') {
       request.source_format = option->value;
     } else if (option->id == 'f') {
-      request.image.format = option->value;
+      request.image.give_format(option->value);
     } else if (option->id == kOptImageOpts) {
       request.image.by_options = true;
     }

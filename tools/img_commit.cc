@@ -169,9 +169,7 @@ std::optional<int> take_commit_option(const ParsedOption& option, CommitRequest&
       request.keep = true;
       break;
     case 't':
-      if (!take_cache_mode("cache", option.value, request.cache)) {
-        return 1;
-      }
+      request.cache_text = option.value;
       break;
     case 'r': {
       const auto rate = parse_size_argument("rate limit", option.value);
@@ -210,7 +208,7 @@ int img_commit(std::span<const std::string> arguments) {
   if (line.exit_code()) {
     return *line.exit_code();
   }
-  if (const auto code = take_image_name(line, request.image)) {
+  if (const auto code = take_image_name(line, request)) {
     return *code;
   }
   return run_in_session(run, request);

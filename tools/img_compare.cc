@@ -111,10 +111,10 @@ std::optional<int> read_options(ImgCommandLine& line, CompareRequest& request) {
   while (const auto option = line.next()) {
     switch (option->id) {
       case 'f':
-        request.first.format = option->value;
+        request.first.give_format(option->value);
         break;
       case 'F':
-        request.second.format = option->value;
+        request.second.give_format(option->value);
         break;
       case 'q':
         request.quiet = true;

@@ -45,7 +45,7 @@ Result<void> merge_options(const CreateRequest& request, const CreationTable& ta
   }
   if (request.backing_format) {
     if (!table.has("backing_fmt")) {
-      return fail(EINVAL, "Backing format not supported for file format '{}'", request.format);
+      return fail(EINVAL, "Backing file format not supported for file format '{}'", request.format);
     }
     if (auto set = options.set("backing_fmt", *request.backing_format); !set) {
       return set;

@@ -147,11 +147,7 @@ io::Task<int> map(block::Graph& graph, const MapRequest& request) {
 // Reads the options into `request`; the exit code when there is nothing more to do.
 std::optional<int> read_options(ImgCommandLine& line, MapRequest& request) {
   while (const auto option = line.next()) {
-    const OptionUse use = take_image_option(*option, request);
-    if (use == OptionUse::kRefused) {
-      return 1;
-    }
-    if (use == OptionUse::kTaken) {
+    if (take_image_option(*option, request) == OptionUse::kTaken) {
       continue;
     }
     switch (option->id) {
@@ -186,7 +182,7 @@ int img_map(std::span<const std::string> arguments) {
   if (const auto code = read_options(line, request)) {
     return *code;
   }
-  if (const auto code = take_image_name(line, request.image)) {
+  if (const auto code = take_image_name(line, request)) {
     return *code;
   }
   return run_in_session(map, request);

@@ -30,7 +30,6 @@ struct RebaseRequest : ImageRequest {
   std::string backing_format;
   bool unsafe_mode = false;
   bool compress = false;
-  CacheMode source_cache;
 };
 
 // What an image without the other one would read as, for a backing file that may be shorter, or
@@ -250,6 +249,10 @@ io::Task<Result<void>> rebase_image(block::Graph& graph, block::Edge& image,
   if (!request.backing_format.empty() && graph.drivers().find(request.backing_format) == nullptr) {
     co_return fail(EINVAL, "Invalid format name: '{}'", request.backing_format);
   }
+  if (request.unsafe_mode && !request.backing.empty() && request.backing_format.empty()) {
+    co_return fail(EINVAL, "Could not change the backing file to '{}': backing format must be specified",
+                   request.backing);
+  }
   if (!request.unsafe_mode) {
     Result<void> copied = co_await copy_differences(graph, image, request);
     if (!copied) {
@@ -257,9 +260,7 @@ io::Task<Result<void>> rebase_image(block::Graph& graph, block::Edge& image,
     }
   }
   Result<void> changed = co_await image.change_backing(request.backing, request.backing_format);
-  // To take away the name of what can have no backing file is no change.
-  const bool nothing = request.backing.empty() && !image.node().info().supports_backing;
-  if (!changed && !(changed.error().code() == ENOTSUP && nothing)) {
+  if (!changed) {
     if (changed.error().code() == ENOSPC) {
       co_return fail(ENOSPC,
                      "Could not change the backing file to '{}': No space left in the file header",
@@ -299,11 +300,11 @@ std::optional<int> take_rebase_option(const ParsedOption& option, RebaseRequest&
       request.compress = true;
       break;
     case 't':
-      return take_cache_mode("cache", option.value, request.cache) ? std::nullopt
-                                                                   : std::optional(1);
+      request.cache_text = option.value;
+      break;
     case 'T':
-      return take_cache_mode("source cache", option.value, request.source_cache) ? std::nullopt
-                                                                                 : std::optional(1);
+      request.source_cache_text = option.value;
+      break;
     default:
       break;
   }
@@ -342,10 +343,10 @@ int img_rebase(std::span<const std::string> arguments) {
     return line.misuse("Expecting one image file name");
   }
   if (!request.unsafe_mode && !request.backing_given) {
-    return line.misuse("Must specify backing file (-b) or use simple mode (-u)");
+    return line.misuse("Must specify backing file (-b) or use unsafe mode (-u)");
   }
   request.image.text = operands.front();
-  if (const auto code = check_image_name(request.image)) {
+  if (const auto code = settle_values(request)) {
     return *code;
   }
   return run_in_session(run, request);

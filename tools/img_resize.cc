@@ -140,7 +140,7 @@ int img_resize(std::span<const std::string> arguments) {
   while (const auto option = line.next()) {
     switch (option->id) {
       case 'f':
-        request.image.format = option->value;
+        request.image.give_format(option->value);
         break;
       case 'q':
         request.quiet = true;

@@ -160,7 +160,7 @@ std::optional<int> read_options(ImgCommandLine& line, SnapshotRequest& request) 
       request.action = action;
       request.name = option->value;
     } else if (option->id == 'f') {
-      request.image.format = option->value;
+      request.image.give_format(option->value);
     } else if (option->id == 'U') {
       request.force_share = true;
     } else if (option->id == kOptImageOpts) {

@@ -119,7 +119,7 @@ std::optional<int> take_option(const ParsedOption& option, IoProgram& program) {
       program.commands.push_back(option.value);
       break;
     case 'f':
-      request.image.format = option.value;
+      request.image.give_format(option.value);
       break;
     case 'r':
       request.read_only = true;

@@ -4,7 +4,7 @@ An option is (short name or None, long name or None, what draws its value or Non
 given). Options that the newest peer has and the installed one has not are left out.
 """
 
-from images import HUGE, IMAGES
+from images import ENCRYPTED, HUGE, IMAGES
 
 OBJECT = (None, "object", "object", 0.08)
 IMAGE_OPTS = (None, "image-opts", None, 0)  # changes the operands: see _by_options
@@ -202,7 +202,7 @@ class ImgLine:
             operands = [] if with_size else [words.image()]
         else:
             operands = self.operands(by_options)
-        if words.main in ("l.luks", "secret.qcow2") and words.chance(0.8):
+        if words.main in ENCRYPTED and self.command != "bench" and words.chance(0.8):
             parts.append(["--object", "secret,id=s0,data=hunter2"])
         if self.command == "convert" and words.chance(0.06):
             parts.append(["--target-image-opts"])
@@ -214,7 +214,7 @@ class ImgLine:
         if words.chance(0.004):
             parts.append(["--help"])
         words.chooser.shuffle(parts)
-        if words.is_wrong(0.1):
+        if words.is_wrong(0.1) and self.command != "resize":
             operands.append(words.other_image())
         if words.is_wrong(0.1) and operands:
             operands.pop()
@@ -223,5 +223,6 @@ class ImgLine:
             line.pop(words.chooser.randrange(len(line)))
         if any(word.startswith("-") for word in operands) and words.chance(0.7):
             operands.insert(0, "--")
-        line = line + operands if words.chance(0.85) else operands + line
+        # (The installed peer takes whatever is last for resize's size.)
+        line = line + operands if self.command == "resize" or words.chance(0.85) else operands + line
         return [self.command, *line]

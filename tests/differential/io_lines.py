@@ -1,6 +1,7 @@
 """Random command lines of qemu-io: options, and scripts of several commands."""
 
-RANGES = {"read": "abCqv", "write": "bcCfnquz", "discard": "Cq"}
+# -b, which reads and writes the state of a machine, is not built.
+RANGES = {"read": "aCqv", "write": "cCfnquz", "discard": "Cq"}
 VECTORS = {"readv": "Cqv", "writev": "Cfq", "aio_read": "Ciqv", "aio_write": "Cfiquz"}
 ODD_COMMANDS = ["nosuch", "", " ", "help nosuch", "q", "quit", "close", "info", "abort x", "flush x",
                 "length x", "map x", "sleep", "sleep x", "sleep 1", "sigraise x", "sigraise", "open",
@@ -76,10 +77,11 @@ class IoLine:
                            ["truncate", "-m", words.pick(["off", "full", "falloc", "metadata", "x"]),
                             words.size()]])
 
-    def command(self):
+    def commands(self):
         words = self.words
         if words.is_wrong(0.4):
-            return words.pick(ODD_COMMANDS)
+            yield words.pick(ODD_COMMANDS)
+            return
         kind = words.pick([self.range_command, self.range_command, self.range_command,
                            self.vector_command, self.plain_command])
         parts = kind()
@@ -87,9 +89,11 @@ class IoLine:
             parts.append(words.pick(["x", "512", "--", "-q"]))
         if words.is_wrong(0.2):
             parts.pop()
-        if any(p.startswith("-") and p[1:2].isdigit() for p in parts) and words.chance(0.7):
+        if len(parts) > 2 and any(p[:1] == "-" and p[1:2].isdigit() for p in parts) and words.chance(0.7):
             parts.insert(len(parts) - 2, "--")
-        return " ".join(parts)
+        yield " ".join(parts)
+        if parts and parts[0].startswith("aio_"):
+            yield "aio_flush"  # else what comes next may come first
 
     def options(self):
         words = self.words
@@ -124,7 +128,8 @@ class IoLine:
         words.chooser.shuffle(parts)
         line = [word for part in parts for word in part]
         for _ in range(words.pick([1, 2, 3, 4, 6, 8])):
-            line += [words.pick(["-c", "-c", "--cmd"]), self.command()]
+            for command in self.commands():
+                line += [words.pick(["-c", "-c", "--cmd"]), command]
         if not words.is_wrong(0.1):
             line.append(image)
         if words.is_wrong(0.1):

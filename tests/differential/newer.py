@@ -24,9 +24,12 @@ WORDS = [
     ("check-repair words", r"--repair \(-r\) expects 'leaks' or 'all', not '(.*)'",
      r"Unknown option value for -r (expecting 'leaks' or 'all'): \1"),
     ("io-argument-errors: letters were added to a usage line",
-     r"(?m)^([a-z_]+ )\[-[A-Za-z]+\]( .* -- )", r"\1[$LETTERS]\2"),
+     r"(?m)^([a-z_]+ )\[-[A-Za-z]+\]( .* -- ).*$", r"\1[$LETTERS]\2$HELP"),
     ("tests/golden/README.md: descriptions are our own", r"(?m)^(\s+\S+=<[^>]*>)\s+- .*$", r"\1 - $HELP"),
     ("info-*: nodes below are described", r"(?ms)^Child node '/[^']*':.*?(?=^\S|\Z)", ""),
+    ("which of several surplus parameters is named is up to the order of a table",
+     r"Parameter 'encrypt\.[\w-]+' is unexpected", "Parameter 'encrypt.…' is unexpected"),
+    ("info-*: nodes below are described", r"\n+", "\n"),
     ("luks-*: detached headers", r"(?m)^\s+detached header: false\n", ""),
     ("snapshot lists have another width", r"(?m)^ID +TAG +VM.SIZE .*$", "$SNAPSHOTS"),
     ("snapshot lists have another width",
@@ -56,19 +59,38 @@ def settled_json(text):
             return [prune(entry) for entry in node]
         if isinstance(node, dict):
             # info-*-json: children; map-*: compressed; luks-*: detached headers
-            return {key: prune(entry) for key, entry in node.items()
-                    if key not in ("children", "compressed", "detached-header")}
+            # and a file tells what kind it is; the order of members is that of a hash table
+            return {key: prune(entry) for key, entry in sorted(node.items())
+                    if key not in ("children", "compressed", "detached-header")
+                    and entry != {"type": "file", "data": {}}}
         return node
     return json.dumps(prune(value), indent=1)
 
 
 def asks_for_help(words):
-    return any(word in ("-h", "--help", "-?") or word.startswith("--h") for word in words)
+    return any(word in ("-h", "--help", "-?") or word.startswith("--h") for word in words) or any(
+        before in ("--object", "--obj") and "help" in word.split(",") or "--object=help" in word
+        or word.startswith("--object=") and word.endswith(",help")
+        for before, word in zip(words, words[1:]))
 
 
 def has_words(line, ours, theirs):
-    """An excuse: help is in our own words."""
-    return asks_for_help(line) and ours.code in (0, 1) and theirs.code in (0, 1)
+    """An excuse: help is in our own words, and about objects it is not there."""
+    own = asks_for_help(line) or line[:2] == ["img", "measure"] and "help" in ours.out + ours.err or \
+        ours.out.startswith("Usage: ") and theirs.out.startswith("Usage: ")
+    return own and ours.code in (0, 1) and theirs.code in (0, 1)
+
+
+def lists_snapshots(line, ours, theirs):
+    """An excuse: the newest peer's snapshot lists when it is not told what to do (its manual)."""
+    return line[:2] == ["img", "snapshot"] and not any(
+        re.match("-q?U?[lacd]", word) for word in line[2:])
+
+
+def measure_shows_usage(line, ours, theirs):
+    """An excuse: the installed peer's measure shows all help, with success, for a wrong option
+    (measure-by-size)."""
+    return line[:2] == ["img", "measure"] and theirs.out.startswith("qemu-img version") and ours.code == 1
 
 
 def peer_fails(line, ours, theirs):
@@ -87,7 +109,7 @@ def is_unsure(line, ours, theirs):
     return "Unable to get accurate CPU usage" in theirs.err
 
 
-EXCUSES = [has_words, peer_fails, is_abbreviation, is_unsure]
+EXCUSES = [has_words, lists_snapshots, measure_shows_usage, peer_fails, is_abbreviation, is_unsure]
 
 
 def excuse(line, ours, theirs):

@@ -17,7 +17,7 @@ MALFORMED_LISTS = ["", ",", "size", "=", "=1", "size=", ",size=1M", "size=1M,", 
 CREATE_OPTIONS = {
     "raw": [("size", None), ("preallocation", ["off", "falloc", "full", "metadata", "bogus", ""]),
             ("nocow", ["on", "off", "yes", "1", ""]),
-            ("extent_size_hint", ["0", "1M", "x", "-1", "4G", "1"])],
+            ("extent_size_hint", ["0", "x", "-1", "5G"])],
     "qcow2": [
         ("size", None), ("compat", ["0.10", "1.1", "v2", "v3", "0.9", "", "2"]),
         ("backing_file", ["base.qcow2", "t.raw", "nosuch", "", "new", "json:{}"]),
@@ -146,7 +146,8 @@ class Words:
     def new_name(self):
         """A name for a file to be made."""
         if self.is_wrong(0.5):
-            return self.chooser.choice([*ODD_NAMES, *JSON_NAMES, *IMAGES])
+            names = [name for name in ODD_NAMES if not name.startswith("/dev")]
+            return self.chooser.choice([*names, *JSON_NAMES, *IMAGES])
         return self.chooser.choice(["new", "new", "new.qcow2", "new,x", "a.qcow2", "t.raw", "blank.qcow2"])
 
     def image_options(self, name=None):
