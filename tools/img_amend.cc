@@ -22,6 +22,7 @@ namespace {
 struct AmendRequest : ImageRequest {
   std::string options;
   bool force = false;
+  ProgressLine* progress_line = nullptr;  // while it runs
 };
 
 Result<void> amendable(const block::DriverInfo& driver) {
@@ -103,13 +104,9 @@ io::Task<Result<void>> amend_image(block::Graph& graph, block::Edge& root,
   if (const auto granted = graph.set_permissions(root, permissions); !granted) {
     co_return std::unexpected(granted.error());
   }
-  ProgressLine progress(ProgressLine::wanted(request.progress, request.quiet));
-  progress.update(0, 1);
+  request.progress_line->update(0, 1);
   Result<void> amended = co_await change(root, *options);
-  if (amended) {
-    progress.update(1, 1);
-  }
-  progress.finish();
+  request.progress_line->update(1, 1);  // it is over, one way or the other
   if (!amended && amended.error().message() == "Cannot amend the backing file") {
     co_return fail(amended.error().code(),
                    "Cannot amend the backing file\nYou can use '{} rebase' instead.",
@@ -118,10 +115,15 @@ io::Task<Result<void>> amend_image(block::Graph& graph, block::Edge& root,
   co_return amended;
 }
 
-io::Task<int> run(block::Graph& graph, const AmendRequest& request) {
+io::Task<int> run(block::Graph& graph, const AmendRequest& wanted) {
+  ProgressLine progress(ProgressLine::wanted(wanted.progress, wanted.quiet));
+  AmendRequest request = wanted;
+  request.progress_line = &progress;
   const block::OpenFlags flags{.cache_direct = request.cache.direct,
                                .no_flush = request.cache.no_flush};
-  return act_on_image(graph, request, flags, amend_image);
+  const int code = co_await act_on_image(graph, request, flags, amend_image);
+  progress.finish();
+  co_return code;
 }
 
 // The exit code when there is nothing more to do.

@@ -102,7 +102,7 @@ io::Task<int> change(const BitmapRequest& request, block::Node& node, block::Nod
 }
 
 io::Task<int> run(block::Graph& graph, const BitmapRequest& request) {
-  auto root = co_await open_root(graph, request.image, {});
+  auto root = co_await open_root(graph, request.image, {.no_backing = true});
   if (!root) {
     co_return fail_command(root.error());
   }
@@ -111,7 +111,7 @@ io::Task<int> run(block::Graph& graph, const BitmapRequest& request) {
   if (request.source_file) {
     const ImageName name{.text = *request.source_file,
                          .format = request.source_format.value_or("")};
-    const block::OpenFlags flags{.read_only = true};
+    const block::OpenFlags flags{.read_only = true, .no_backing = true};
     auto opened = co_await open_root(graph, name, flags);
     if (opened) {
       source = std::move(*opened);

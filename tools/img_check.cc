@@ -159,7 +159,7 @@ io::Task<int> check_node(const CheckRequest& request, const block::Node& node) {
   }
   if (!result) {
     report_error(result.error());
-    co_return kExitFailed;
+    co_return kExitNotSupported;
   }
   second->corruptions_fixed = result->corruptions_fixed;
   second->leaks_fixed = result->leaks_fixed;

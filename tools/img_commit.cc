@@ -66,6 +66,7 @@ unsigned depth_of(const block::Node& top, const std::string& name) {
   return 0;
 }
 
+// As depth_of().
 io::Task<Result<unsigned>> find_base(block::Graph& graph, const CommitRequest& request) {
   if (request.base.empty()) {
     co_return 1;
@@ -75,13 +76,9 @@ io::Task<Result<unsigned>> find_base(block::Graph& graph, const CommitRequest& r
   if (!top) {
     co_return pass(top);
   }
-  Result<unsigned> depth = depth_of((*top)->node(), request.base);
-  if (*depth == 0) {
-    depth = fail(ENOENT, "Did not find '{}' in the backing chain of '{}'", request.base,
-                 (*top)->node().filename());
-  }
+  const unsigned depth = depth_of((*top)->node(), request.base);
   Result<void> closed = co_await graph.detach(std::move(*top));
-  if (depth && !closed) {
+  if (!closed) {
     co_return pass(closed);
   }
   co_return depth;
@@ -110,6 +107,10 @@ Result<std::unique_ptr<block::Edge>> attach_base(block::Graph& graph, block::Edg
 
 io::Task<Result<void>> commit(block::Graph& graph, block::Edge& top, unsigned depth,
                               const CommitRequest& request) {
+  if (depth == 0) {
+    co_return fail(ENOENT, "Did not find '{}' in the backing chain of '{}'", request.base,
+                   request.image.text);
+  }
   auto base = attach_base(graph, top, depth);
   if (!base) {
     co_return pass(base);

@@ -1,6 +1,7 @@
 // cairn-img convert: its command line.
 #include "tools/img_convert.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -80,11 +81,19 @@ Result<void> parse_level(const std::string& text, ConvertRequest& request) {
   return {};
 }
 
+// A number without what may stand before it.
+std::string_view without_lead(std::string_view text) {
+  text.remove_prefix(std::min(text.find_first_not_of(" \t\n\v\f\r"), text.size()));
+  text.remove_prefix(text.starts_with('+') ? 1 : 0);
+  return text;
+}
+
 Result<void> parse_parallel(const std::string& text, ConvertRequest& request) {
   unsigned count = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
-  if (error != std::errc{} || end != text.data() + text.size() || count < 1 ||
-      count > kMostParallel) {
+  const std::string_view number = without_lead(text);
+  const char* const stop = number.data() + number.size();
+  const auto [end, error] = std::from_chars(number.data(), stop, count);
+  if (error != std::errc{} || end != stop || count < 1 || count > kMostParallel) {
     return fail(EINVAL,
                 "Invalid number of coroutines. Allowed number of coroutines is between 1 and {}",
                 kMostParallel);

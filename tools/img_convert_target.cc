@@ -155,6 +155,15 @@ io::Task<Result<void>> create_target(block::Graph& graph, const ConvertRequest& 
   if (request.compress && encrypted) {
     co_return fail(EINVAL, "Compression and encryption not supported at the same time");
   }
+  if (request.compress && options.string("preallocation").value_or("off") != "off") {
+    co_return fail(EINVAL, "Compression and preallocation not supported at the same time");
+  }
+  if (request.bitmaps) {
+    if (auto possible = check_source_bitmaps(request, conversion.sources.front()->node());
+        !possible) {
+      co_return possible;
+    }
+  }
   if (auto possible = check_target_cache(request); !possible) {
     co_return possible;
   }

@@ -30,6 +30,7 @@ struct RebaseRequest : ImageRequest {
   std::string backing_format;
   bool unsafe_mode = false;
   bool compress = false;
+  ProgressLine* progress_line = nullptr;  // while it runs
 };
 
 // What an image without the other one would read as, for a backing file that may be shorter, or
@@ -70,14 +71,14 @@ class Backing {
 class Rebase {
  public:
   Rebase(block::Edge& image, block::Edge* old_backing, block::Edge* new_backing,
-         const RebaseRequest& request)
+         const RebaseRequest& request, ProgressLine& progress)
       : image_(image),
         old_(old_backing),
         new_(new_backing),
         cluster_(std::max<uint64_t>(image.node().driver().cluster_size(), 512)),
         unit_(std::max<uint64_t>(cluster_, 65536)),
         compress_(request.compress),
-        progress_(ProgressLine::wanted(request.progress, request.quiet)) {}
+        progress_(progress) {}
 
   // Copies what the image would lose.
   [[nodiscard]] io::Task<Result<void>> run() {
@@ -103,7 +104,6 @@ class Rebase {
     if (result) {
       progress_.update(end, end);
     }
-    progress_.finish();
     co_return result;
   }
 
@@ -178,7 +178,7 @@ class Rebase {
   uint64_t cluster_;
   uint64_t unit_;  // of what is compared at once
   bool compress_;
-  ProgressLine progress_;
+  ProgressLine& progress_;
 };
 
 io::Task<Result<std::unique_ptr<block::Edge>>> open_new_backing(block::Graph& graph,
@@ -232,7 +232,7 @@ io::Task<Result<void>> copy_differences(block::Graph& graph, block::Edge& image,
     }
   }
   if (result) {
-    Rebase rebase(image, old_backing.get(), new_backing->get(), request);
+    Rebase rebase(image, old_backing.get(), new_backing->get(), request, *request.progress_line);
     result = co_await rebase.run();
   }
   for (std::unique_ptr<block::Edge>* edge : {&old_backing, &*new_backing}) {
@@ -249,15 +249,16 @@ io::Task<Result<void>> rebase_image(block::Graph& graph, block::Edge& image,
   if (!request.backing_format.empty() && graph.drivers().find(request.backing_format) == nullptr) {
     co_return fail(EINVAL, "Invalid format name: '{}'", request.backing_format);
   }
-  if (request.unsafe_mode && !request.backing.empty() && request.backing_format.empty()) {
-    co_return fail(EINVAL, "Could not change the backing file to '{}': backing format must be specified",
-                   request.backing);
-  }
   if (!request.unsafe_mode) {
     Result<void> copied = co_await copy_differences(graph, image, request);
     if (!copied) {
       co_return copied;
     }
+  }
+  if (!request.backing.empty() && request.backing_format.empty()) {
+    co_return fail(EINVAL,
+                   "Could not change the backing file to '{}': backing format must be specified",
+                   request.backing);
   }
   Result<void> changed = co_await image.change_backing(request.backing, request.backing_format);
   if (!changed) {
@@ -272,11 +273,20 @@ io::Task<Result<void>> rebase_image(block::Graph& graph, block::Edge& image,
   co_return Result<void>{};
 }
 
-io::Task<int> run(block::Graph& graph, const RebaseRequest& request) {
+io::Task<int> run(block::Graph& graph, const RebaseRequest& wanted) {
+  ProgressLine progress(ProgressLine::wanted(wanted.progress, wanted.quiet));
+  progress.announce();
+  RebaseRequest request = wanted;
+  request.progress_line = &progress;
   const block::OpenFlags flags{.no_backing = request.unsafe_mode,
                                .cache_direct = request.cache.direct,
                                .no_flush = request.cache.no_flush};
-  return act_on_image(graph, request, flags, rebase_image, true);
+  const int code = co_await act_on_image(graph, request, flags, rebase_image, true);
+  if (code == 0) {
+    progress.update(1, 1);
+  }
+  progress.finish();
+  co_return code;
 }
 
 // The exit code when there is nothing more to do.

@@ -119,7 +119,6 @@ bool parse_transfer(const IoArguments& arguments, std::span<const OptionSpec> sp
         }
         break;
       }
-      case 'a':
       case 'p':
       case 'r':
         break;  // accepted for scripts of old

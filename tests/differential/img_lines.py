@@ -170,7 +170,8 @@ class ImgLine:
 
     def dd_operands(self, image):
         words = self.words
-        parts = [f"if={image}", f"of={words.new_name()}"]
+        output = words.new_name()
+        parts = [f"if={image}", f"of={output if output != image else 'new'}"]
         for name in ("bs", "count", "skip"):
             if words.chance(0.5):
                 parts.append(f"{name}={words.size() if name == 'bs' else words.number()}")

@@ -20,6 +20,10 @@ WORDS = [
     ("cli-*: getopt words what is wrong with an option", BAD_OPTION, "bad option"),
     ("create-*, dd-*: what is wrong with a number",
      r"(Invalid [\w ]+ specified)(?:\." + SIZE_HELP + r"|: '.*'|\. Must be between \d+ and \d+\.)", r"\1"),
+    ("vmdk-read-write-map: the number of an error is not told",
+     r"(Could not create snapshot '.*': )-\d+ \((.*)\)", r"\1\2"),
+    ("object-secret leaves open how a file could not be read",
+     r"(Unable to read )(\S+: )Failed to open file .*: ", r"\1\2"),
     ("bench-errors-and-wrap", r"Invalid pattern byte specified(?:\. Must be .*)?", "Invalid pattern byte"),
     ("check-repair words", r"--repair \(-r\) expects 'leaks' or 'all', not '(.*)'",
      r"Unknown option value for -r (expecting 'leaks' or 'all'): \1"),
@@ -117,8 +121,13 @@ def excuse(line, ours, theirs):
 
 
 def forgiven_files(line, ours, theirs, left):
-    """Names of files that may differ. 0038: a failed convert leaves no half image, and empties what was
-    there."""
+    """Names of files that may differ. 0020: what fails leaves files as they were. 0038: a failed convert
+    leaves no half image, and empties what was there."""
+    if line[0] == "img" and ours.code != 0 and theirs.code != 0:
+        left = {name: state for name, state in left.items() if name in theirs.changed}
+        same = {name for name in left if name not in ours.changed}
+    else:
+        same = set()
     if line[1] == "convert" and ours.code != 0 and theirs.code != 0 and "-n" not in line:
-        return {name for name in left if ours.changed.get(name) is None or left[name] == "empty"}
-    return set()
+        return same | {name for name in left if left[name] in ("gone", "empty")}
+    return same

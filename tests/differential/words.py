@@ -27,7 +27,7 @@ CREATE_OPTIONS = {
         ("lazy_refcounts", ["on", "off", "true", "maybe", ""]),
         ("refcount_bits", ["1", "2", "16", "64", "0", "3", "128", "-1", "x", "", "16k"]),
         ("compression_type", ["zlib", "zstd", "lz4", ""]),
-        ("extended_l2", ["on", "off", "no"]), ("data_file", ["new.bin", "t.raw", "", "nosuch/x"]),
+        ("extended_l2", ["on", "off", "no"]), ("data_file", ["new.bin", "zero.raw", "", "nosuch/x"]),
         ("data_file_raw", ["on", "off"]), ("encryption", ["on", "off"]),
         ("encrypt.format", ["aes", "bogus", "luks", ""]),
         ("encrypt.key-secret", ["s0", "s1", "nosuch", ""]),
