@@ -103,8 +103,8 @@ Result<schema::BlockdevOptions> parse_null(std::string_view driver, std::string_
     return fail(EINVAL, "The only allowed filename for this driver is '{}://'", driver);
   }
   schema::BlockdevOptions options;
-  options.driver = driver == "null-co" ? schema::BlockdevDriver::kNullCo
-                                       : schema::BlockdevDriver::kNullAio;
+  options.driver =
+      driver == "null-co" ? schema::BlockdevDriver::kNullCo : schema::BlockdevDriver::kNullAio;
   options.branch = schema::BlockdevOptionsNull();
   return options;
 }
@@ -169,6 +169,14 @@ Result<schema::BlockdevOptions> parse_filename_for(std::string_view driver,
   if (driver == "null-co" || driver == "null-aio") {
     return parse_null(driver, filename);
   }
+  if (driver == "host_device") {
+    schema::BlockdevOptionsFile branch;
+    branch.filename = filename.substr(prefixed ? driver.size() + 1 : 0);
+    schema::BlockdevOptions options;
+    options.driver = schema::BlockdevDriver::kHostDevice;
+    options.branch = std::move(branch);
+    return options;
+  }
   if (driver == "nbd" && !is_nbd_filename(filename)) {
     return fail(EINVAL, "File name string for NBD must start with 'nbd:'");
   }
@@ -184,11 +192,7 @@ Result<schema::BlockdevOptions> parse_filename_for(std::string_view driver,
   if (driver == "blkreplay" || driver == "chaos") {
     return fail(EINVAL, "A block device must be specified for \"image\"");
   }
-  Result<schema::BlockdevOptions> options = parse_filename(filename);
-  if (options && driver == "host_device") {
-    options->driver = schema::BlockdevDriver::kHostDevice;
-  }
-  return options;
+  return parse_filename(filename);
 }
 
 std::string resolve_relative(std::string_view base, std::string_view filename) {

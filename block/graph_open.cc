@@ -181,8 +181,8 @@ io::Task<Result<std::shared_ptr<Node>>> Graph::open_filename(std::string filenam
   if (info == nullptr && !format.empty()) {
     co_return fail(ENOENT, "Unknown driver '{}'", format);
   }
-  const bool by_protocol = info != nullptr && info->kind == DriverInfo::Kind::kProtocol &&
-                           !is_json_filename(filename);
+  const bool by_protocol =
+      info != nullptr && info->kind == DriverInfo::Kind::kProtocol && !is_json_filename(filename);
   Result<schema::BlockdevOptions> protocol =
       by_protocol ? parse_filename_for(format, filename) : parse_filename(filename);
   if (!protocol) {
@@ -219,8 +219,7 @@ io::Task<Result<std::shared_ptr<Node>>> Graph::open_filename(std::string filenam
     }
     info = *probed;
   }
-  const Result<schema::BlockdevOptions> options =
-      options_above(*info, **file, std::move(name));
+  const Result<schema::BlockdevOptions> options = options_above(*info, **file, std::move(name));
   if (!options) {
     Result<void> ignored = co_await release(*file);
     co_return std::unexpected(options.error());

@@ -16,7 +16,9 @@ struct ImageName {
   std::string text;         // a filename, or "driver=qcow2,file.filename=…" when by_options
   std::string format;       // empty: find out from the content
   bool by_options = false;  // --image-opts
-  bool format_given = false;  // by the user: then an empty one is none that exists
+  std::string_view implied_key = "file";  // of the first part of a list of options
+  bool guess_told = false;                // that its format is a guess
+  bool format_given = false;              // by the user: then an empty one is none that exists
 
   void give_format(const std::string& given) {
     format = given;

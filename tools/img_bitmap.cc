@@ -144,7 +144,10 @@ std::optional<int> read_options(ImgCommandLine& line, BitmapRequest& request) {
       if (!size) {
         return fail_command(size.error());
       }
-      request.granularity = *size;
+      request.granularity.reset();
+      if (*size != 0) {  // which is what there is without
+        request.granularity = *size;
+      }
     } else if (option->id == 'b') {
       request.source_file = option->value;
     } else if (option->id == 'F') {
@@ -159,9 +162,6 @@ std::optional<int> read_options(ImgCommandLine& line, BitmapRequest& request) {
 }
 
 std::string_view contradiction(const BitmapRequest& request) {
-  if (request.image.by_options && !request.image.format.empty()) {
-    return "--image-opts and --format are mutually exclusive";
-  }
   if (request.actions.empty()) {
     return "Need at least one of --add, --remove, --clear, --enable, --disable, or --merge";
   }
@@ -173,6 +173,9 @@ std::string_view contradiction(const BitmapRequest& request) {
   }
   if (request.source_file && !request.has(BitmapAction::Kind::kMerge)) {
     return "Merge bitmap source file only supported with --merge";
+  }
+  if (request.image.by_options && !request.image.format.empty()) {
+    return "--image-opts and --format are mutually exclusive";
   }
   return {};
 }

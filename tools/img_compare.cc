@@ -53,8 +53,8 @@ int report_difference(const CompareRequest& request, const jobs::Difference& dif
   return kExitDifferent;
 }
 
-io::Task<int> compare_edges(const CompareRequest& request, block::Edge& first,
-                            block::Edge& second, ProgressLine& progress) {
+io::Task<int> compare_edges(const CompareRequest& request, block::Edge& first, block::Edge& second,
+                            ProgressLine& progress) {
   const bool same_size = first.length() == second.length();
   if (!same_size && request.strict) {
     if (!request.quiet) {

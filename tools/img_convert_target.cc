@@ -69,7 +69,8 @@ Result<void> fill_options(const ConvertRequest& request, const CreationTable& ta
     return fail(EINVAL, "Backing file not supported for file format '{}'", request.target.format);
   }
   if (request.backing_format && !table.has("backing_fmt")) {
-    return fail(EINVAL, "Backing file format not supported for file format '{}'", request.target.format);
+    return fail(EINVAL, "Backing file format not supported for file format '{}'",
+                request.target.format);
   }
   if (request.backing) {
     if (auto set = options.set("backing_file", *request.backing); !set) {

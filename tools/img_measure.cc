@@ -36,7 +36,7 @@ Result<block::CreateOptions> target_options(const MeasureRequest& request,
                                             const CreationTable& table) {
   block::CreateOptions options(table.options());
   if (auto parsed = parse_option_list(request.options, options); !parsed) {
-    report_error(parsed.error().message());
+    report_error(parsed.error());
     return fail(EINVAL, "Invalid options for file format '{}'", request.target_format);
   }
   return options;

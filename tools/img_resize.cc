@@ -34,7 +34,10 @@ Result<void> parse_amount(std::string_view text, ResizeRequest& request) {
     text.remove_prefix(1);
   }
   const Result<uint64_t> size = parse_size(text);
-  if (!size || text.starts_with('+')) {
+  if (!size && size.error().code() == ERANGE) {
+    return fail(ERANGE, "Value '{}' is out of range for parameter 'size'", text);
+  }
+  if (!size) {
     return std::unexpected(
         Error(EINVAL, "Parameter 'size' expects a non-negative number below 2^64")
             .with_hint(

@@ -40,7 +40,7 @@ ImageName name_with_options(const IoOpenRequest& request) {
       text += ",driver=" + name.format;
     }
   }
-  return {.text = std::move(text), .by_options = true};
+  return {.text = std::move(text), .by_options = true, .implied_key = ""};
 }
 
 block::OpenFlags flags_of(const IoOpenRequest& request) {
@@ -69,6 +69,9 @@ io::Task<OpenedNode> open_copy_on_read(block::Graph& graph, std::shared_ptr<bloc
 
 io::Task<OpenedNode> open_node(block::Graph& graph, const IoOpenRequest& request) {
   const ImageName name = name_with_options(request);
+  if (request.copy_on_read && request.read_only) {
+    co_return fail(EACCES, "Can't use copy-on-read on read-only device");
+  }
   const block::OpenFlags flags = flags_of(request);
   OpenedNode node = co_await open_image(graph, name, flags);
   for (const bool overlay : {true, false}) {
@@ -144,16 +147,21 @@ Result<void> IoShell::open(IoOpenRequest request) {
     std::fflush(stdout);
     return fail(EBUSY, "file open already, try 'help close'");
   }
-  if (request.native_aio && !request.cache.direct) {
-    return std::unexpected(failure(
-        request, Error(EINVAL,
-                       "aio=native was specified, but it requires cache.direct=on, which was not "
-                       "specified.")));
-  }
   auto node = session_.run(open_node(session_.graph(), request));
+  if (node && request.native_aio && !request.cache.direct) {
+    const Result<void> released = session_.run(session_.graph().release(std::move(*node)));
+    node = fail(EINVAL,
+                "aio=native was specified, but it requires cache.direct=on, which was not "
+                "specified.");
+  }
   if (!node) {
     return std::unexpected(failure(request, std::move(node.error())));
   }
+  if (request.snapshot && request.read_only) {
+    const Result<void> released = session_.run(session_.graph().release(std::move(*node)));
+    return fail(EPERM, "Block node is read-only");
+  }
+  request.image.guess_told = true;
   request_ = std::move(request);
   return attach(std::move(*node));
 }

@@ -217,12 +217,13 @@ class ImgLine:
         words.chooser.shuffle(parts)
         if words.is_wrong(0.1) and self.command != "resize":
             operands.append(words.other_image())
-        if words.is_wrong(0.1) and operands:
+        if words.is_wrong(0.1) and operands and self.command != "resize":
             operands.pop()
         line = [word for part in parts for word in part]
         if words.is_wrong(0.1) and line:
             line.pop(words.chooser.randrange(len(line)))
-        if any(word.startswith("-") for word in operands) and words.chance(0.7):
+        if any(word.startswith("-") for word in operands) and words.chance(0.7) \
+                and self.command != "resize":
             operands.insert(0, "--")
         # (The installed peer takes whatever is last for resize's size.)
         line = line + operands if self.command == "resize" or words.chance(0.85) else operands + line

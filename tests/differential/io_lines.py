@@ -17,6 +17,7 @@ ODD_COMMANDS = ["nosuch", "", " ", "help nosuch", "q", "quit", "close", "info", 
 class IoLine:
     def __init__(self, words):
         self.words = words
+        self.temporary = False  # the peer can not reopen its temporary overlay
 
     def number(self):
         return self.words.size()
@@ -80,7 +81,7 @@ class IoLine:
     def commands(self):
         words = self.words
         if words.is_wrong(0.4):
-            yield words.pick(ODD_COMMANDS)
+            yield words.pick([c for c in ODD_COMMANDS if not (self.temporary and "reopen" in c)])
             return
         kind = words.pick([self.range_command, self.range_command, self.range_command,
                            self.vector_command, self.plain_command])
@@ -126,6 +127,7 @@ class IoLine:
             if words.chance(0.8):
                 parts.append([words.pick(["-f", "--format"]), words.format()])
         words.chooser.shuffle(parts)
+        self.temporary = ["-s"] in parts or ["--snapshot"] in parts
         line = [word for part in parts for word in part]
         for _ in range(words.pick([1, 2, 3, 4, 6, 8])):
             for command in self.commands():

@@ -38,6 +38,7 @@ WORDS = [
     ("snapshot lists have another width", r"(?m)^ID +TAG +VM.SIZE .*$", "$SNAPSHOTS"),
     ("snapshot lists have another width",
      r"(?m)^(\d+) +(.*?) +(\d\S*(?: [KMGT]?i?B)) (\S+) +\d+:\d\d:\d\d\.\d+ *(?:\d+|--)? *$", r"\1 \2 \3 \4"),
+    ("a null pointer that is printed", r"backing file to '\(null\)'", "backing file to ''"),
     ("snapshot lists end with spaces", r"(?m) +$", ""),
 ]
 WORDS = [(re.compile(pattern), replacement) for _, pattern, replacement in WORDS]

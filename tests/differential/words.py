@@ -4,7 +4,7 @@ from images import HUGE, IMAGES, OTHER_SECRET, SECRET
 
 FORMATS = ["raw", "qcow2", "luks", "vmdk", "file", "null-co", "nosuch", "", "QCOW2", "qcow2 ",
            "raw,qcow2", "nbd", "blkdebug", "host_device", "copy-on-read"]
-WRONG_SIZES = ["", "x", "1x", "1e3", "-1", "-512", "--", "0x", "0x10", "0x1k", "1.5M", "1.5", ".5k",
+WRONG_SIZES = ["", "x", "1x", "1e3", "-1", "-512", "--", "0x", "0x10", "1.5M", "1.5", ".5k",
                "1k ", " 1k", "1kB", "1MiB", "1m", "1B", "1b", "+1k", "1,5k", "8E", "16E", "7E",
                "9223372036854775807", "9223372036854775808", "18446744073709551615",
                "18446744073709551616", "9223372036854774784", "99999999999999999999999", "1e1000",
@@ -12,7 +12,7 @@ WRONG_SIZES = ["", "x", "1x", "1e3", "-1", "-512", "--", "0x", "0x10", "0x1k", "
 NAMES = ["one", "two", "three", "1", "2", "", "b0", "b1", "b9", "x" * 300, "a b", "0", "%s", "é"]
 CACHES = ["none", "writeback", "unsafe", "directsync", "writethrough", "off", "bogus", "", "WriteBack"]
 MALFORMED_LISTS = ["", ",", "size", "=", "=1", "size=", ",size=1M", "size=1M,", "size=1M,,", "help,,x",
-                   "help", "?", "size=1M,help", "bogus", "bogus=1", "nohelp", "size==1M", "size=1M=2"]
+                   "help", "?", "size=1M,help", "bogus", "bogus=1", "size==1M", "size=1M=2"]
 
 CREATE_OPTIONS = {
     "raw": [("size", None), ("preallocation", ["off", "falloc", "full", "metadata", "bogus", ""]),
@@ -110,7 +110,7 @@ OBJECTS = [SECRET, SECRET, SECRET, OTHER_SECRET, "secret,id=s0,file=password", "
            "secret,id=s0,data=aHVudGVyMg==,format=base64", "secret,id=s0,data=!,format=base64",
            "secret,id=s0,data=x,bogus=1", "secret,id=s0,data=x,format=bogus", "qom-type=secret,id=s0,data=x",
            '{"qom-type":"secret","id":"s0","data":"hunter2"}', "{", "{}", "id=s0", "help", "secret,help",
-           "secret,id=s0,data=x,keyid=nosuch", "throttle-group,id=g", "iothread,id=i", "secret,id=,data=x"]
+           "secret,id=s0,data=x,keyid=nosuch", "throttle-group,id=g", "secret,id=,data=x"]
 
 
 class Words:
@@ -162,9 +162,9 @@ class Words:
         return self.chooser.choice(FORMATS) if self.is_wrong() else self.format_of(self.main)
 
     def any_format(self):
-        """Of a file to be made."""
+        """Of a file to be made. (Nothing is made on servers and devices yet.)"""
         if self.is_wrong():
-            return self.chooser.choice(FORMATS)
+            return self.chooser.choice([f for f in FORMATS if f not in ("nbd", "host_device")])
         if self.chance(0.03):
             return "luks"  # the peer takes seconds for its key
         return self.chooser.choice(["raw", "qcow2", "qcow2", "qcow2", "vmdk"])
@@ -181,8 +181,9 @@ class Words:
         return self.chooser.choice(forms)
 
     def number(self):
+        """Without a unit: the newest peer takes them."""
         if self.is_wrong():
-            return self.chooser.choice([*WRONG_SIZES, "0", "17", "256", "65536", "4294967296"])
+            return self.chooser.choice(["", "x", "-1", "0", "17", "256", "65536", "1x", "99999999999999999999"])
         return str(self.chooser.choice([1, 2, 3, 4, 8, 16]))
 
     def change_of_size(self):
