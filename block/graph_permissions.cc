@@ -6,7 +6,6 @@
 #include <unordered_map>
 #include <unordered_set>
 
-#include "base/bytes.h"
 #include "block/graph.h"
 #include "block/request_scope.h"
 
@@ -88,14 +87,6 @@ Result<void> Graph::propose(Node& node, Proposal& proposal) const {
                ? fail(EPERM, "Read-only block node '{}' cannot support read-write users",
                       node.name())
                : fail(EPERM, "Block node is read-only");
-  }
-  // A write to the end would have to make it longer.
-  const bool odd =
-      node.driver_ != nullptr && !is_aligned(node.length(), node.limits_.request_alignment);
-  if (changes && odd && !together.used.has(PermissionSet::kResize)) {
-    return fail(EINVAL,
-                "Cannot get 'write' permission without 'resize': Image size is not a multiple of "
-                "request alignment");
   }
   for (const auto& edge : node.children()) {
     if (!node.active()) {

@@ -116,6 +116,14 @@ Result<void> require_file(const block::Graph& graph, const JsonObject& object) {
   return {};
 }
 
+// An image that is to be written can not be one that must not be.
+Result<void> check_access(const block::Node& node, const block::OpenFlags& flags) {
+  if (!flags.read_only && node.read_only()) {
+    return fail(EPERM, "Block node is read-only");
+  }
+  return {};
+}
+
 // Gives the node a name that says all that makes its content.
 void name_node(block::Node& node, const JsonObject& as_given, const JsonObject& completed) {
   const bool named = std::ranges::any_of(as_given, [](const JsonObject::Member& member) {
@@ -223,6 +231,23 @@ io::Task<Result<std::shared_ptr<block::Node>>> open_image(block::Graph& graph, I
   co_return node;
 }
 
+io::Task<Result<void>> refuse_native_aio(block::Graph& graph, ImageName name,
+                                         block::OpenFlags flags) {
+  name.guess_told = true;
+  if (!name.by_options && !block::is_json_filename(name.text)) {
+    name.give_format("file");  // what the file holds does not matter
+  }
+  auto node = co_await open_image(graph, std::move(name), flags);
+  if (!node) {
+    co_return pass(node);
+  }
+  Result<void> released = co_await graph.release(std::move(*node));
+  static_cast<void>(released);
+  co_return fail(EINVAL,
+                 "aio=native was specified, but it requires cache.direct=on, which was not "
+                 "specified.");
+}
+
 Error could_not_open(const ImageName& name, Error error) {
   return std::move(error).prefix(fmt::format("Could not open '{}': ", name.text));
 }
@@ -250,7 +275,12 @@ io::Task<Result<std::unique_ptr<block::Edge>>> open_root(block::Graph& graph, Im
   if (sharing == Sharing::kAll) {
     permissions.shared = PermissionSet::all();
   }
-  auto edge = graph.attach(*node, "", permissions);
+  Result<std::unique_ptr<block::Edge>> edge;
+  if (auto possible = check_access(**node, flags); possible) {
+    edge = graph.attach(*node, "", permissions);
+  } else {
+    edge = std::unexpected(possible.error());
+  }
   if (!edge) {
     Result<void> released = co_await graph.release(std::move(*node));
     co_return std::unexpected(could_not_open(name, std::move(edge.error())));
@@ -268,7 +298,12 @@ io::Task<Result<std::unique_ptr<block::Edge>>> open_unfiltered(block::Graph& gra
   while (node->info().kind == block::DriverInfo::Kind::kFilter && node->backing() != nullptr) {
     node = node->backing()->shared_node();
   }
-  auto edge = graph.attach(node, "", root_permissions(*node));
+  Result<std::unique_ptr<block::Edge>> edge;
+  if (auto possible = check_access(*node, flags); possible) {
+    edge = graph.attach(node, "", root_permissions(*node));
+  } else {
+    edge = std::unexpected(possible.error());
+  }
   // The filters go; so does the image, when nobody could be attached to it.
   Result<void> released = co_await graph.release(std::move(*top));
   if (!edge) {

@@ -31,6 +31,11 @@ struct ImageName {
                                                                         ImageName name,
                                                                         block::OpenFlags flags);
 
+// Why the image can not be opened with the kernel's asynchronous I/O and through the host's cache:
+// always a failure. What is wrong with its file comes first.
+[[nodiscard]] io::Task<Result<void>> refuse_native_aio(block::Graph& graph, ImageName name,
+                                                       block::OpenFlags flags);
+
 // "Could not open 'NAME': …", as the offline tool says it.
 [[nodiscard]] Error could_not_open(const ImageName& name, Error error);
 

@@ -115,15 +115,10 @@ io::Task<Result<void>> amend_image(block::Graph& graph, block::Edge& root,
   co_return amended;
 }
 
-io::Task<int> run(block::Graph& graph, const AmendRequest& wanted) {
-  ProgressLine progress(ProgressLine::wanted(wanted.progress, wanted.quiet));
-  AmendRequest request = wanted;
-  request.progress_line = &progress;
+io::Task<int> run(block::Graph& graph, const AmendRequest& request) {
   const block::OpenFlags flags{.cache_direct = request.cache.direct,
                                .no_flush = request.cache.no_flush};
-  const int code = co_await act_on_image(graph, request, flags, amend_image);
-  progress.finish();
-  co_return code;
+  return act_on_image(graph, request, flags, amend_image);
 }
 
 // The exit code when there is nothing more to do.
@@ -141,6 +136,23 @@ std::optional<int> take_amend_option(const ParsedOption& option, AmendRequest& r
     request.force = true;
   }
   return std::nullopt;
+}
+
+// Once the options are read; the exit code.
+int amend_one(const ImgCommandLine& line, AmendRequest& request) {
+  if (asks_for_help(request.options) && !request.image.format.empty()) {
+    return print_format_help(request);
+  }
+  const std::vector<std::string> operands = line.operands();
+  if (operands.size() != 1) {
+    report_error("Expecting one image file name");
+    return 1;
+  }
+  request.image.text = operands.front();
+  if (const auto code = settle_values(request)) {
+    return *code;
+  }
+  return run_in_session(run, request);
 }
 
 }  // namespace
@@ -168,19 +180,11 @@ int img_amend(std::span<const std::string> arguments) {
   if (request.options.empty()) {
     return line.misuse("Must specify options (-o)");
   }
-  if (asks_for_help(request.options) && !request.image.format.empty()) {
-    return print_format_help(request);
-  }
-  const std::vector<std::string> operands = line.operands();
-  if (operands.size() != 1) {
-    report_error("Expecting one image file name");
-    return 1;
-  }
-  request.image.text = operands.front();
-  if (const auto code = settle_values(request)) {
-    return *code;
-  }
-  return run_in_session(run, request);
+  ProgressLine progress(ProgressLine::wanted(request.progress, request.quiet));
+  request.progress_line = &progress;
+  const int code = amend_one(line, request);
+  progress.finish();
+  return code;
 }
 
 }  // namespace cairn::tools

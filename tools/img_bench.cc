@@ -142,6 +142,10 @@ void announce(const BenchRequest& request) {
 }
 
 io::Task<int> bench(block::Graph& graph, const BenchRequest& request) {
+  if (request.native_aio && !request.cache.direct) {
+    const Result<void> refused = co_await refuse_native_aio(graph, request.image, request.flags);
+    co_return fail_command(could_not_open(request.image, refused.error()));
+  }
   auto root = co_await open_root(graph, request.image, request.flags);
   if (!root) {
     co_return fail_command(root.error());
@@ -210,7 +214,7 @@ std::optional<int> take_option(const ParsedOption& option, BenchRequest& request
         report_error(fmt::format("Invalid aio option: {}", option.value));
         return 1;
       }
-      request.native_aio = option.value == "native";
+      request.native_aio = request.native_aio || option.value == "native";
       break;
     case 't': {
       const auto mode = parse_cache_mode(option.value);
@@ -298,12 +302,6 @@ int img_bench(std::span<const std::string> arguments) {
   }
   if (const auto code = check(request)) {
     return *code;
-  }
-  if (request.native_aio && !request.cache.direct) {
-    return fail_command(could_not_open(
-        request.image, Error(EINVAL,
-                             "aio=native was specified, but it requires cache.direct=on, which was "
-                             "not specified.")));
   }
   request.flags.cache_direct = request.cache.direct;
   request.flags.no_flush = request.cache.no_flush;

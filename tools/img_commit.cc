@@ -106,7 +106,7 @@ Result<std::unique_ptr<block::Edge>> attach_base(block::Graph& graph, block::Edg
 }
 
 io::Task<Result<void>> commit(block::Graph& graph, block::Edge& top, unsigned depth,
-                              const CommitRequest& request) {
+                              const CommitRequest& request, ProgressLine& progress) {
   if (depth == 0) {
     co_return fail(ENOENT, "Did not find '{}' in the backing chain of '{}'", request.base,
                    request.image.text);
@@ -115,7 +115,6 @@ io::Task<Result<void>> commit(block::Graph& graph, block::Edge& top, unsigned de
   if (!base) {
     co_return pass(base);
   }
-  ProgressLine progress(ProgressLine::wanted(request.progress, request.quiet));
   jobs::CommitOptions options{.overlay = &top,
                               .base = base->get(),
                               .empty = request.base.empty() && !request.keep,
@@ -127,7 +126,6 @@ io::Task<Result<void>> commit(block::Graph& graph, block::Edge& top, unsigned de
     result = pass(result, fmt::format("Could not commit '{}' into '{}': ", top.node().filename(),
                                       (*base)->node().filename()));
   }
-  progress.finish();
   Result<void> closed = co_await graph.detach(std::move(*base));
   co_return result ? std::move(closed) : std::move(result);
 }
@@ -145,7 +143,10 @@ io::Task<int> run(block::Graph& graph, const CommitRequest& request) {
   if (!top) {
     co_return fail_command(top.error());
   }
-  Result<void> result = co_await commit(graph, **top, *depth, request);
+  ProgressLine progress(ProgressLine::wanted(request.progress, request.quiet));
+  progress.announce();
+  Result<void> result = co_await commit(graph, **top, *depth, request, progress);
+  progress.finish();
   Result<void> closed = co_await graph.detach(std::move(*top));
   result = result ? std::move(closed) : std::move(result);
   if (!result) {

@@ -11,6 +11,7 @@
 #include "tools/common_report.h"
 #include "tools/common_session.h"
 #include "tools/img.h"
+#include "tools/img_image.h"
 
 namespace cairn::tools {
 namespace {
@@ -93,8 +94,12 @@ io::Task<int> open_and_compare(block::Graph& graph, const CompareRequest& reques
     (void)fail_command(first.error());
     co_return kExitNotOpened;
   }
-  Result<std::unique_ptr<block::Edge>> second =
-      co_await open_root(graph, request.second, request.flags);
+  Result<std::unique_ptr<block::Edge>> second;
+  if (request.second.by_options && request.second.format_given) {
+    second = fail(EINVAL, "--image-opts and --format are mutually exclusive");
+  } else {
+    second = co_await open_root(graph, request.second, request.flags);
+  }
   int code = kExitNotOpened;
   if (second) {
     code = co_await compare_edges(request, **first, **second, progress);
@@ -171,9 +176,7 @@ int img_compare(std::span<const std::string> arguments) {
   }
   request.first.text = operands[0];
   request.second.text = operands[1];
-  const bool format_given = !request.first.format.empty() || !request.second.format.empty();
-  if (request.first.by_options && format_given) {
-    report_error("--image-opts and --format are mutually exclusive");
+  if (check_image_name(request.first)) {
     return kExitNotOpened;
   }
   if (request.cache_text) {

@@ -59,14 +59,14 @@ void print(const block::MeasuredSize& measured, bool json) {
   }
 }
 
-// Without a method there is no encryption, whatever else is said about it.
+// What is said about encryption matters with LUKS alone, which takes room in the image.
 block::CreateOptions without_idle(const block::CreateOptions& options) {
-  if (options.has("encrypt.format") || options.boolean("encryption").value_or(false)) {
+  if (options.string("encrypt.format").value_or("") == "luks") {
     return options;
   }
   block::CreateOptions kept(options.table());
   for (const block::CreateOptionInfo& info : options.table()) {
-    if (options.has(info.name) && !info.name.starts_with("encrypt.")) {
+    if (options.has(info.name) && !info.name.starts_with("encrypt")) {
       const Result<void> set = kept.set(info.name, *options.string(info.name));
       static_cast<void>(set);  // it was right before
     }

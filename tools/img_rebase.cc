@@ -27,7 +27,7 @@ constexpr uint64_t kRebasePiece = 2 << 20;
 struct RebaseRequest : ImageRequest {
   std::string backing;  // empty: none
   bool backing_given = false;
-  std::string backing_format;
+  std::optional<std::string> backing_format;
   bool unsafe_mode = false;
   bool compress = false;
   ProgressLine* progress_line = nullptr;  // while it runs
@@ -191,7 +191,7 @@ io::Task<Result<std::unique_ptr<block::Edge>>> open_new_backing(block::Graph& gr
   name.text = request.image.by_options
                   ? request.backing
                   : block::resolve_relative(request.image.text, request.backing);
-  name.format = request.backing_format;
+  name.format = request.backing_format.value_or("");
   const block::OpenFlags flags{.read_only = true,
                                .force_share = request.flags.force_share,
                                .cache_direct = request.source_cache.direct,
@@ -246,8 +246,8 @@ io::Task<Result<void>> copy_differences(block::Graph& graph, block::Edge& image,
 
 io::Task<Result<void>> rebase_image(block::Graph& graph, block::Edge& image,
                                     const RebaseRequest& request) {
-  if (!request.backing_format.empty() && graph.drivers().find(request.backing_format) == nullptr) {
-    co_return fail(EINVAL, "Invalid format name: '{}'", request.backing_format);
+  if (request.backing_format && graph.drivers().find(*request.backing_format) == nullptr) {
+    co_return fail(EINVAL, "Invalid format name: '{}'", *request.backing_format);
   }
   if (!request.unsafe_mode) {
     Result<void> copied = co_await copy_differences(graph, image, request);
@@ -255,12 +255,13 @@ io::Task<Result<void>> rebase_image(block::Graph& graph, block::Edge& image,
       co_return copied;
     }
   }
-  if (!request.backing.empty() && request.backing_format.empty()) {
+  if (!request.backing.empty() && !request.backing_format) {
     co_return fail(EINVAL,
                    "Could not change the backing file to '{}': backing format must be specified",
                    request.backing);
   }
-  Result<void> changed = co_await image.change_backing(request.backing, request.backing_format);
+  std::string format = request.backing_format.value_or("");
+  Result<void> changed = co_await image.change_backing(request.backing, format);
   if (!changed) {
     if (changed.error().code() == ENOSPC) {
       co_return fail(ENOSPC,

@@ -5,7 +5,9 @@
 
 #include <fmt/format.h>
 
+#include "block/filename.h"
 #include "schema/types_block_options.h"
+#include "tools/common_image_options.h"
 #include "tools/common_options.h"
 #include "tools/common_overlay.h"
 #include "tools/common_report.h"
@@ -69,10 +71,19 @@ io::Task<OpenedNode> open_copy_on_read(block::Graph& graph, std::shared_ptr<bloc
 
 io::Task<OpenedNode> open_node(block::Graph& graph, const IoOpenRequest& request) {
   const ImageName name = name_with_options(request);
+  if (block::is_json_filename(name.text)) {
+    if (const auto parsed = parse_json_name(name.text); !parsed) {
+      co_return std::unexpected(parsed.error());
+    }
+  }
   if (request.copy_on_read && request.read_only) {
     co_return fail(EACCES, "Can't use copy-on-read on read-only device");
   }
   const block::OpenFlags flags = flags_of(request);
+  if (request.native_aio && !request.cache.direct) {
+    const Result<void> refused = co_await refuse_native_aio(graph, name, flags);
+    co_return std::unexpected(refused.error());
+  }
   OpenedNode node = co_await open_image(graph, name, flags);
   for (const bool overlay : {true, false}) {
     if (!node || !(overlay ? request.snapshot : request.copy_on_read)) {
@@ -148,12 +159,6 @@ Result<void> IoShell::open(IoOpenRequest request) {
     return fail(EBUSY, "file open already, try 'help close'");
   }
   auto node = session_.run(open_node(session_.graph(), request));
-  if (node && request.native_aio && !request.cache.direct) {
-    const Result<void> released = session_.run(session_.graph().release(std::move(*node)));
-    node = fail(EINVAL,
-                "aio=native was specified, but it requires cache.direct=on, which was not "
-                "specified.");
-  }
   if (!node) {
     return std::unexpected(failure(request, std::move(node.error())));
   }
