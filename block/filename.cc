@@ -97,6 +97,19 @@ Result<schema::BlockdevOptions> parse_blkverify(std::string_view filename) {
   return options;
 }
 
+// The file at `path`, or the device that is there.
+schema::BlockdevOptions path_options(std::string path, bool device) {
+  struct stat found{};
+  device = device ||
+           (stat(path.c_str(), &found) == 0 && (S_ISBLK(found.st_mode) || S_ISCHR(found.st_mode)));
+  schema::BlockdevOptionsFile branch;
+  branch.filename = std::move(path);
+  schema::BlockdevOptions options;
+  options.driver = device ? schema::BlockdevDriver::kHostDevice : schema::BlockdevDriver::kFile;
+  options.branch = std::move(branch);
+  return options;
+}
+
 // "null-co://" has nothing to say but that.
 Result<schema::BlockdevOptions> parse_null(std::string_view driver, std::string_view filename) {
   if (!filename.starts_with(driver) || filename.substr(driver.size()) != "://") {
@@ -145,22 +158,14 @@ Result<schema::BlockdevOptions> parse_filename(std::string_view filename) {
   if (protocol == "null-co" || protocol == "null-aio") {
     return parse_null(protocol, filename);
   }
-  std::string path(filename);
   if (protocol == "file" || protocol == "host_device") {
-    path.erase(0, protocol.size() + 1);
-  } else if (!protocol.empty() || filename.starts_with(':')) {
+    return path_options(std::string(filename.substr(protocol.size() + 1)),
+                        protocol == "host_device");
+  }
+  if (!protocol.empty() || filename.starts_with(':')) {
     return fail(ENOENT, "Unknown protocol '{}'", protocol);
   }
-  struct stat found{};
-  const bool device =
-      stat(path.c_str(), &found) == 0 && (S_ISBLK(found.st_mode) || S_ISCHR(found.st_mode));
-  schema::BlockdevOptions options;
-  options.driver = device || protocol == "host_device" ? schema::BlockdevDriver::kHostDevice
-                                                       : schema::BlockdevDriver::kFile;
-  schema::BlockdevOptionsFile branch;
-  branch.filename = std::move(path);
-  options.branch = std::move(branch);
-  return options;
+  return path_options(std::string(filename), false);
 }
 
 Result<schema::BlockdevOptions> parse_filename_for(std::string_view driver,
@@ -169,13 +174,10 @@ Result<schema::BlockdevOptions> parse_filename_for(std::string_view driver,
   if (driver == "null-co" || driver == "null-aio") {
     return parse_null(driver, filename);
   }
-  if (driver == "host_device") {
-    schema::BlockdevOptionsFile branch;
-    branch.filename = filename.substr(prefixed ? driver.size() + 1 : 0);
-    schema::BlockdevOptions options;
-    options.driver = schema::BlockdevDriver::kHostDevice;
-    options.branch = std::move(branch);
-    return options;
+  if (driver == "file" || driver == "host_device") {
+    // Whatever else it looks like, it is a path.
+    return path_options(std::string(filename.substr(prefixed ? driver.size() + 1 : 0)),
+                        driver == "host_device");
   }
   if (driver == "nbd" && !is_nbd_filename(filename)) {
     return fail(EINVAL, "File name string for NBD must start with 'nbd:'");

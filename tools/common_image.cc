@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "block/filename.h"
+#include "formats/raw/probed_raw_driver.h"
 #include "schema/json.h"
 #include "schema/visit_block_options.h"
 #include "tools/common_encryption.h"
@@ -150,6 +151,14 @@ void name_node(block::Node& node, const JsonObject& as_given, const JsonObject& 
 io::Task<Result<std::shared_ptr<block::Node>>> open_by_options(block::Graph& graph,
                                                                JsonObject given,
                                                                block::OpenFlags flags) {
+  if (flags.force_share && !flags.read_only) {
+    co_return fail(EINVAL, "force-share=on can only be used with read-only images");
+  }
+  if (const std::string* backing = text_of(given, "backing"); backing && backing->empty()) {
+    report_warning("Use of \"backing\": \"\" is deprecated; use \"backing\": null instead");
+    (void)given.take("backing");
+    flags.no_backing = true;
+  }
   if (const std::string* reference = text_of(given, "file")) {
     co_return fail(ENODEV, "Cannot find device='{0}' nor node-name='{0}'", *reference);
   }
@@ -224,8 +233,8 @@ io::Task<Result<std::shared_ptr<block::Node>>> open_image(block::Graph& graph, I
   } else {
     node = co_await graph.open_filename(name.text, name.format, flags);
   }
-  if (node && !name.by_options && !name.guess_told && name.format.empty() && !flags.read_only &&
-      (*node)->info().name == "raw" && !block::is_json_filename(name.text)) {
+  if (node && !name.guess_told &&
+      dynamic_cast<const raw::ProbedRawDriver*>(&(*node)->driver()) != nullptr) {
     warn_of_guess((*node)->filename());
   }
   co_return node;

@@ -180,6 +180,28 @@ Result<void> normalize_options(JsonObject& object) {
   return {};
 }
 
+namespace {
+
+// Some of the schema's complaints have other words on command lines.
+Error in_older_words(Error error) {
+  const std::string& message = error.message();
+  for (const std::string_view child : {"image", "raw", "test", "log"}) {
+    const std::string whole = fmt::format("Parameter '{}' is missing", child);
+    if (message == whole || message.ends_with(fmt::format(".{}' is missing", child))) {
+      return Error(EINVAL, fmt::format("A block device must be specified for \"{}\"", child));
+    }
+  }
+  constexpr std::string_view kAio = "Parameter 'aio' does not accept value '";
+  if (message.starts_with(kAio)) {
+    const std::string_view value = std::string_view(message).substr(kAio.size());
+    return Error(EINVAL,
+                 fmt::format("invalid parameter value: {}", value.substr(0, value.size() - 1)));
+  }
+  return error;
+}
+
+}  // namespace
+
 Result<schema::BlockdevOptions> decode_options(const block::Graph& graph,
                                                const JsonObject& object) {
   if (auto known = check_overlap_mode(object); !known) {
@@ -200,7 +222,7 @@ Result<schema::BlockdevOptions> decode_options(const block::Graph& graph,
                        std::string_view(message).substr(
                            kBegin.size(), message.size() - kBegin.size() - kEnd.size())));
   }
-  return std::unexpected(std::move(*reading.error));
+  return std::unexpected(in_older_words(std::move(*reading.error)));
 }
 
 std::string unknown_option_of(const Error& error) {

@@ -28,7 +28,7 @@ namespace {
 using block::PermissionSet;
 
 struct CommitRequest : ImageRequest {
-  std::string base;  // empty: the backing file, and the image is emptied
+  std::optional<std::string> base;  // none: the backing file, and the image is emptied
   bool keep = false;
   uint64_t rate_limit = 0;
 };
@@ -68,7 +68,7 @@ unsigned depth_of(const block::Node& top, const std::string& name) {
 
 // As depth_of().
 io::Task<Result<unsigned>> find_base(block::Graph& graph, const CommitRequest& request) {
-  if (request.base.empty()) {
+  if (!request.base) {
     co_return 1;
   }
   const block::OpenFlags flags{.read_only = true, .no_io = true, .force_share = true};
@@ -76,7 +76,7 @@ io::Task<Result<unsigned>> find_base(block::Graph& graph, const CommitRequest& r
   if (!top) {
     co_return pass(top);
   }
-  const unsigned depth = depth_of((*top)->node(), request.base);
+  const unsigned depth = depth_of((*top)->node(), *request.base);
   Result<void> closed = co_await graph.detach(std::move(*top));
   if (!closed) {
     co_return pass(closed);
@@ -108,7 +108,7 @@ Result<std::unique_ptr<block::Edge>> attach_base(block::Graph& graph, block::Edg
 io::Task<Result<void>> commit(block::Graph& graph, block::Edge& top, unsigned depth,
                               const CommitRequest& request, ProgressLine& progress) {
   if (depth == 0) {
-    co_return fail(ENOENT, "Did not find '{}' in the backing chain of '{}'", request.base,
+    co_return fail(ENOENT, "Did not find '{}' in the backing chain of '{}'", *request.base,
                    request.image.text);
   }
   auto base = attach_base(graph, top, depth);
@@ -117,7 +117,7 @@ io::Task<Result<void>> commit(block::Graph& graph, block::Edge& top, unsigned de
   }
   jobs::CommitOptions options{.overlay = &top,
                               .base = base->get(),
-                              .empty = request.base.empty() && !request.keep,
+                              .empty = !request.base && !request.keep,
                               .rate_limit = request.rate_limit,
                               .fua = request.cache.writethrough};
   options.progress = [&progress](uint64_t done, uint64_t total) { progress.update(done, total); };

@@ -95,7 +95,8 @@ std::optional<int> take_checked(const ParsedOption& option, IoProgram& program) 
       break;
     case kOptObject:
       if (const auto added = add_object(option.value); !added) {
-        wrong = added.error().message();
+        report_error(added.error());
+        return 1;
       }
       break;
   }

@@ -85,6 +85,10 @@ io::Task<OpenedNode> open_node(block::Graph& graph, const IoOpenRequest& request
     co_return std::unexpected(refused.error());
   }
   OpenedNode node = co_await open_image(graph, name, flags);
+  if (node && (*node)->read_only() && !flags.read_only) {
+    Result<void> released = co_await graph.release(std::move(*node));
+    co_return fail(EPERM, "Block node is read-only");
+  }
   for (const bool overlay : {true, false}) {
     if (!node || !(overlay ? request.snapshot : request.copy_on_read)) {
       continue;
@@ -105,7 +109,8 @@ io::Task<OpenedNode> open_node(block::Graph& graph, const IoOpenRequest& request
 
 // The words for an image that can not be opened.
 Error failure(const IoOpenRequest& request, Error error) {
-  const bool named = !request.image.by_options && !request.image.text.empty();
+  const bool named =
+      !request.image.by_options && (!request.image.text.empty() || request.options.empty());
   return std::move(error).prefix(named ? fmt::format("can't open device {}: ", request.image.text)
                                        : "can't open: ");
 }

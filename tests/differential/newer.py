@@ -48,6 +48,7 @@ WORDS = [(re.compile(pattern), replacement) for _, pattern, replacement in WORDS
 
 def settled(text):
     """The text in words that both peers have in common."""
+    text = re.sub(r"json:(\{.*\})", lambda found: "json:" + settled_json(found[1]), text)
     for pattern, replacement in WORDS:
         text = pattern.sub(replacement, text)
     if text[:1] in "{[" and text.strip():
@@ -136,6 +137,9 @@ def forgiven_files(line, ours, theirs, left):
         same = {name for name in left if name not in ours.changed}
     else:
         same = set()
+    if line[1] == "rebase":
+        # The peer's rebase of version 2 shows the new backing file where zeroes were.
+        same |= {"v2.qcow2"} & set(left)
     if line[1] == "convert" and ours.code != 0 and theirs.code != 0 and "-n" not in line:
         return same | {name for name in left if left[name] in ("gone", "empty")}
     return same

@@ -91,7 +91,7 @@ IMAGE_OPTIONS = [
     "driver={f},file.filename={},discard=bogus", "driver={f},file.filename={},detect-zeroes=on",
     "driver={f},file.filename={},node-name=n0", "driver={f},file.filename={},node-name=0bad",
     "driver=raw,offset=512,file.filename={}", "driver=raw,offset=1,size=512,file.filename={}",
-    "driver=raw,size=x,file.filename={}", "driver=null-co,size=64k", "driver=null-co,read-zeroes=on",
+    "driver=raw,size=x,file.filename={}", "driver=null-co,size=64k,read-zeroes=on", "driver=null-co,read-zeroes=on",
     "driver={f},file.filename={},encrypt.key-secret=s0", "driver=luks,file.filename={},key-secret=s0",
     "driver=luks,file.filename={},key-secret=s1", "driver={f},file.filename={},backing=",
     "driver={f},file.filename={},backing.driver=null-co", "driver={f},file.filename={},backing.filename=x",
