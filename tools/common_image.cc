@@ -151,7 +151,7 @@ void name_node(block::Node& node, const JsonObject& as_given, const JsonObject& 
 io::Task<Result<std::shared_ptr<block::Node>>> open_by_options(block::Graph& graph,
                                                                JsonObject given,
                                                                block::OpenFlags flags) {
-  if (flags.force_share && !flags.read_only) {
+  if (given.find("driver") != nullptr && flags.force_share && !flags.read_only) {
     co_return fail(EINVAL, "force-share=on can only be used with read-only images");
   }
   if (const std::string* backing = text_of(given, "backing"); backing && backing->empty()) {
@@ -243,7 +243,7 @@ io::Task<Result<std::shared_ptr<block::Node>>> open_image(block::Graph& graph, I
 io::Task<Result<void>> refuse_native_aio(block::Graph& graph, ImageName name,
                                          block::OpenFlags flags) {
   name.guess_told = true;
-  if (!name.by_options && !block::is_json_filename(name.text)) {
+  if (!name.by_options && block::protocol_prefix(name.text).empty()) {
     name.give_format("file");  // what the file holds does not matter
   }
   auto node = co_await open_image(graph, std::move(name), flags);

@@ -191,6 +191,9 @@ Error in_older_words(Error error) {
       return Error(EINVAL, fmt::format("A block device must be specified for \"{}\"", child));
     }
   }
+  if (message.starts_with("Parameter 'discard' does not accept value")) {
+    return Error(EINVAL, "Invalid discard option");
+  }
   constexpr std::string_view kAio = "Parameter 'aio' does not accept value '";
   if (message.starts_with(kAio)) {
     const std::string_view value = std::string_view(message).substr(kAio.size());
@@ -255,6 +258,9 @@ Result<JsonObject> parse_json_name(std::string_view name) {
 }
 
 Result<JsonObject> parse_option_string(std::string_view text, std::string_view implied_key) {
+  if (text.empty()) {
+    return JsonObject();
+  }
   std::string_view rest = text;
   const std::string first = schema::take_keyval_part(rest);
   JsonObject options;
@@ -263,6 +269,7 @@ Result<JsonObject> parse_option_string(std::string_view text, std::string_view i
   } else if (first.find('=') == first.npos) {
     report_warning(fmt::format("short-form boolean option '{0}' deprecated", first),
                    fmt::format("Please use {}=on instead\n", first));
+    put(options, first, "on");
   } else if (!first.starts_with('=')) {
     rest = text;
   }

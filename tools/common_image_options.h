@@ -22,7 +22,7 @@ void put(schema::JsonObject& object, std::string_view name, schema::JsonValue va
 [[nodiscard]] Result<schema::JsonObject> parse_json_name(std::string_view name);
 
 // "driver=raw,file.filename=…". What comes first without '=' is the value of `implied_key`; when
-// that is empty it is an option of the old form, which is told, and means nothing to images.
+// that is empty it is an option of the old form, and on, which is told.
 [[nodiscard]] Result<schema::JsonObject> parse_option_string(std::string_view text,
                                                              std::string_view implied_key);
 

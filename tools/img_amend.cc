@@ -60,11 +60,13 @@ Result<block::CreateOptions> parse_amendment(const block::DriverInfo& driver,
   }
   block::CreateOptions options(driver.amend_options);
   if (auto parsed = parse_option_list(list, options); !parsed) {
-    const std::string& message = parsed.error().message();
-    for (const block::CreateOptionInfo& info : driver.create_options) {
-      if (message == fmt::format("Invalid parameter '{}'", info.name)) {
-        return fail(EINVAL, "{}\nThis option is only supported for image creation", message);
-      }
+    std::vector<block::CreateOptionInfo> all(driver.create_options.begin(),
+                                             driver.create_options.end());
+    all.insert(all.end(), driver.amend_options.begin(), driver.amend_options.end());
+    block::CreateOptions known(all);
+    if (parse_option_list(list, known)) {
+      return fail(EINVAL, "{}\nThis option is only supported for image creation",
+                  parsed.error().message());
     }
     return std::unexpected(parsed.error());
   }

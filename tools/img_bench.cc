@@ -187,7 +187,7 @@ Result<bool> take_number(const ParsedOption& option, BenchRequest& request) {
     if (!step) {
       return std::unexpected(step.error());
     }
-    request.step = *step;
+    request.step = *step != 0 ? std::optional(*step) : std::nullopt;
     return true;
   }
   const auto* const number = std::ranges::find(kNumbers, option.id, &NumberOption::id);

@@ -15,6 +15,7 @@
 #include "tools/common_report.h"
 #include "tools/common_session.h"
 #include "tools/img.h"
+#include "tools/img_image.h"
 
 namespace cairn::tools {
 namespace {
@@ -174,9 +175,6 @@ std::string_view contradiction(const BitmapRequest& request) {
   if (request.source_file && !request.has(BitmapAction::Kind::kMerge)) {
     return "Merge bitmap source file only supported with --merge";
   }
-  if (request.image.by_options && !request.image.format.empty()) {
-    return "--image-opts and --format are mutually exclusive";
-  }
   return {};
 }
 
@@ -201,6 +199,10 @@ int img_bitmap(std::span<const std::string> arguments) {
   if (const auto code = read_options(line, request)) {
     return *code;
   }
+  if (const std::string_view wrong = contradiction(request); !wrong.empty()) {
+    report_error(wrong);
+    return 1;
+  }
   const std::vector<std::string> operands = line.operands();
   if (operands.size() != 2) {
     report_error("Expecting filename and bitmap name");
@@ -208,9 +210,8 @@ int img_bitmap(std::span<const std::string> arguments) {
   }
   request.image.text = operands[0];
   request.bitmap = operands[1];
-  if (const std::string_view wrong = contradiction(request); !wrong.empty()) {
-    report_error(wrong);
-    return 1;
+  if (const auto code = check_image_name(request.image)) {
+    return *code;
   }
   auto session = Session::create();
   if (!session) {

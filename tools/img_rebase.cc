@@ -255,6 +255,7 @@ io::Task<Result<void>> rebase_image(block::Graph& graph, block::Edge& image,
       co_return copied;
     }
   }
+  request.progress_line->update(1, 1);
   if (!request.backing.empty() && !request.backing_format) {
     co_return fail(EINVAL,
                    "Could not change the backing file to '{}': backing format must be specified",
@@ -274,20 +275,11 @@ io::Task<Result<void>> rebase_image(block::Graph& graph, block::Edge& image,
   co_return Result<void>{};
 }
 
-io::Task<int> run(block::Graph& graph, const RebaseRequest& wanted) {
-  ProgressLine progress(ProgressLine::wanted(wanted.progress, wanted.quiet));
-  progress.announce();
-  RebaseRequest request = wanted;
-  request.progress_line = &progress;
+io::Task<int> run(block::Graph& graph, const RebaseRequest& request) {
   const block::OpenFlags flags{.no_backing = request.unsafe_mode,
                                .cache_direct = request.cache.direct,
                                .no_flush = request.cache.no_flush};
-  const int code = co_await act_on_image(graph, request, flags, rebase_image, true);
-  if (code == 0) {
-    progress.update(1, 1);
-  }
-  progress.finish();
-  co_return code;
+  return act_on_image(graph, request, flags, rebase_image, true);
 }
 
 // The exit code when there is nothing more to do.
@@ -357,10 +349,13 @@ int img_rebase(std::span<const std::string> arguments) {
     return line.misuse("Must specify backing file (-b) or use unsafe mode (-u)");
   }
   request.image.text = operands.front();
-  if (const auto code = settle_values(request)) {
-    return *code;
-  }
-  return run_in_session(run, request);
+  ProgressLine progress(ProgressLine::wanted(request.progress, request.quiet));
+  request.progress_line = &progress;
+  progress.announce();
+  const std::optional<int> refused = settle_values(request);
+  const int code = refused ? *refused : run_in_session(run, request);
+  progress.finish();
+  return code;
 }
 
 }  // namespace cairn::tools

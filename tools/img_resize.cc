@@ -13,6 +13,7 @@
 #include "tools/common_report.h"
 #include "tools/common_session.h"
 #include "tools/img.h"
+#include "tools/img_image.h"
 
 namespace cairn::tools {
 namespace {
@@ -167,10 +168,6 @@ int img_resize(std::span<const std::string> arguments) {
   if (line.exit_code()) {
     return *line.exit_code();
   }
-  if (request.image.by_options && !request.image.format.empty()) {
-    report_error("--image-opts and --format are mutually exclusive");
-    return 1;
-  }
   std::vector<std::string> operands = line.operands();
   if (difference) {
     operands.push_back(*difference);
@@ -184,6 +181,9 @@ int img_resize(std::span<const std::string> arguments) {
   request.image.text = operands.front();
   if (const auto parsed = parse_amount(operands[1], request); !parsed) {
     return fail_command(parsed.error());
+  }
+  if (const auto code = check_image_name(request.image)) {
+    return *code;
   }
   auto session = Session::create();
   if (!session) {

@@ -91,7 +91,7 @@ std::optional<int> take_checked(const ParsedOption& option, IoProgram& program) 
       if (option.value != "threads" && option.value != "native" && option.value != "io_uring") {
         wrong = "Invalid aio option: " + option.value;
       }
-      request.native_aio = option.value == "native";
+      request.native_aio = request.native_aio || option.value == "native";
       break;
     case kOptObject:
       if (const auto added = add_object(option.value); !added) {

@@ -142,7 +142,7 @@ std::optional<bool> take_mode(const ParsedOption& option, IoOpenRequest& request
         report_error(fmt::format("Invalid aio option: {}", option.value));
         return false;
       }
-      request.native_aio = option.value == "native";
+      request.native_aio = request.native_aio || option.value == "native";
       return true;
     default:
       return std::nullopt;

@@ -17,6 +17,7 @@ ODD_COMMANDS = ["nosuch", "", " ", "help nosuch", "q", "quit", "close", "info", 
 class IoLine:
     def __init__(self, words):
         self.words = words
+        self.described = False  # by --image-opts, which the peer has for what is opened later, too
         self.temporary = False  # the peer can not reopen its temporary overlay
 
     def number(self):
@@ -81,7 +82,8 @@ class IoLine:
     def commands(self):
         words = self.words
         if words.is_wrong(0.4):
-            yield words.pick([c for c in ODD_COMMANDS if not (self.temporary and "reopen" in c)])
+            yield words.pick([c for c in ODD_COMMANDS if not (self.temporary and "reopen" in c)
+                              and not (self.described and c.startswith("open"))])
             return
         kind = words.pick([self.range_command, self.range_command, self.range_command,
                            self.vector_command, self.plain_command])
@@ -119,6 +121,7 @@ class IoLine:
         parts = list(self.options())
         if words.chance(0.15):
             parts.append(["--image-opts"])
+            self.described = True
             image = words.image_options()
             if words.is_wrong():
                 parts.append(["-f", words.format()])

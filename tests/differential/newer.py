@@ -122,7 +122,28 @@ def needs_no_alignment(line, ours, theirs):
     return "not a multiple of request alignment" in theirs.err and "request alignment" not in ours.err
 
 
-EXCUSES = [needs_no_alignment, has_words, lists_snapshots, measure_shows_usage, peer_fails, is_abbreviation, is_unsure]
+def replaces_backing(line, ours, theirs):
+    """An excuse: 0020, a backing file on the command line replaces the one in the header."""
+    return any("backing.filename" in word or "backing.driver" in word for word in line)
+
+
+def compresses_to_data_file(line, ours, theirs):
+    """An excuse: 0020, what is wrong with convert -c and an external data file is said."""
+    return "images with an external data file" in ours.err and theirs.code == 1
+
+
+def writes_all_or_nothing(line, ours, theirs):
+    """An excuse: of a compressed write that fails the peer leaves the clusters that it has come to."""
+    return line[0] == "io" and any(re.match(r"write .*-c", word) for word in line) \
+        and "write failed" in ours.out and "write failed" in theirs.out
+
+
+def stands_on_itself(line, ours, theirs):
+    """An excuse: 0020, no image is rebased onto itself."""
+    return line[1] == "rebase" and "Failed to get" in ours.err and "lock" in ours.err
+
+
+EXCUSES = [stands_on_itself, writes_all_or_nothing, replaces_backing, compresses_to_data_file, needs_no_alignment, has_words, lists_snapshots, measure_shows_usage, peer_fails, is_abbreviation, is_unsure]
 
 
 def excuse(line, ours, theirs):

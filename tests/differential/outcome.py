@@ -11,6 +11,8 @@ from images import OLD, OTHER_SECRET, SECRET
 
 LONGEST = 30    # seconds: ends a hang, no more
 NOBODY = 65534
+DATA_FILES = {"data.bin", "new.bin"}
+LARGE = 1 << 28  # bytes
 SIGNATURES = ((b"QFI\xfb", "qcow2"), (b"LUKS\xba\xbe", "luks"), (b"KDMV", "vmdk"),
               (b"# Disk Descriptor", "vmdk"))
 # What differs from run to run, wherever it lies.
@@ -136,7 +138,14 @@ def kind_of(path):
 
 
 def same_bytes(ours, theirs):
-    return ours.stat().st_size == theirs.stat().st_size and ours.read_bytes() == theirs.read_bytes()
+    """Of large files, which have nothing but holes, the size has to do."""
+    size = ours.stat().st_size
+    return size == theirs.stat().st_size and (size > LARGE or ours.read_bytes() == theirs.read_bytes())
+
+
+def padded(path):
+    content = path.read_bytes()
+    return content + bytes(-len(content) % 512)
 
 
 class Judge:
@@ -160,6 +169,11 @@ class Judge:
         if len(kinds) > 1:
             return [f"{name}: formats {kind_of(ours)} and {kind_of(theirs)}"]
         kind = kinds.pop()
+        if kind == "raw" and name in DATA_FILES and len({p.read_bytes().rstrip(b"\0")
+                                                          for p in (ours, theirs)}) == 1:
+            return []  # how far they go beyond the disk's end is nobody's affair
+        if kind == "raw" and padded(ours) == padded(theirs):
+            return []  # the peer writes whole sectors, also where the file ends within one
         if kind == "raw":
             return [f"{name}: other bytes ({ours.stat().st_size} and {theirs.stat().st_size})"]
         found = []

@@ -66,8 +66,8 @@ JSON_NAMES = [
     'json:{"driver":"qcow2","file.filename":"a.qcow2"}', 'json:{"file.filename":"a.qcow2"}',
     'json:{"driver":"raw","file.filename":"nosuch"}', "json:", "json:{}", "json:[]", "json:x", "json:{x",
     'json:{"driver":"raw"}', 'json:{"driver":"nosuch"}', 'json:{"driver":"null-co","size":65536}',
-    'json:{"driver":"null-co","size":"x"}', 'json:{"driver":"raw","offset":512,"file.filename":"t.raw"}',
-    'json:{"driver":"raw","size":1000,"file.filename":"t.raw"}', 'json:{"driver":1}',
+    'json:{"driver":"raw","offset":512,"file.filename":"t.raw"}',
+    'json:{"driver":"raw","size":1000,"file.filename":"t.raw"}',
     'json:{"driver":"raw","bogus":1,"file.filename":"t.raw"}', 'json:"a"', "json:null",
     'json:{"driver":"blkdebug","image":{"driver":"file","filename":"t.raw"}}',
     'json:{"driver":"raw","file":"nosuch"}', 'json:{"driver":"raw","file":{"filename":"t.raw"}}',
@@ -79,7 +79,7 @@ ODD_NAMES = [
     "nbd:localhost:1", "nbd://localhost:1/x", "nbd+unix:///x?socket=nosuch", "nbd:unix:nosuch", "nbd:",
     "nbd://", "nbd+unix:///x", "bogus:x", "a:b", "./a:b", "password", "null-co://",
     "null-aio://", "blkdebug::t.raw", "blkdebug:", "file://t.raw", "x" * 300, "host_device:t.raw",
-    "t.raw/x", "/nosuch/x", "raw:t.raw", "blkverify:t.raw:t.raw", "data.bin", ":", ":x", "-x",
+    "t.raw/x", "/nosuch/x", "raw:t.raw", "data.bin", ":", ":x", "-x",
 ]
 IMAGE_OPTIONS = [
     "driver=raw,file.filename={}", "driver={f},file.filename={}", "driver={f},file.filename={}",
@@ -89,7 +89,7 @@ IMAGE_OPTIONS = [
     "driver={f},file.filename={},read-only=maybe", "driver={f},driver=raw,file.filename={}",
     "driver={f},file.filename={},cache.direct=on", "driver={f},file.filename={},discard=unmap",
     "driver={f},file.filename={},discard=bogus", "driver={f},file.filename={},detect-zeroes=on",
-    "driver={f},file.filename={},node-name=n0", "driver={f},file.filename={},node-name=0bad",
+    "driver={f},file.filename={},node-name=n0", 
     "driver=raw,offset=512,file.filename={}", "driver=raw,offset=1,size=512,file.filename={}",
     "driver=raw,size=x,file.filename={}", "driver=null-co,size=64k,read-zeroes=on", "driver=null-co,read-zeroes=on",
     "driver={f},file.filename={},encrypt.key-secret=s0", "driver=luks,file.filename={},key-secret=s0",
@@ -103,7 +103,6 @@ IMAGE_OPTIONS = [
     "driver={f},file.filename={},force-share=on", "driver={f},file.filename={},auto-read-only=on",
     "driver={f},file.locking=off,file.filename={}", "driver={f},file.aio=bogus,file.filename={}",
     "driver={f},file.filename={},", "driver={f},,file.filename={}", "driver", "=", "=x", "a.b.c=1",
-    "driver={f},file.0=x",
 ]
 OBJECTS = [SECRET, SECRET, SECRET, OTHER_SECRET, "secret,id=s0,file=password", "secret,id=s0",
            "secret,id=s0,file=nosuch", "secret,data=x", "secret,id=0x,data=x", "nosuch,id=x", "", "secret",
@@ -190,8 +189,10 @@ class Words:
     def change_of_size(self):
         sign = self.chooser.choice(["", "", "+", "+", "-"])
         if self.is_wrong(0.3):
-            sign = self.chooser.choice(["++", "+-", "+ ", "-+"])
-        return sign + self.size()
+            sign = self.chooser.choice(["++", "+-", "+ ", "+"])
+        size = self.size()
+        # (What else begins with a minus sign is an option.)
+        return sign + size if sign != "-" or size[:1].isdigit() else size
 
     def name(self):
         return self.chooser.choice(NAMES)
@@ -219,7 +220,9 @@ class Words:
                 value = self.chooser.choice(values)
             else:
                 value = self.chooser.choice(values[:2])
-            parts.append(name if self.is_wrong(0.2) else f"{name}={value}")
+            # (In the installed peer "no" in front of a name means off.)
+            bare = self.is_wrong(0.2) and not name.startswith("no")
+            parts.append(name if bare else f"{name}={value}")
         if self.is_wrong(0.3):
             parts.append(self.chooser.choice(["bogus=1", "bogus", "help", "Size=1M", "size"]))
         return ",".join(parts)
