@@ -77,20 +77,16 @@ Result<uint64_t> parse_size(std::string_view text) {
     fraction_digits = rest.substr(end + 1, stop - end - 1);
     end = stop;
   }
-  if (digits == 0 && fraction_digits.empty()) {
+  if (digits == 0) {
     return not_a_size(text);
   }
   const std::optional<uint64_t> factor = suffix_factor(rest.substr(end));
   if (!factor) {
     return not_a_size(text);
   }
-  uint64_t whole = 0;
-  if (digits != 0) {
-    const Result<uint64_t> parsed = parse_digits(rest.substr(0, digits), 10, text);
-    if (!parsed) {
-      return parsed;
-    }
-    whole = *parsed;
+  const Result<uint64_t> whole = parse_digits(rest.substr(0, digits), 10, text);
+  if (!whole) {
+    return whole;
   }
   // Exact for what a fraction can matter: 2^60 bytes have 19 decimal digits.
   long double fraction = 0;
@@ -101,7 +97,7 @@ Result<uint64_t> parse_size(std::string_view text) {
     return not_a_size(text);
   }
   const auto part = static_cast<uint64_t>(fraction * static_cast<long double>(*factor));
-  const auto product = checked_mul(whole, *factor);
+  const auto product = checked_mul(*whole, *factor);
   const auto sum = product ? checked_add(*product, part) : std::nullopt;
   return sum ? Result<uint64_t>(*sum) : too_large(text);
 }

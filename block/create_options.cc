@@ -12,10 +12,17 @@ namespace {
 using Type = CreateOptionInfo::Type;
 
 std::optional<bool> parse_bool(std::string_view text) {
-  if (text == "on") {
-    return true;
+  for (const std::string_view yes : {"on", "yes", "true", "y"}) {
+    if (text == yes) {
+      return true;
+    }
   }
-  return text == "off" ? std::optional(false) : std::nullopt;
+  for (const std::string_view no : {"off", "no", "false", "n"}) {
+    if (text == no) {
+      return false;
+    }
+  }
+  return std::nullopt;
 }
 
 // A negative number is that much less than 2^64, as the field has it.
@@ -79,6 +86,9 @@ Result<void> CreateOptions::set(std::string_view name, std::string_view value) {
     }
     case Type::kSize: {
       const Result<uint64_t> size = parse_size(value);
+      if (!size && size.error().code() == ERANGE) {
+        return fail(ERANGE, "Value '{}' is out of range for parameter '{}'", value, name);
+      }
       if (!size) {
         return std::unexpected(size_error(name));
       }

@@ -97,6 +97,31 @@ Result<schema::BlockdevOptions> parse_blkverify(std::string_view filename) {
   return options;
 }
 
+// The file at `path`, or the device that is there.
+schema::BlockdevOptions path_options(std::string path, bool device) {
+  struct stat found{};
+  device = device ||
+           (stat(path.c_str(), &found) == 0 && (S_ISBLK(found.st_mode) || S_ISCHR(found.st_mode)));
+  schema::BlockdevOptionsFile branch;
+  branch.filename = std::move(path);
+  schema::BlockdevOptions options;
+  options.driver = device ? schema::BlockdevDriver::kHostDevice : schema::BlockdevDriver::kFile;
+  options.branch = std::move(branch);
+  return options;
+}
+
+// "null-co://" has nothing to say but that.
+Result<schema::BlockdevOptions> parse_null(std::string_view driver, std::string_view filename) {
+  if (!filename.starts_with(driver) || filename.substr(driver.size()) != "://") {
+    return fail(EINVAL, "The only allowed filename for this driver is '{}://'", driver);
+  }
+  schema::BlockdevOptions options;
+  options.driver =
+      driver == "null-co" ? schema::BlockdevDriver::kNullCo : schema::BlockdevDriver::kNullAio;
+  options.branch = schema::BlockdevOptionsNull();
+  return options;
+}
+
 }  // namespace
 
 bool is_json_filename(std::string_view filename) { return filename.starts_with(kJson); }
@@ -130,22 +155,46 @@ Result<schema::BlockdevOptions> parse_filename(std::string_view filename) {
   if (protocol == "blkverify") {
     return parse_blkverify(filename);
   }
-  std::string path(filename);
+  if (protocol == "null-co" || protocol == "null-aio") {
+    return parse_null(protocol, filename);
+  }
   if (protocol == "file" || protocol == "host_device") {
-    path.erase(0, protocol.size() + 1);
-  } else if (!protocol.empty()) {
+    return path_options(std::string(filename.substr(protocol.size() + 1)),
+                        protocol == "host_device");
+  }
+  if (!protocol.empty() || filename.starts_with(':')) {
     return fail(ENOENT, "Unknown protocol '{}'", protocol);
   }
-  struct stat found{};
-  const bool device =
-      stat(path.c_str(), &found) == 0 && (S_ISBLK(found.st_mode) || S_ISCHR(found.st_mode));
-  schema::BlockdevOptions options;
-  options.driver = device || protocol == "host_device" ? schema::BlockdevDriver::kHostDevice
-                                                       : schema::BlockdevDriver::kFile;
-  schema::BlockdevOptionsFile branch;
-  branch.filename = std::move(path);
-  options.branch = std::move(branch);
-  return options;
+  return path_options(std::string(filename), false);
+}
+
+Result<schema::BlockdevOptions> parse_filename_for(std::string_view driver,
+                                                   std::string_view filename) {
+  const bool prefixed = protocol_prefix(filename) == driver;
+  if (driver == "null-co" || driver == "null-aio") {
+    return parse_null(driver, filename);
+  }
+  if (driver == "file" || driver == "host_device") {
+    // Whatever else it looks like, it is a path.
+    return path_options(std::string(filename.substr(prefixed ? driver.size() + 1 : 0)),
+                        driver == "host_device");
+  }
+  if (driver == "nbd" && !is_nbd_filename(filename)) {
+    return fail(EINVAL, "File name string for NBD must start with 'nbd:'");
+  }
+  if (driver == "blkdebug" && !prefixed) {
+    return parse_blkdebug(std::string("blkdebug::").append(filename));
+  }
+  if (driver == "blkverify" && !prefixed) {
+    return fail(EINVAL, "A block device must be specified for \"raw\"");
+  }
+  if (driver == "blklogwrites") {
+    return fail(EINVAL, "A block device must be specified for \"log\"");
+  }
+  if (driver == "blkreplay" || driver == "chaos") {
+    return fail(EINVAL, "A block device must be specified for \"image\"");
+  }
+  return parse_filename(filename);
 }
 
 std::string resolve_relative(std::string_view base, std::string_view filename) {

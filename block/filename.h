@@ -23,6 +23,11 @@ namespace cairn::block {
 // ("Unknown protocol") for a prefix without driver; EINVAL for bad JSON.
 [[nodiscard]] Result<schema::BlockdevOptions> parse_filename(std::string_view filename);
 
+// The same for a protocol that was chosen by name: what `filename` means to it. EINVAL when it does
+// not take such names.
+[[nodiscard]] Result<schema::BlockdevOptions> parse_filename_for(std::string_view driver,
+                                                                 std::string_view filename);
+
 // `filename` as seen from the directory of `base`: absolute paths, names with a protocol and
 // relative ones without a directory to start from stay as they are.
 [[nodiscard]] std::string resolve_relative(std::string_view base, std::string_view filename);

@@ -2,7 +2,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <cassert>
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
@@ -12,7 +11,8 @@
 #include "block/graph.h"
 #include "block/node_name.h"
 #include "io/buffer.h"
-#include "schema/types_block_options.h"
+#include "schema/visit_block_options.h"
+#include "schema/visit_containers.h"
 
 namespace cairn::block {
 namespace {
@@ -22,27 +22,16 @@ constexpr int kLongestChain = 500;
 // Bytes at the start of an image that formats are recognised by.
 constexpr uint64_t kProbeLength = 2048;
 
-// The branch of a format that needs nothing but its file.
-schema::BlockdevOptions::Branch format_branch(schema::BlockdevDriver driver,
-                                              schema::BlockdevRef file) {
-  if (driver == schema::BlockdevDriver::kQcow2) {
-    schema::BlockdevOptionsQcow2 branch;
-    branch.file = std::move(file);
-    return branch;
+// The options of a format or filter that is to have nothing but its file, which is there already.
+Result<schema::BlockdevOptions> options_above(const DriverInfo& driver, const Node& file,
+                                              std::string name) {
+  schema::JsonObject object;
+  object.add("driver", std::string(driver.name));
+  object.add("file", file.name());
+  if (!name.empty()) {
+    object.add("node-name", std::move(name));
   }
-  if (driver == schema::BlockdevDriver::kLuks) {
-    schema::BlockdevOptionsLUKS branch;
-    branch.file = std::move(file);
-    return branch;
-  }
-  if (driver == schema::BlockdevDriver::kVmdk) {
-    schema::BlockdevOptionsGenericCOWFormat branch;
-    branch.file = std::move(file);
-    return schema::BlockdevOptions::Branch(std::move(branch));
-  }
-  schema::BlockdevOptionsRaw branch;
-  branch.file = std::move(file);
-  return branch;
+  return schema::decode<schema::BlockdevOptions>(schema::JsonValue(std::move(object)));
 }
 
 // The device and inode of every image on the way to the one being opened.
@@ -188,16 +177,16 @@ io::Task<Result<std::shared_ptr<Node>>> Graph::open(const schema::BlockdevOption
 io::Task<Result<std::shared_ptr<Node>>> Graph::open_filename(std::string filename,
                                                              std::string format, OpenFlags flags,
                                                              std::string name) {
-  Result<schema::BlockdevOptions> protocol = parse_filename(filename);
+  const DriverInfo* info = format.empty() ? nullptr : drivers_.find(format);
+  if (info == nullptr && !format.empty()) {
+    co_return fail(ENOENT, "Unknown driver '{}'", format);
+  }
+  const bool by_protocol =
+      info != nullptr && info->kind == DriverInfo::Kind::kProtocol && !is_json_filename(filename);
+  Result<schema::BlockdevOptions> protocol =
+      by_protocol ? parse_filename_for(format, filename) : parse_filename(filename);
   if (!protocol) {
     co_return pass(protocol);
-  }
-  const DriverInfo* info = nullptr;
-  if (!format.empty()) {
-    info = drivers_.find(format);
-    if (info == nullptr) {
-      co_return fail(ENOENT, "Unknown driver '{}'", format);
-    }
   }
   const bool complete = is_json_filename(filename);
   if (complete && drivers_.find(schema::to_string(protocol->driver)) != nullptr &&
@@ -230,17 +219,12 @@ io::Task<Result<std::shared_ptr<Node>>> Graph::open_filename(std::string filenam
     }
     info = *probed;
   }
-  schema::BlockdevOptions options;
-  const auto driver = schema::from_string<schema::BlockdevDriver>(info->name);
-  assert(driver && "a driver that the schema does not name");
-  options.driver = *driver;
-  if (!name.empty()) {
-    options.node_name = std::move(name);
+  const Result<schema::BlockdevOptions> options = options_above(*info, **file, std::move(name));
+  if (!options) {
+    Result<void> ignored = co_await release(*file);
+    co_return std::unexpected(options.error());
   }
-  schema::BlockdevRef reference;
-  reference.value = (*file)->name();
-  options.branch = format_branch(*driver, std::move(reference));
-  Result<std::shared_ptr<Node>> node = co_await open(options, flags);
+  Result<std::shared_ptr<Node>> node = co_await open(*options, flags);
   if (!node) {
     Result<void> ignored = co_await release(*file);
     co_return node;

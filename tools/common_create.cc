@@ -51,12 +51,15 @@ Result<CreationTable> CreationTable::find(const block::DriverTable& drivers,
   if (table.format_ == nullptr) {
     return fail(ENOENT, "Unknown file format '{}'", format);
   }
-  if (table.format_->create == nullptr || table.format_->kind != block::DriverInfo::Kind::kFormat) {
+  if (table.format_->create == nullptr) {
     return fail(ENOTSUP, "Format driver '{}' does not support image creation", format);
   }
   const std::string_view prefix = block::protocol_prefix(filename);
   const std::string_view protocol_name = prefix.empty() ? "file" : prefix;
   const block::DriverInfo* protocol = drivers.find(protocol_name);
+  if (filename.starts_with(':')) {
+    return fail(ENOENT, "Unknown protocol ''");
+  }
   if (protocol == nullptr || protocol->kind != block::DriverInfo::Kind::kProtocol) {
     return fail(ENOENT, "Unknown protocol '{}'", protocol_name);
   }
@@ -87,9 +90,23 @@ Result<void> append_option_list(std::string& list, std::string_view more) {
 }
 
 bool asks_for_help(std::string_view list) {
-  const std::vector<std::string> parts = split(list);
-  return std::ranges::any_of(parts,
-                             [](const std::string& part) { return part == "help" || part == "?"; });
+  // What stands before a comma that is doubled counts, too, at the beginning of a part.
+  for (size_t begin = 0; begin <= list.size();) {
+    const std::string_view rest = list.substr(begin);
+    const std::string_view word = rest.substr(0, rest.find(','));
+    if (word == "help" || word == "?") {
+      return true;
+    }
+    size_t comma = rest.find(',');
+    while (comma != rest.npos && rest.substr(comma).starts_with(",,")) {
+      comma = rest.find(',', comma + 2);
+    }
+    if (comma == rest.npos) {
+      break;
+    }
+    begin += comma + 1;
+  }
+  return false;
 }
 
 Result<void> parse_option_list(std::string_view list, block::CreateOptions& options) {

@@ -6,13 +6,12 @@
 #include <cstdio>
 #include <utility>
 
-#include "base/size_text.h"
 #include "block/filename.h"
+#include "formats/raw/probed_raw_driver.h"
 #include "schema/json.h"
-#include "schema/json_stream.h"
-#include "schema/keyval.h"
 #include "schema/visit_block_options.h"
 #include "tools/common_encryption.h"
+#include "tools/common_image_options.h"
 #include "tools/common_report.h"
 
 namespace cairn::tools {
@@ -22,123 +21,9 @@ using block::PermissionSet;
 using schema::JsonObject;
 using schema::JsonValue;
 
-// Options that take a size with a suffix on command lines, although their type is a plain number.
-constexpr std::string_view kSizes[] = {
-    "size",           "offset",      "cache-size",   "l2-cache-size",  "l2-cache-entry-size",
-    "latency-ns",     "align",       "max-transfer", "opt-write-zero", "refcount-cache-size",
-    "max-write-zero", "opt-discard", "max-discard",  "log-sector-size"};
 // Options that make an image another image, so that they are part of its name.
 constexpr std::array<std::string_view, 6> kNamingOptions = {"offset",     "size",   "read-zeroes",
                                                             "key-secret", "header", "encrypt"};
-
-const std::string* text_of(const JsonObject& object, std::string_view name) {
-  const JsonValue* value = object.find(name);
-  return value != nullptr ? value->as_string() : nullptr;
-}
-
-// Replaces what is there.
-void put(JsonObject& object, std::string_view name, JsonValue value) {
-  (void)object.take(name);
-  object.add(std::string(name), std::move(value));
-}
-
-void normalize_sizes(JsonObject& object) {
-  for (const std::string_view name : kSizes) {
-    if (const std::string* text = text_of(object, name)) {
-      if (const auto size = parse_size(*text)) {
-        put(object, name, std::to_string(*size));
-      }
-    }
-  }
-}
-
-// An option that a driver does not have, said in the words that name the driver. `path` leads to
-// it: "file.nosuch".
-Error unknown_option(const block::Graph& graph, const JsonObject& root, std::string_view path) {
-  const JsonObject* object = &root;
-  std::string_view rest = path;
-  for (size_t dot = rest.find('.'); dot != rest.npos; dot = rest.find('.')) {
-    const JsonValue* child = object->find(rest.substr(0, dot));
-    if (child == nullptr || child->as_object() == nullptr) {
-      break;
-    }
-    object = child->as_object();
-    rest.remove_prefix(dot + 1);
-  }
-  const std::string* driver = text_of(*object, "driver");
-  const block::DriverInfo* info = driver != nullptr ? graph.drivers().find(*driver) : nullptr;
-  if (info == nullptr) {
-    return Error(EINVAL, fmt::format("Parameter '{}' is unexpected", path));
-  }
-  if (info->kind == block::DriverInfo::Kind::kProtocol) {
-    return Error(EINVAL, fmt::format("Block protocol '{}' doesn't support the option '{}'",
-                                     info->name, rest));
-  }
-  return Error(EINVAL,
-               fmt::format("Block format '{}' does not support the option '{}'", info->name, rest));
-}
-
-// Numbers and booleans as a list of options on the command line would hold them.
-JsonValue as_text(const JsonValue& value) {
-  if (const JsonObject* object = value.as_object()) {
-    JsonObject text;
-    for (const auto& [name, member] : *object) {
-      text.add(name, as_text(member));
-    }
-    return text;
-  }
-  if (const schema::JsonArray* array = value.as_array()) {
-    schema::JsonArray text;
-    for (const JsonValue& element : *array) {
-      text.push_back(as_text(element));
-    }
-    return text;
-  }
-  if (const bool* flag = value.as_bool()) {
-    return *flag ? "on" : "off";
-  }
-  return value.is_number() ? JsonValue(to_text(value)) : value;
-}
-
-// The mode of overlap checks in the words that the tools have for it; those of the schema name the
-// member alone.
-Result<void> check_overlap_mode(const JsonObject& object) {
-  const std::string* mode = text_of(object, "overlap-check");
-  if (const JsonValue* value = object.find("overlap-check");
-      value != nullptr && value->as_object() != nullptr) {
-    mode = text_of(*value->as_object(), "template");
-  }
-  if (mode != nullptr && !schema::from_string<schema::Qcow2OverlapCheckMode>(*mode)) {
-    return fail(EINVAL,
-                "Unsupported value '{}' for qcow2 option 'overlap-check'. Allowed are any of the "
-                "following: none, constant, cached, all",
-                *mode);
-  }
-  return {};
-}
-
-Result<schema::BlockdevOptions> decode_options(const block::Graph& graph,
-                                               const JsonObject& object) {
-  if (auto known = check_overlap_mode(object); !known) {
-    return std::unexpected(known.error());
-  }
-  const JsonValue value = as_text(object);
-  schema::Reading reading{.form = schema::InputForm::kKeyval, .error = {}};
-  schema::BlockdevOptions options;
-  if (schema::read(schema::Input(reading, value), options)) {
-    return options;
-  }
-  const std::string& message = reading.error->message();
-  constexpr std::string_view kBegin = "Parameter '";
-  constexpr std::string_view kEnd = "' is unexpected";
-  if (message.starts_with(kBegin) && message.ends_with(kEnd)) {
-    return std::unexpected(
-        unknown_option(graph, object,
-                       std::string_view(message).substr(
-                           kBegin.size(), message.size() - kBegin.size() - kEnd.size())));
-  }
-  return std::unexpected(std::move(*reading.error));
-}
 
 // Which format lies in the file that `file` describes.
 io::Task<Result<std::string>> probe_format(block::Graph& graph, JsonObject file) {
@@ -158,7 +43,9 @@ io::Task<Result<std::string>> probe_format(block::Graph& graph, JsonObject file)
 // Sets `probed` when the top's format was guessed.
 io::Task<Result<JsonObject>> complete_options(block::Graph& graph, JsonObject object, bool top,
                                               bool* probed) {
-  normalize_sizes(object);
+  if (auto sizes = normalize_options(object); !sizes) {
+    co_return pass(sizes);
+  }
   if (schema::JsonValue* list = object.find("children"); list != nullptr && list->as_array()) {
     for (JsonValue& child : *list->as_array()) {
       if (child.as_object() == nullptr) {
@@ -215,9 +102,25 @@ Result<void> require_file(const block::Graph& graph, const JsonObject& object) {
   if (driver != nullptr && info == nullptr) {
     return fail(ENOENT, "Unknown driver '{}'", *driver);
   }
+  if (info != nullptr && (info->name == "file" || info->name == "host_device") &&
+      object.find("filename") == nullptr) {
+    return fail(EINVAL, "The '{}' block driver requires a file name", info->name);
+  }
+  if (info != nullptr && info->name == "nbd" && object.find("server") == nullptr &&
+      object.find("path") == nullptr && object.find("host") == nullptr) {
+    return fail(EINVAL, "NBD server address missing");
+  }
   if (info != nullptr && info->kind != block::DriverInfo::Kind::kProtocol &&
       object.find("file") == nullptr && object.find("children") == nullptr) {
     return fail(EINVAL, "A block device must be specified for \"file\"");
+  }
+  return {};
+}
+
+// An image that is to be written can not be one that must not be.
+Result<void> check_access(const block::Node& node, const block::OpenFlags& flags) {
+  if (!flags.read_only && node.read_only()) {
+    return fail(EPERM, "Block node is read-only");
   }
   return {};
 }
@@ -245,73 +148,17 @@ void name_node(block::Node& node, const JsonObject& as_given, const JsonObject& 
   node.set_filename("json:" + to_text(JsonValue(std::move(name))));
 }
 
-// "file.filename" means "filename" within "file", also in JSON.
-void add_unfolded(JsonObject& out, std::string_view name, const JsonValue& value) {
-  if (const size_t dot = name.find('.'); dot != name.npos) {
-    const std::string_view first = name.substr(0, dot);
-    if (out.find(first) == nullptr) {
-      out.add(std::string(first), JsonObject());
-    }
-    if (JsonObject* inner = out.find(first)->as_object()) {
-      add_unfolded(*inner, name.substr(dot + 1), value);
-    }
-  } else if (const JsonObject* object = value.as_object()) {
-    JsonObject inner;
-    for (const auto& [key, member] : *object) {
-      add_unfolded(inner, key, member);
-    }
-    put(out, name, JsonValue(std::move(inner)));
-  } else {
-    put(out, name, value);
-  }
-}
-
-// Objects whose members are numbered are lists.
-JsonValue with_lists(const JsonValue& value) {
-  const JsonObject* object = value.as_object();
-  if (object == nullptr) {
-    return value;
-  }
-  JsonObject members;
-  schema::JsonArray list;
-  for (const auto& [name, member] : *object) {
-    members.add(name, with_lists(member));
-  }
-  while (const JsonValue* element = members.find(std::to_string(list.size()))) {
-    list.push_back(*element);
-  }
-  return list.empty() || list.size() != members.size() ? JsonValue(std::move(members))
-                                                       : JsonValue(std::move(list));
-}
-
-// "json:{…}" as a list of options.
-Result<JsonObject> parse_json_name(std::string_view name) {
-  const Result<JsonValue> value = schema::parse_json(name.substr(name.find(':') + 1));
-  if (!value) {
-    return fail(EINVAL, "Could not parse the JSON options: {}", value.error().message());
-  }
-  if (value->as_object() == nullptr) {
-    return fail(EINVAL, "Invalid JSON object given");
-  }
-  JsonObject options;
-  for (const auto& [key, member] : *value->as_object()) {
-    add_unfolded(options, key, member);
-  }
-  const JsonValue listed = with_lists(options);
-  return listed.as_object() != nullptr ? *listed.as_object() : options;
-}
-
-Result<JsonObject> parse_option_string(std::string_view text) {
-  Result<JsonValue> parsed = schema::parse_keyval(text, "file");
-  if (!parsed) {
-    return pass(parsed);
-  }
-  return std::move(*parsed->as_object());
-}
-
 io::Task<Result<std::shared_ptr<block::Node>>> open_by_options(block::Graph& graph,
                                                                JsonObject given,
                                                                block::OpenFlags flags) {
+  if (given.find("driver") != nullptr && flags.force_share && !flags.read_only) {
+    co_return fail(EINVAL, "force-share=on can only be used with read-only images");
+  }
+  if (const std::string* backing = text_of(given, "backing"); backing && backing->empty()) {
+    report_warning("Use of \"backing\": \"\" is deprecated; use \"backing\": null instead");
+    (void)given.take("backing");
+    flags.no_backing = true;
+  }
   if (const std::string* reference = text_of(given, "file")) {
     co_return fail(ENODEV, "Cannot find device='{0}' nor node-name='{0}'", *reference);
   }
@@ -330,25 +177,39 @@ io::Task<Result<std::shared_ptr<block::Node>>> open_by_options(block::Graph& gra
     }
     (void)completed->take("backing");
   }
-  const Result<schema::BlockdevOptions> options = decode_options(graph, *completed);
+  Result<schema::BlockdevOptions> options = decode_options(graph, *completed);
+  // The image has to be there before it matters what is unknown to its driver.
+  std::optional<Error> unknown;
+  for (std::string name; !options && !(name = unknown_option_of(options.error())).empty();
+       options = decode_options(graph, *completed)) {
+    if (completed->find(name) == nullptr) {
+      break;  // it is further below
+    }
+    (void)completed->take(name);
+    unknown = unknown ? unknown : options.error();
+  }
   if (!options) {
     co_return std::unexpected(options.error());
   }
   auto node = co_await graph.open(*options, flags);
+  if (node && unknown) {
+    Result<void> released = co_await graph.release(std::move(*node));
+    co_return std::unexpected(std::move(*unknown));
+  }
   if (node) {
     name_node(**node, given, *completed);
   }
   co_return node;
 }
 
-void warn_of_guess(const ImageName& name) {
+void warn_of_guess(std::string_view filename) {
   std::fflush(stdout);
   fmt::print(stderr,
              "WARNING: Image format was not specified for '{}' and probing guessed raw.\n"
              "         Automatically detecting the format is dangerous for raw images, write "
              "operations on block 0 will be restricted.\n"
              "         Specify the 'raw' format explicitly to remove the restrictions.\n",
-             name.text);
+             filename);
 }
 
 }  // namespace
@@ -356,21 +217,44 @@ void warn_of_guess(const ImageName& name) {
 io::Task<Result<std::shared_ptr<block::Node>>> open_image(block::Graph& graph, ImageName name,
                                                           block::OpenFlags flags) {
   Result<std::shared_ptr<block::Node>> node = nullptr;
-  if (name.by_options || (block::is_json_filename(name.text) && name.format.empty())) {
-    Result<JsonObject> options =
-        name.by_options ? parse_option_string(name.text) : parse_json_name(name.text);
+  if (name.format_given && name.format.empty()) {
+    co_return fail(ENOENT, "Unknown driver ''");
+  }
+  if (name.by_options || block::is_json_filename(name.text)) {
+    Result<JsonObject> options = name.by_options ? parse_option_string(name.text, name.implied_key)
+                                                 : parse_json_name(name.text);
     if (!options) {
       co_return pass(options);
+    }
+    if (!name.format.empty()) {
+      put(*options, "driver", name.format);
     }
     node = co_await open_by_options(graph, std::move(*options), flags);
   } else {
     node = co_await graph.open_filename(name.text, name.format, flags);
   }
-  if (node && !name.by_options && name.format.empty() && !flags.read_only &&
-      (*node)->info().name == "raw" && !block::is_json_filename(name.text)) {
-    warn_of_guess(name);
+  if (node && !name.guess_told &&
+      dynamic_cast<const raw::ProbedRawDriver*>(&(*node)->driver()) != nullptr) {
+    warn_of_guess((*node)->filename());
   }
   co_return node;
+}
+
+io::Task<Result<void>> refuse_native_aio(block::Graph& graph, ImageName name,
+                                         block::OpenFlags flags) {
+  name.guess_told = true;
+  if (!name.by_options && block::protocol_prefix(name.text).empty()) {
+    name.give_format("file");  // what the file holds does not matter
+  }
+  auto node = co_await open_image(graph, std::move(name), flags);
+  if (!node) {
+    co_return pass(node);
+  }
+  Result<void> released = co_await graph.release(std::move(*node));
+  static_cast<void>(released);
+  co_return fail(EINVAL,
+                 "aio=native was specified, but it requires cache.direct=on, which was not "
+                 "specified.");
 }
 
 Error could_not_open(const ImageName& name, Error error) {
@@ -400,7 +284,12 @@ io::Task<Result<std::unique_ptr<block::Edge>>> open_root(block::Graph& graph, Im
   if (sharing == Sharing::kAll) {
     permissions.shared = PermissionSet::all();
   }
-  auto edge = graph.attach(*node, "", permissions);
+  Result<std::unique_ptr<block::Edge>> edge;
+  if (auto possible = check_access(**node, flags); possible) {
+    edge = graph.attach(*node, "", permissions);
+  } else {
+    edge = std::unexpected(possible.error());
+  }
   if (!edge) {
     Result<void> released = co_await graph.release(std::move(*node));
     co_return std::unexpected(could_not_open(name, std::move(edge.error())));
@@ -418,7 +307,12 @@ io::Task<Result<std::unique_ptr<block::Edge>>> open_unfiltered(block::Graph& gra
   while (node->info().kind == block::DriverInfo::Kind::kFilter && node->backing() != nullptr) {
     node = node->backing()->shared_node();
   }
-  auto edge = graph.attach(node, "", root_permissions(*node));
+  Result<std::unique_ptr<block::Edge>> edge;
+  if (auto possible = check_access(*node, flags); possible) {
+    edge = graph.attach(node, "", root_permissions(*node));
+  } else {
+    edge = std::unexpected(possible.error());
+  }
   // The filters go; so does the image, when nobody could be attached to it.
   Result<void> released = co_await graph.release(std::move(*top));
   if (!edge) {

@@ -16,12 +16,25 @@ struct ImageName {
   std::string text;         // a filename, or "driver=qcow2,file.filename=…" when by_options
   std::string format;       // empty: find out from the content
   bool by_options = false;  // --image-opts
+  std::string_view implied_key = "file";  // of the first part of a list of options
+  bool guess_told = false;                // that its format is a guess
+  bool format_given = false;              // by the user: then an empty one is none that exists
+
+  void give_format(const std::string& given) {
+    format = given;
+    format_given = true;
+  }
 };
 
 // Opens an image. The message of a failure does not repeat the image's name; see could_not_open().
 [[nodiscard]] io::Task<Result<std::shared_ptr<block::Node>>> open_image(block::Graph& graph,
                                                                         ImageName name,
                                                                         block::OpenFlags flags);
+
+// Why the image can not be opened with the kernel's asynchronous I/O and through the host's cache:
+// always a failure. What is wrong with its file comes first.
+[[nodiscard]] io::Task<Result<void>> refuse_native_aio(block::Graph& graph, ImageName name,
+                                                       block::OpenFlags flags);
 
 // "Could not open 'NAME': …", as the offline tool says it.
 [[nodiscard]] Error could_not_open(const ImageName& name, Error error);

@@ -110,6 +110,12 @@ double ProgressLine::elapsed() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
 }
 
+void ProgressLine::announce() {
+  if (show_ == Show::kAlways) {
+    print({.done = 0, .total = 1});
+  }
+}
+
 void ProgressLine::update(uint64_t done, uint64_t total) {
   if (show_ == Show::kNever || (show_ == Show::kOnSignal && asked == 0)) {
     return;
@@ -136,7 +142,7 @@ void ProgressLine::update(uint64_t done, uint64_t total) {
 }
 
 void ProgressLine::finish() {
-  if (show_ == Show::kAlways || show_ == Show::kBar) {
+  if (show_ == Show::kAlways || (show_ == Show::kBar && shown_ >= 0)) {
     fmt::print("\n");
   }
 }

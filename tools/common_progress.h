@@ -34,6 +34,8 @@ class ProgressLine {
   [[nodiscard]] static Show wanted(bool progress, bool quiet);
   explicit ProgressLine(Show show);
 
+  // Nothing is done yet, and maybe nothing will be: for programs that look for the first line.
+  void announce();
   // `done` of `total` bytes. Prints when that is a step worth showing, or was asked for.
   void update(uint64_t done, uint64_t total);
   // It is over, one way or the other: breaks the line.

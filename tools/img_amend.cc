@@ -22,6 +22,7 @@ namespace {
 struct AmendRequest : ImageRequest {
   std::string options;
   bool force = false;
+  ProgressLine* progress_line = nullptr;  // while it runs
 };
 
 Result<void> amendable(const block::DriverInfo& driver) {
@@ -31,19 +32,25 @@ Result<void> amendable(const block::DriverInfo& driver) {
   return {};
 }
 
-int print_amend_help(const AmendRequest& request) {
-  block::DriverTable drivers = all_drivers();
+Result<void> print_amend_help(const block::DriverInfo& driver) {
+  if (auto possible = amendable(driver); !possible) {
+    return possible;
+  }
+  fmt::print("Amend options for '{}':\n", driver.name);
+  print_options({driver.amend_options.begin(), driver.amend_options.end()});
+  return {};
+}
+
+// Help for a format that was named; no image is needed for it.
+int print_format_help(const AmendRequest& request) {
+  const block::DriverTable drivers = all_drivers();
   const block::DriverInfo* driver = drivers.find(request.image.format);
   if (driver == nullptr) {
     report_error(fmt::format("Unknown file format '{}'", request.image.format));
     return 1;
   }
-  if (const auto possible = amendable(*driver); !possible) {
-    return fail_command(possible.error());
-  }
-  fmt::print("Amend options for '{}':\n", driver->name);
-  print_options({driver->amend_options.begin(), driver->amend_options.end()});
-  return 0;
+  const Result<void> printed = print_amend_help(*driver);
+  return printed ? 0 : fail_command(printed.error());
 }
 
 Result<block::CreateOptions> parse_amendment(const block::DriverInfo& driver,
@@ -53,11 +60,13 @@ Result<block::CreateOptions> parse_amendment(const block::DriverInfo& driver,
   }
   block::CreateOptions options(driver.amend_options);
   if (auto parsed = parse_option_list(list, options); !parsed) {
-    const std::string& message = parsed.error().message();
-    for (const block::CreateOptionInfo& info : driver.create_options) {
-      if (message == fmt::format("Invalid parameter '{}'", info.name)) {
-        return fail(EINVAL, "{}\nThis option is only supported for image creation", message);
-      }
+    std::vector<block::CreateOptionInfo> all(driver.create_options.begin(),
+                                             driver.create_options.end());
+    all.insert(all.end(), driver.amend_options.begin(), driver.amend_options.end());
+    block::CreateOptions known(all);
+    if (parse_option_list(list, known)) {
+      return fail(EINVAL, "{}\nThis option is only supported for image creation",
+                  parsed.error().message());
     }
     return std::unexpected(parsed.error());
   }
@@ -84,6 +93,9 @@ io::Task<Result<void>> change(block::Edge& root, const block::CreateOptions& opt
 
 io::Task<Result<void>> amend_image(block::Graph& graph, block::Edge& root,
                                    const AmendRequest& request) {
+  if (asks_for_help(request.options)) {
+    co_return print_amend_help(root.node().info());
+  }
   Result<block::CreateOptions> options = parse_amendment(root.node().info(), request.options);
   if (!options) {
     co_return std::unexpected(options.error());
@@ -94,13 +106,9 @@ io::Task<Result<void>> amend_image(block::Graph& graph, block::Edge& root,
   if (const auto granted = graph.set_permissions(root, permissions); !granted) {
     co_return std::unexpected(granted.error());
   }
-  ProgressLine progress(ProgressLine::wanted(request.progress, request.quiet));
-  progress.update(0, 1);
+  request.progress_line->update(0, 1);
   Result<void> amended = co_await change(root, *options);
-  if (amended) {
-    progress.update(1, 1);
-  }
-  progress.finish();
+  request.progress_line->update(1, 1);  // it is over, one way or the other
   if (!amended && amended.error().message() == "Cannot amend the backing file") {
     co_return fail(amended.error().code(),
                    "Cannot amend the backing file\nYou can use '{} rebase' instead.",
@@ -124,12 +132,29 @@ std::optional<int> take_amend_option(const ParsedOption& option, AmendRequest& r
     if (const auto taken = append_option_list(request.options, option.value); !taken) {
       return fail_command(taken.error());
     }
-  } else if (option.id == 't' && !take_cache_mode("cache", option.value, request.cache)) {
-    return 1;
+  } else if (option.id == 't') {
+    request.cache_text = option.value;
   } else if (option.id == kOptForce) {
     request.force = true;
   }
   return std::nullopt;
+}
+
+// Once the options are read; the exit code.
+int amend_one(const ImgCommandLine& line, AmendRequest& request) {
+  if (asks_for_help(request.options) && !request.image.format.empty()) {
+    return print_format_help(request);
+  }
+  const std::vector<std::string> operands = line.operands();
+  if (operands.size() != 1) {
+    report_error("Expecting one image file name");
+    return 1;
+  }
+  request.image.text = operands.front();
+  if (const auto code = settle_values(request)) {
+    return *code;
+  }
+  return run_in_session(run, request);
 }
 
 }  // namespace
@@ -157,19 +182,11 @@ int img_amend(std::span<const std::string> arguments) {
   if (request.options.empty()) {
     return line.misuse("Must specify options (-o)");
   }
-  if (asks_for_help(request.options) && !request.image.format.empty()) {
-    return print_amend_help(request);
-  }
-  const std::vector<std::string> operands = line.operands();
-  if (operands.size() != 1) {
-    report_error("Expecting one image file name");
-    return 1;
-  }
-  request.image.text = operands.front();
-  if (const auto code = check_image_name(request.image)) {
-    return *code;
-  }
-  return run_in_session(run, request);
+  ProgressLine progress(ProgressLine::wanted(request.progress, request.quiet));
+  request.progress_line = &progress;
+  const int code = amend_one(line, request);
+  progress.finish();
+  return code;
 }
 
 }  // namespace cairn::tools

@@ -142,6 +142,10 @@ void announce(const BenchRequest& request) {
 }
 
 io::Task<int> bench(block::Graph& graph, const BenchRequest& request) {
+  if (request.native_aio && !request.cache.direct) {
+    const Result<void> refused = co_await refuse_native_aio(graph, request.image, request.flags);
+    co_return fail_command(could_not_open(request.image, refused.error()));
+  }
   auto root = co_await open_root(graph, request.image, request.flags);
   if (!root) {
     co_return fail_command(root.error());
@@ -183,7 +187,7 @@ Result<bool> take_number(const ParsedOption& option, BenchRequest& request) {
     if (!step) {
       return std::unexpected(step.error());
     }
-    request.step = *step;
+    request.step = *step != 0 ? std::optional(*step) : std::nullopt;
     return true;
   }
   const auto* const number = std::ranges::find(kNumbers, option.id, &NumberOption::id);
@@ -210,7 +214,7 @@ std::optional<int> take_option(const ParsedOption& option, BenchRequest& request
         report_error(fmt::format("Invalid aio option: {}", option.value));
         return 1;
       }
-      request.native_aio = option.value == "native";
+      request.native_aio = request.native_aio || option.value == "native";
       break;
     case 't': {
       const auto mode = parse_cache_mode(option.value);
@@ -293,17 +297,11 @@ int img_bench(std::span<const std::string> arguments) {
   if (const auto code = read_options(line, request)) {
     return *code;
   }
-  if (const auto code = take_image_name(line, request.image)) {
+  if (const auto code = take_image_name(line, request)) {
     return *code;
   }
   if (const auto code = check(request)) {
     return *code;
-  }
-  if (request.native_aio && !request.cache.direct) {
-    return fail_command(could_not_open(
-        request.image, Error(EINVAL,
-                             "aio=native was specified, but it requires cache.direct=on, which was "
-                             "not specified.")));
   }
   request.flags.cache_direct = request.cache.direct;
   request.flags.no_flush = request.cache.no_flush;

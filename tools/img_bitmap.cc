@@ -15,6 +15,7 @@
 #include "tools/common_report.h"
 #include "tools/common_session.h"
 #include "tools/img.h"
+#include "tools/img_image.h"
 
 namespace cairn::tools {
 namespace {
@@ -102,7 +103,7 @@ io::Task<int> change(const BitmapRequest& request, block::Node& node, block::Nod
 }
 
 io::Task<int> run(block::Graph& graph, const BitmapRequest& request) {
-  auto root = co_await open_root(graph, request.image, {});
+  auto root = co_await open_root(graph, request.image, {.no_backing = true});
   if (!root) {
     co_return fail_command(root.error());
   }
@@ -111,7 +112,7 @@ io::Task<int> run(block::Graph& graph, const BitmapRequest& request) {
   if (request.source_file) {
     const ImageName name{.text = *request.source_file,
                          .format = request.source_format.value_or("")};
-    const block::OpenFlags flags{.read_only = true};
+    const block::OpenFlags flags{.read_only = true, .no_backing = true};
     auto opened = co_await open_root(graph, name, flags);
     if (opened) {
       source = std::move(*opened);
@@ -144,13 +145,16 @@ std::optional<int> read_options(ImgCommandLine& line, BitmapRequest& request) {
       if (!size) {
         return fail_command(size.error());
       }
-      request.granularity = *size;
+      request.granularity.reset();
+      if (*size != 0) {  // which is what there is without
+        request.granularity = *size;
+      }
     } else if (option->id == 'b') {
       request.source_file = option->value;
     } else if (option->id == 'F') {
       request.source_format = option->value;
     } else if (option->id == 'f') {
-      request.image.format = option->value;
+      request.image.give_format(option->value);
     } else if (option->id == kOptImageOpts) {
       request.image.by_options = true;
     }
@@ -159,9 +163,6 @@ std::optional<int> read_options(ImgCommandLine& line, BitmapRequest& request) {
 }
 
 std::string_view contradiction(const BitmapRequest& request) {
-  if (request.image.by_options && !request.image.format.empty()) {
-    return "--image-opts and --format are mutually exclusive";
-  }
   if (request.actions.empty()) {
     return "Need at least one of --add, --remove, --clear, --enable, --disable, or --merge";
   }
@@ -198,6 +199,10 @@ int img_bitmap(std::span<const std::string> arguments) {
   if (const auto code = read_options(line, request)) {
     return *code;
   }
+  if (const std::string_view wrong = contradiction(request); !wrong.empty()) {
+    report_error(wrong);
+    return 1;
+  }
   const std::vector<std::string> operands = line.operands();
   if (operands.size() != 2) {
     report_error("Expecting filename and bitmap name");
@@ -205,9 +210,8 @@ int img_bitmap(std::span<const std::string> arguments) {
   }
   request.image.text = operands[0];
   request.bitmap = operands[1];
-  if (const std::string_view wrong = contradiction(request); !wrong.empty()) {
-    report_error(wrong);
-    return 1;
+  if (const auto code = check_image_name(request.image)) {
+    return *code;
   }
   auto session = Session::create();
   if (!session) {

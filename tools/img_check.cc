@@ -159,7 +159,7 @@ io::Task<int> check_node(const CheckRequest& request, const block::Node& node) {
   }
   if (!result) {
     report_error(result.error());
-    co_return kExitFailed;
+    co_return kExitNotSupported;
   }
   second->corruptions_fixed = result->corruptions_fixed;
   second->leaks_fixed = result->leaks_fixed;
@@ -182,11 +182,7 @@ io::Task<int> check(block::Graph& graph, const CheckRequest& request) {
 // Reads the options into `request`; the exit code when there is nothing more to do.
 std::optional<int> read_options(ImgCommandLine& line, CheckRequest& request) {
   while (const auto option = line.next()) {
-    const OptionUse use = take_image_option(*option, request);
-    if (use == OptionUse::kRefused) {
-      return 1;
-    }
-    if (use == OptionUse::kTaken) {
+    if (take_image_option(*option, request) == OptionUse::kTaken) {
       continue;
     }
     switch (option->id) {
@@ -200,11 +196,7 @@ std::optional<int> read_options(ImgCommandLine& line, CheckRequest& request) {
         request.flags.read_only = false;
         break;
       case 'T':
-        if (!take_cache_mode("source cache", option->value, request.cache)) {
-          return 1;
-        }
-        request.flags.cache_direct = request.cache.direct;
-        request.flags.no_flush = request.cache.no_flush;
+        request.source_cache_text = option->value;
         break;
     }
   }
@@ -228,9 +220,11 @@ int img_check(std::span<const std::string> arguments) {
   if (const auto code = read_options(line, request)) {
     return *code;
   }
-  if (const auto code = take_image_name(line, request.image)) {
+  if (const auto code = take_image_name(line, request)) {
     return *code;
   }
+  request.flags.cache_direct = request.source_cache.direct;
+  request.flags.no_flush = request.source_cache.no_flush;
   return run_in_session(check, request);
 }
 

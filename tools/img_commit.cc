@@ -28,7 +28,7 @@ namespace {
 using block::PermissionSet;
 
 struct CommitRequest : ImageRequest {
-  std::string base;  // empty: the backing file, and the image is emptied
+  std::optional<std::string> base;  // none: the backing file, and the image is emptied
   bool keep = false;
   uint64_t rate_limit = 0;
 };
@@ -66,8 +66,9 @@ unsigned depth_of(const block::Node& top, const std::string& name) {
   return 0;
 }
 
+// As depth_of().
 io::Task<Result<unsigned>> find_base(block::Graph& graph, const CommitRequest& request) {
-  if (request.base.empty()) {
+  if (!request.base) {
     co_return 1;
   }
   const block::OpenFlags flags{.read_only = true, .no_io = true, .force_share = true};
@@ -75,13 +76,9 @@ io::Task<Result<unsigned>> find_base(block::Graph& graph, const CommitRequest& r
   if (!top) {
     co_return pass(top);
   }
-  Result<unsigned> depth = depth_of((*top)->node(), request.base);
-  if (*depth == 0) {
-    depth = fail(ENOENT, "Did not find '{}' in the backing chain of '{}'", request.base,
-                 (*top)->node().filename());
-  }
+  const unsigned depth = depth_of((*top)->node(), *request.base);
   Result<void> closed = co_await graph.detach(std::move(*top));
-  if (depth && !closed) {
+  if (!closed) {
     co_return pass(closed);
   }
   co_return depth;
@@ -109,15 +106,18 @@ Result<std::unique_ptr<block::Edge>> attach_base(block::Graph& graph, block::Edg
 }
 
 io::Task<Result<void>> commit(block::Graph& graph, block::Edge& top, unsigned depth,
-                              const CommitRequest& request) {
+                              const CommitRequest& request, ProgressLine& progress) {
+  if (depth == 0) {
+    co_return fail(ENOENT, "Did not find '{}' in the backing chain of '{}'", *request.base,
+                   request.image.text);
+  }
   auto base = attach_base(graph, top, depth);
   if (!base) {
     co_return pass(base);
   }
-  ProgressLine progress(ProgressLine::wanted(request.progress, request.quiet));
   jobs::CommitOptions options{.overlay = &top,
                               .base = base->get(),
-                              .empty = request.base.empty() && !request.keep,
+                              .empty = !request.base && !request.keep,
                               .rate_limit = request.rate_limit,
                               .fua = request.cache.writethrough};
   options.progress = [&progress](uint64_t done, uint64_t total) { progress.update(done, total); };
@@ -126,7 +126,6 @@ io::Task<Result<void>> commit(block::Graph& graph, block::Edge& top, unsigned de
     result = pass(result, fmt::format("Could not commit '{}' into '{}': ", top.node().filename(),
                                       (*base)->node().filename()));
   }
-  progress.finish();
   Result<void> closed = co_await graph.detach(std::move(*base));
   co_return result ? std::move(closed) : std::move(result);
 }
@@ -144,7 +143,10 @@ io::Task<int> run(block::Graph& graph, const CommitRequest& request) {
   if (!top) {
     co_return fail_command(top.error());
   }
-  Result<void> result = co_await commit(graph, **top, *depth, request);
+  ProgressLine progress(ProgressLine::wanted(request.progress, request.quiet));
+  progress.announce();
+  Result<void> result = co_await commit(graph, **top, *depth, request, progress);
+  progress.finish();
   Result<void> closed = co_await graph.detach(std::move(*top));
   result = result ? std::move(closed) : std::move(result);
   if (!result) {
@@ -169,9 +171,7 @@ std::optional<int> take_commit_option(const ParsedOption& option, CommitRequest&
       request.keep = true;
       break;
     case 't':
-      if (!take_cache_mode("cache", option.value, request.cache)) {
-        return 1;
-      }
+      request.cache_text = option.value;
       break;
     case 'r': {
       const auto rate = parse_size_argument("rate limit", option.value);
@@ -210,7 +210,7 @@ int img_commit(std::span<const std::string> arguments) {
   if (line.exit_code()) {
     return *line.exit_code();
   }
-  if (const auto code = take_image_name(line, request.image)) {
+  if (const auto code = take_image_name(line, request)) {
     return *code;
   }
   return run_in_session(run, request);

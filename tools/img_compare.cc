@@ -11,6 +11,7 @@
 #include "tools/common_report.h"
 #include "tools/common_session.h"
 #include "tools/img.h"
+#include "tools/img_image.h"
 
 namespace cairn::tools {
 namespace {
@@ -27,6 +28,7 @@ struct CompareRequest {
   bool strict = false;
   bool progress = false;
   bool quiet = false;
+  std::optional<std::string> cache_text;  // looked at when there are two images
 };
 
 int report_failure(const CompareRequest& request, const jobs::CompareFailure& failure, int error) {
@@ -52,8 +54,8 @@ int report_difference(const CompareRequest& request, const jobs::Difference& dif
   return kExitDifferent;
 }
 
-io::Task<int> compare_edges(const CompareRequest& request, block::Edge& first,
-                            block::Edge& second) {
+io::Task<int> compare_edges(const CompareRequest& request, block::Edge& first, block::Edge& second,
+                            ProgressLine& progress) {
   const bool same_size = first.length() == second.length();
   if (!same_size && request.strict) {
     if (!request.quiet) {
@@ -61,17 +63,16 @@ io::Task<int> compare_edges(const CompareRequest& request, block::Edge& first,
     }
     co_return kExitDifferent;
   }
-  ProgressLine progress(ProgressLine::wanted(request.progress, request.quiet));
   bool warned = same_size || request.quiet;
   const uint64_t common = std::min(first.length(), second.length());
   jobs::CompareOptions options{.first = &first, .second = &second, .strict = request.strict};
   options.progress = [&](uint64_t done, uint64_t total) {
+    progress.update(done, total);
     // Said once what both have is equal: a difference there would be the more important news.
     if (!warned && done >= common) {
       fmt::print("Warning: Image size mismatch!\n");
       warned = true;
     }
-    progress.update(done, total);
   };
   jobs::CompareOutcome outcome = co_await jobs::compare_images(std::move(options));
   int code = 0;
@@ -82,22 +83,26 @@ io::Task<int> compare_edges(const CompareRequest& request, block::Edge& first,
   } else if (!request.quiet) {
     fmt::print("Images are identical.\n");
   }
-  progress.finish();
   co_return code;
 }
 
-io::Task<int> compare(block::Graph& graph, const CompareRequest& request) {
+io::Task<int> open_and_compare(block::Graph& graph, const CompareRequest& request,
+                               ProgressLine& progress) {
   Result<std::unique_ptr<block::Edge>> first =
       co_await open_root(graph, request.first, request.flags);
   if (!first) {
     (void)fail_command(first.error());
     co_return kExitNotOpened;
   }
-  Result<std::unique_ptr<block::Edge>> second =
-      co_await open_root(graph, request.second, request.flags);
+  Result<std::unique_ptr<block::Edge>> second;
+  if (request.second.by_options && request.second.format_given) {
+    second = fail(EINVAL, "--image-opts and --format are mutually exclusive");
+  } else {
+    second = co_await open_root(graph, request.second, request.flags);
+  }
   int code = kExitNotOpened;
   if (second) {
-    code = co_await compare_edges(request, **first, **second);
+    code = co_await compare_edges(request, **first, **second, progress);
     Result<void> closed = co_await graph.detach(std::move(*second));
   } else {
     (void)fail_command(second.error());
@@ -106,15 +111,22 @@ io::Task<int> compare(block::Graph& graph, const CompareRequest& request) {
   co_return code;
 }
 
+io::Task<int> compare(block::Graph& graph, const CompareRequest& request) {
+  ProgressLine progress(ProgressLine::wanted(request.progress, request.quiet));
+  const int code = co_await open_and_compare(graph, request, progress);
+  progress.finish();
+  co_return code;
+}
+
 // Reads the options into `request`; the exit code when there is nothing more to do.
 std::optional<int> read_options(ImgCommandLine& line, CompareRequest& request) {
   while (const auto option = line.next()) {
     switch (option->id) {
       case 'f':
-        request.first.format = option->value;
+        request.first.give_format(option->value);
         break;
       case 'F':
-        request.second.format = option->value;
+        request.second.give_format(option->value);
         break;
       case 'q':
         request.quiet = true;
@@ -128,15 +140,9 @@ std::optional<int> read_options(ImgCommandLine& line, CompareRequest& request) {
       case 'U':
         request.flags.force_share = true;
         break;
-      case 'T': {
-        const auto mode = parse_cache_mode(option->value);
-        if (!mode) {
-          report_error(fmt::format("Invalid source cache option: {}", option->value));
-          return kExitNotOpened;
-        }
-        request.flags.cache_direct = mode->direct;
+      case 'T':
+        request.cache_text = option->value;
         break;
-      }
       case kOptImageOpts:
         request.first.by_options = true;
         request.second.by_options = true;
@@ -170,10 +176,16 @@ int img_compare(std::span<const std::string> arguments) {
   }
   request.first.text = operands[0];
   request.second.text = operands[1];
-  const bool format_given = !request.first.format.empty() || !request.second.format.empty();
-  if (request.first.by_options && format_given) {
-    report_error("--image-opts and --format are mutually exclusive");
+  if (check_image_name(request.first)) {
     return kExitNotOpened;
+  }
+  if (request.cache_text) {
+    const auto mode = parse_cache_mode(*request.cache_text);
+    if (!mode) {
+      report_error(fmt::format("Invalid source cache option: {}", *request.cache_text));
+      return kExitNotOpened;
+    }
+    request.flags.cache_direct = mode->direct;
   }
   auto session = Session::create();
   if (!session) {

@@ -1,6 +1,7 @@
 // cairn-img convert: its command line.
 #include "tools/img_convert.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -13,6 +14,7 @@
 #include "tools/common_report.h"
 #include "tools/drivers.h"
 #include "tools/img.h"
+#include "tools/img_image.h"
 
 namespace cairn::tools {
 namespace {
@@ -79,11 +81,19 @@ Result<void> parse_level(const std::string& text, ConvertRequest& request) {
   return {};
 }
 
+// A number without what may stand before it.
+std::string_view without_lead(std::string_view text) {
+  text.remove_prefix(std::min(text.find_first_not_of(" \t\n\v\f\r"), text.size()));
+  text.remove_prefix(text.starts_with('+') ? 1 : 0);
+  return text;
+}
+
 Result<void> parse_parallel(const std::string& text, ConvertRequest& request) {
   unsigned count = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
-  if (error != std::errc{} || end != text.data() + text.size() || count < 1 ||
-      count > kMostParallel) {
+  const std::string_view number = without_lead(text);
+  const char* const stop = number.data() + number.size();
+  const auto [end, error] = std::from_chars(number.data(), stop, count);
+  if (error != std::errc{} || end != stop || count < 1 || count > kMostParallel) {
     return fail(EINVAL,
                 "Invalid number of coroutines. Allowed number of coroutines is between 1 and {}",
                 kMostParallel);
@@ -92,22 +102,22 @@ Result<void> parse_parallel(const std::string& text, ConvertRequest& request) {
   return {};
 }
 
-Result<void> parse_cache(const std::string& text, std::string_view what, CacheMode& mode) {
+// The form of -t and -T; false for a mode that is none.
+bool parse_cache(const std::string& text, CacheMode& mode) {
   const auto parsed = parse_cache_mode(text);
-  if (!parsed) {
-    return fail(EINVAL, "Invalid {} option: {}", what, text);
-  }
-  mode = *parsed;
-  return {};
+  mode = parsed ? *parsed : mode;
+  return parsed.has_value();
 }
 
 // Options whose value has a form of its own.
 Result<void> take_value(const ParsedOption& option, ConvertRequest& request) {
   switch (option.id) {
-    case 'T':
-      return parse_cache(option.value, "source cache", request.source_cache);
     case 't':
-      return parse_cache(option.value, "cache", request.target_cache);
+      request.wrong_target_cache.reset();
+      if (!parse_cache(option.value, request.target_cache)) {
+        request.wrong_target_cache = option.value;
+      }
+      return {};
     case 'o':
       return append_option_list(request.options, option.value);
     case 'S':
@@ -210,11 +220,8 @@ void take_flag(int id, ConvertRequest& request) {
   }
 }
 
-// Combinations that make no sense.
-std::string_view contradiction(const ConvertRequest& request, bool source_format_given) {
-  if (request.sources.front().by_options && source_format_given) {
-    return "--image-opts and --format are mutually exclusive";
-  }
+// Combinations that make no sense, in the order in which the field tells them.
+std::string_view contradiction(const ConvertRequest& request) {
   if (request.skip_broken_bitmaps && !request.bitmaps) {
     return "Use of --skip-broken-bitmaps requires --bitmaps";
   }
@@ -223,12 +230,6 @@ std::string_view contradiction(const ConvertRequest& request, bool source_format
   }
   if (request.compression_level != 0 && !request.create) {
     return "with -n the compression level is one of the options of --target-image-opts";
-  }
-  if (request.create && request.target.by_options) {
-    return "--target-image-opts requires use of -n flag";
-  }
-  if (request.create && request.target_is_zero) {
-    return "--target-is-zero requires use of -n flag";
   }
   if (request.copy_offloading && request.compress) {
     return "Cannot enable copy offloading when -c is used";
@@ -245,8 +246,14 @@ std::string_view contradiction(const ConvertRequest& request, bool source_format
   if (!request.create && !request.options.empty()) {
     return "-o has no effect when skipping image creation";
   }
-  if (request.target_is_zero && request.backing) {
+  if (!request.create && request.target_is_zero && request.backing) {
     return "Cannot use --target-is-zero when the destination image has a backing file";
+  }
+  if (request.create && request.target.by_options) {
+    return "--target-image-opts requires use of -n flag";
+  }
+  if (request.create && request.target_is_zero) {
+    return "--target-is-zero requires use of -n flag";
   }
   return {};
 }
@@ -256,11 +263,12 @@ std::optional<int> read_command_line(std::span<const std::string> arguments,
                                      ConvertRequest& request) {
   ImgCommandLine line("convert", arguments, kConvertSpecs);
   ImageName source;
-  bool source_format_given = false;
+  std::optional<std::string> source_cache;
   while (const auto option = line.next()) {
     if (option->id == 'f') {
-      source.format = option->value;
-      source_format_given = true;
+      source.give_format(option->value);
+    } else if (option->id == 'T') {
+      source_cache = option->value;
     } else if (option->id == kOptImageOpts) {
       source.by_options = true;
     } else if (const auto taken = take_value(*option, request); !taken) {
@@ -272,8 +280,12 @@ std::optional<int> read_command_line(std::span<const std::string> arguments,
   if (line.exit_code()) {
     return line.exit_code();
   }
-  if (request.target.format.empty() && !request.target.by_options) {
+  if (!request.target_format_given && !request.target.by_options) {
     request.target.format = "raw";
+  }
+  if (const std::string_view wrong = contradiction(request); !wrong.empty()) {
+    report_error(wrong);
+    return 1;
   }
   const std::vector<std::string> operands = line.operands();
   if (asks_for_help(request.options)) {
@@ -286,17 +298,17 @@ std::optional<int> read_command_line(std::span<const std::string> arguments,
     report_error("Must specify image file name");
     return 1;
   }
+  if (source_cache && !parse_cache(*source_cache, request.source_cache)) {
+    report_error(fmt::format("Invalid source cache option: {}", *source_cache));
+    return 1;
+  }
+  if (const auto code = check_image_name(source)) {
+    return *code;
+  }
   request.target.text = operands.back();
   for (size_t i = 0; i + 1 < operands.size(); ++i) {
     source.text = operands[i];
     request.sources.push_back(source);
-  }
-  if (const std::string_view wrong = contradiction(request, source_format_given); !wrong.empty()) {
-    report_error(wrong);
-    return 1;
-  }
-  if (request.target.by_options) {
-    request.target.format.clear();  // the options say it
   }
   return std::nullopt;
 }

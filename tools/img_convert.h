@@ -21,6 +21,8 @@ struct ConvertRequest {
   ImageName target;  // its format is what it is created in: raw unless something else is said
   bool target_format_given = false;
   CacheMode target_cache{.no_flush = true};
+  // What is told when everything else is right: an unknown mode for that.
+  std::optional<std::string> wrong_target_cache;
   std::string options;  // what all -o say
   std::optional<std::string> backing;
   std::optional<std::string> backing_format;

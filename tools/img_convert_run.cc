@@ -53,7 +53,7 @@ Result<void> check_request(const ConvertRequest& request, const Conversion& conv
                 "Having a backing file for the target makes no sense when concatenating multiple "
                 "input images");
   }
-  if (request.bitmaps) {
+  if (request.bitmaps && !request.create) {
     return check_source_bitmaps(request, conversion.sources.front()->node());
   }
   return {};
@@ -133,7 +133,7 @@ io::Task<std::unique_ptr<HostCopy>> offload_to_host(const ConvertRequest& reques
 }
 
 io::Task<Result<void>> copy(const ConvertRequest& request, Conversion& conversion) {
-  ProgressLine progress(progress_form(request));
+  ProgressLine& progress = *conversion.progress;
   jobs::CopyOptions options = copy_options(request, conversion);
   options.progress = [&progress](uint64_t done, uint64_t total) { progress.update(done, total); };
   const std::unique_ptr<HostCache> cache = bound_cache(request, conversion);
@@ -142,7 +142,6 @@ io::Task<Result<void>> copy(const ConvertRequest& request, Conversion& conversio
   options.offload = host.get();
   conversion.interrupt->set_cancellable(true);
   Result<void> copied = co_await jobs::copy_images(options);
-  progress.finish();
   if (copied) {
     copied = co_await conversion.target->flush();
   }
@@ -227,6 +226,7 @@ io::Task<Result<void>> convert_and_settle(block::Graph& graph, const ConvertRequ
     Result<void> closed = co_await graph.detach(std::move(source));
     result = result ? std::move(closed) : std::move(result);
   }
+  conversion.progress->finish();
   co_return settle(request, conversion, std::move(result));
 }
 
@@ -237,6 +237,9 @@ io::Task<int> convert_images(block::Graph& graph, const ConvertRequest& request,
   Conversion conversion;
   Interrupt interrupt(signals);
   conversion.interrupt = &interrupt;
+  ProgressLine progress(progress_form(request));
+  progress.announce();
+  conversion.progress = &progress;
   interrupt.set_at_once([&request, &conversion](int signal) {
     tell_interrupted(request, conversion, signal);
     (void)conversion.file.abandon();

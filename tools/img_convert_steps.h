@@ -11,6 +11,8 @@
 
 namespace cairn::tools {
 
+class ProgressLine;
+
 struct Conversion {
   std::vector<std::unique_ptr<block::Edge>> sources;
   std::unique_ptr<block::Edge> target;
@@ -20,6 +22,7 @@ struct Conversion {
   bool created = false;   // the target is new, and reads as zeroes
   bool keep = false;      // what was created stays, even though the conversion failed
   Interrupt* interrupt = nullptr;
+  ProgressLine* progress = nullptr;
 
   // How the target is opened.
   [[nodiscard]] const ImageName& name(const ConvertRequest& request) const {

@@ -42,6 +42,24 @@ Result<void> check_target(const ConvertRequest& request, const block::Node& node
   return {};
 }
 
+Result<void> check_target_cache(const ConvertRequest& request) {
+  if (request.wrong_target_cache) {
+    return fail(EINVAL, "Invalid cache option: {}", *request.wrong_target_cache);
+  }
+  return {};
+}
+
+// What is wrong with how the target of -n is given.
+Result<void> check_target_name(const ConvertRequest& request) {
+  if (auto possible = check_target_cache(request); !possible) {
+    return possible;
+  }
+  if (request.target.by_options && request.target_format_given) {
+    return fail(EINVAL, "--image-opts and --format are mutually exclusive");
+  }
+  return {};
+}
+
 Result<void> fill_options(const ConvertRequest& request, const CreationTable& table,
                           uint64_t length, block::CreateOptions& options) {
   if (auto parsed = parse_option_list(request.options, options); !parsed) {
@@ -51,7 +69,8 @@ Result<void> fill_options(const ConvertRequest& request, const CreationTable& ta
     return fail(EINVAL, "Backing file not supported for file format '{}'", request.target.format);
   }
   if (request.backing_format && !table.has("backing_fmt")) {
-    return fail(EINVAL, "Backing format not supported for file format '{}'", request.target.format);
+    return fail(EINVAL, "Backing file format not supported for file format '{}'",
+                request.target.format);
   }
   if (request.backing) {
     if (auto set = options.set("backing_file", *request.backing); !set) {
@@ -137,6 +156,18 @@ io::Task<Result<void>> create_target(block::Graph& graph, const ConvertRequest& 
   if (request.compress && encrypted) {
     co_return fail(EINVAL, "Compression and encryption not supported at the same time");
   }
+  if (request.compress && options.string("preallocation").value_or("off") != "off") {
+    co_return fail(EINVAL, "Compression and preallocation not supported at the same time");
+  }
+  if (request.bitmaps) {
+    if (auto possible = check_source_bitmaps(request, conversion.sources.front()->node());
+        !possible) {
+      co_return possible;
+    }
+  }
+  if (auto possible = check_target_cache(request); !possible) {
+    co_return possible;
+  }
   Result<NewFile> file = NewFile::begin(creation_path(filename), way_for(request, options));
   if (file) {
     if (const auto data_file = options.string("data_file")) {
@@ -176,6 +207,9 @@ const block::Node& leaf_of(const block::Node& node) {
 
 io::Task<Result<void>> open_target(block::Graph& graph, const ConvertRequest& request,
                                    Conversion& conversion) {
+  if (auto possible = check_target_name(request); !request.create && !possible) {
+    co_return possible;
+  }
   const block::OpenFlags flags{.discard_unmap = true,
                                .cache_direct = request.target_cache.direct,
                                .no_flush = request.target_cache.no_flush};

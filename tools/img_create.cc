@@ -45,7 +45,7 @@ Result<void> merge_options(const CreateRequest& request, const CreationTable& ta
   }
   if (request.backing_format) {
     if (!table.has("backing_fmt")) {
-      return fail(EINVAL, "Backing format not supported for file format '{}'", request.format);
+      return fail(EINVAL, "Backing file format not supported for file format '{}'", request.format);
     }
     if (auto set = options.set("backing_fmt", *request.backing_format); !set) {
       return set;
@@ -67,7 +67,7 @@ io::Task<Result<BackingFacts>> look_at_backing(block::Graph& graph, std::string 
                                                std::string backing, std::string format) {
   const std::string path = block::resolve_relative(overlay, backing);
   const block::OpenFlags flags{.read_only = true};
-  auto node = co_await graph.open_filename(path, std::move(format), flags);
+  auto node = co_await open_image(graph, {.text = path, .format = std::move(format)}, flags);
   if (!node) {
     co_return std::unexpected(std::move(node.error()).with_hint("Could not open backing image."));
   }
@@ -97,6 +97,10 @@ io::Task<Result<void>> settle_backing(block::Graph& graph, const CreateRequest& 
     co_return Result<void>();
   }
   const std::string format = options.string("backing_fmt").value_or("");
+  if (options.has("backing_fmt") && format.empty()) {
+    co_return std::unexpected(
+        Error(ENOENT, "Unknown driver ''").with_hint("Could not open backing image."));
+  }
   Result<BackingFacts> facts = co_await look_at_backing(graph, request.filename, backing, format);
   if (!facts) {
     co_return pass(facts);

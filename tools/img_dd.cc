@@ -43,18 +43,18 @@ uint64_t saturated_product(uint64_t a, uint64_t b) {
 struct Window {
   uint64_t skip = 0;
   uint64_t length = 0;
+  bool beyond_end = false;
 };
 
 // As the field does it, `count` limits what `skip` counts in as well: from its end on there is
-// nothing to copy, and that is told, but no failure.
+// nothing to copy.
 Window window_of(const DdRequest& request, uint64_t length) {
   const uint64_t wanted =
       request.count ? saturated_product(*request.count, request.block_size) : UINT64_MAX;
   const uint64_t end = std::min(length, wanted);
   const uint64_t skip = saturated_product(request.skip, request.block_size);
   if (skip > end) {
-    report_error(fmt::format("{}: cannot skip to specified offset", request.image.text));
-    return {};
+    return {.beyond_end = true};
   }
   return {.skip = skip, .length = end - skip};
 }
@@ -89,6 +89,9 @@ io::Task<Result<void>> copy_to_output(block::Graph& graph, const DdRequest& requ
   if (!target) {
     co_return pass(target);
   }
+  if (window.beyond_end) {  // which is told, but no failure
+    report_error(fmt::format("{}: cannot skip to specified offset", request.image.text));
+  }
   jobs::CopyOptions options{
       .sources = {&source}, .target = target->get(), .skip = window.skip, .length = window.length};
   Result<void> copied = co_await jobs::copy_images(options);
@@ -106,7 +109,7 @@ io::Task<Result<void>> copy(block::Graph& graph, const DdRequest& request, block
   }
   const Window window = window_of(request, source.length());
   Result<void> created = co_await create_output(graph, request, *table, window.length);
-  if (!created || window.length == 0) {
+  if (!created) {
     co_return created;
   }
   co_return co_await copy_to_output(graph, request, source, window);

@@ -6,10 +6,25 @@
 
 namespace cairn::tools {
 
+namespace {
+
+// False, with the error told, when there is no such mode. Messages call it `what`.
+bool take_cache_mode(std::string_view what, std::string_view text, CacheMode& mode) {
+  const auto parsed = parse_cache_mode(text);
+  if (!parsed) {
+    report_error(fmt::format("Invalid {} option: {}", what, text));
+    return false;
+  }
+  mode = *parsed;
+  return true;
+}
+
+}  // namespace
+
 OptionUse take_image_option(const ParsedOption& option, ImageRequest& request) {
   switch (option.id) {
     case 'f':
-      request.image.format = option.value;
+      request.image.give_format(option.value);
       return OptionUse::kTaken;
     case 'U':
       request.flags.force_share = true;
@@ -23,14 +38,9 @@ OptionUse take_image_option(const ParsedOption& option, ImageRequest& request) {
     case kOptImageOpts:
       request.image.by_options = true;
       return OptionUse::kTaken;
-    case kOptOutput: {
-      const auto json = parse_output_is_json(option.value);
-      if (!json) {
-        return OptionUse::kRefused;
-      }
-      request.json = *json;
+    case kOptOutput:
+      request.output_text = option.value;
       return OptionUse::kTaken;
-    }
     default:
       return OptionUse::kOther;
   }
@@ -44,23 +54,34 @@ std::optional<int> check_image_name(const ImageName& image) {
   return std::nullopt;
 }
 
-std::optional<int> take_image_name(const ImgCommandLine& line, ImageName& image) {
+std::optional<int> settle_values(ImageRequest& request) {
+  if (request.output_text) {
+    const auto json = parse_output_is_json(*request.output_text);
+    if (!json) {
+      return 1;
+    }
+    request.json = *json;
+  }
+  if (const auto code = check_image_name(request.image)) {
+    return code;
+  }
+  if (request.cache_text && !take_cache_mode("cache", *request.cache_text, request.cache)) {
+    return 1;
+  }
+  if (request.source_cache_text &&
+      !take_cache_mode("source cache", *request.source_cache_text, request.source_cache)) {
+    return 1;
+  }
+  return std::nullopt;
+}
+
+std::optional<int> take_image_name(const ImgCommandLine& line, ImageRequest& request) {
   const std::vector<std::string> operands = line.operands();
   if (operands.size() != 1) {
     return line.misuse("Expecting one image file name");
   }
-  image.text = operands.front();
-  return check_image_name(image);
-}
-
-bool take_cache_mode(std::string_view what, std::string_view text, CacheMode& mode) {
-  const auto parsed = parse_cache_mode(text);
-  if (!parsed) {
-    report_error(fmt::format("Invalid {} option: {}", what, text));
-    return false;
-  }
-  mode = *parsed;
-  return true;
+  request.image.text = operands.front();
+  return settle_values(request);
 }
 
 }  // namespace cairn::tools

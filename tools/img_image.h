@@ -17,15 +17,19 @@ struct ImageRequest {
   ImageName image;
   block::OpenFlags flags;
   CacheMode cache;
+  CacheMode source_cache;
   bool json = false;
   bool quiet = false;
   bool progress = false;
+  // Values that are looked at when it is clear that there is one image: see settle_values().
+  std::optional<std::string> output_text;
+  std::optional<std::string> cache_text;
+  std::optional<std::string> source_cache_text;
 };
 
 enum class OptionUse : uint8_t {
   kTaken,
-  kOther,    // it is the subcommand's own affair
-  kRefused,  // its value is wrong, which was told
+  kOther,  // it is the subcommand's own affair
 };
 
 // Takes -f, -U, -p, -q, --image-opts and --output, as far as the subcommand has declared them.
@@ -34,12 +38,13 @@ enum class OptionUse : uint8_t {
 // The exit code when the options say two things about the image's format, which is told.
 [[nodiscard]] std::optional<int> check_image_name(const ImageName& image);
 
-// Takes the image's name from the operands. The exit code when there is not one name, or when the
-// options contradict each other.
-[[nodiscard]] std::optional<int> take_image_name(const ImgCommandLine& line, ImageName& image);
+// Reads the values that were put off. The exit code when one is wrong, or when the options say two
+// things about the image's format, which is told.
+[[nodiscard]] std::optional<int> settle_values(ImageRequest& request);
 
-// Takes a cache mode; false, with the error told, when there is no such. Messages call it `what`.
-[[nodiscard]] bool take_cache_mode(std::string_view what, std::string_view text, CacheMode& mode);
+// Takes the image's name from the operands, and settles the values. The exit code when there is not
+// one name, or when settling has failed.
+[[nodiscard]] std::optional<int> take_image_name(const ImgCommandLine& line, ImageRequest& request);
 
 // Runs the work of a subcommand in a session of its own; the exit code.
 template <typename Request>

@@ -80,19 +80,12 @@ void print_text(const Chain& chain) {
 // Reads the options into `request`; the exit code when there is nothing more to do.
 std::optional<int> read_options(ImgCommandLine& line, InfoRequest& request) {
   while (const auto option = line.next()) {
-    const OptionUse use = take_image_option(*option, request);
-    if (use == OptionUse::kRefused) {
-      return 1;
-    }
-    if (use == OptionUse::kTaken) {
+    if (take_image_option(*option, request) == OptionUse::kTaken) {
       continue;
     }
     switch (option->id) {
       case 't':
-        if (!take_cache_mode("cache", option->value, request.cache)) {
-          return 1;
-        }
-        request.flags.cache_direct = request.cache.direct;
+        request.cache_text = option->value;
         break;
       case kOptBackingChain:
         request.chain = true;
@@ -118,9 +111,10 @@ int img_info(std::span<const std::string> arguments) {
   if (const auto code = read_options(line, request)) {
     return *code;
   }
-  if (const auto code = take_image_name(line, request.image)) {
+  if (const auto code = take_image_name(line, request)) {
     return *code;
   }
+  request.flags.cache_direct = request.cache.direct;
   auto session = Session::create();
   if (!session) {
     return fail_command(session.error());

@@ -1,10 +1,14 @@
 // cairn-img map
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <array>
 #include <optional>
 
 #include <fmt/format.h>
 
+#include "base/bytes.h"
+#include "base/sector.h"
 #include "tools/common_image.h"
 #include "tools/common_report.h"
 #include "tools/common_session.h"
@@ -44,6 +48,25 @@ MapEntry entry_of(uint64_t start, const block::ChainStatus& found) {
           .compressed = status.compressed,
           .host = status.host,
           .offset = status.host_offset};
+}
+
+// A file may end within a sector, whose rest reads as zeroes.
+void cut_at_end(MapEntry& entry) {
+  struct stat found{};
+  if (entry.host == nullptr || entry.host->info().name != "file" ||
+      stat(entry.host->filename().c_str(), &found) != 0 || !S_ISREG(found.st_mode)) {
+    return;
+  }
+  const auto size = static_cast<uint64_t>(found.st_size);
+  if (is_aligned(size, kSector) || entry.offset + entry.length <= size) {
+    return;
+  }
+  if (entry.offset < size) {
+    entry.length = size - entry.offset;
+  } else if (entry.offset < align_up(size, kSector)) {
+    entry.data = false;
+    entry.zero = true;
+  }
 }
 
 // `next` goes on where `entry` ends, in every respect.
@@ -121,7 +144,8 @@ io::Task<Result<void>> print_map(block::Graph& /*graph*/, block::Edge& root,
     if (!found) {
       co_return pass(found, "Failed to read image metadata: ");
     }
-    const MapEntry next = entry_of(position, *found);
+    MapEntry next = entry_of(position, *found);
+    cut_at_end(next);
     if (current.length == 0) {
       current = next;
     } else if (continues(current, next)) {
@@ -147,11 +171,7 @@ io::Task<int> map(block::Graph& graph, const MapRequest& request) {
 // Reads the options into `request`; the exit code when there is nothing more to do.
 std::optional<int> read_options(ImgCommandLine& line, MapRequest& request) {
   while (const auto option = line.next()) {
-    const OptionUse use = take_image_option(*option, request);
-    if (use == OptionUse::kRefused) {
-      return 1;
-    }
-    if (use == OptionUse::kTaken) {
+    if (take_image_option(*option, request) == OptionUse::kTaken) {
       continue;
     }
     switch (option->id) {
@@ -186,7 +206,7 @@ int img_map(std::span<const std::string> arguments) {
   if (const auto code = read_options(line, request)) {
     return *code;
   }
-  if (const auto code = take_image_name(line, request.image)) {
+  if (const auto code = take_image_name(line, request)) {
     return *code;
   }
   return run_in_session(map, request);

@@ -36,7 +36,7 @@ Result<block::CreateOptions> target_options(const MeasureRequest& request,
                                             const CreationTable& table) {
   block::CreateOptions options(table.options());
   if (auto parsed = parse_option_list(request.options, options); !parsed) {
-    report_error(parsed.error().message());
+    report_error(parsed.error());
     return fail(EINVAL, "Invalid options for file format '{}'", request.target_format);
   }
   return options;
@@ -59,10 +59,73 @@ void print(const block::MeasuredSize& measured, bool json) {
   }
 }
 
-io::Task<Result<block::MeasuredSize>> measure_copy(block::Graph& graph,
-                                                   const MeasureRequest& request,
-                                                   const block::DriverInfo& format,
-                                                   block::CreateOptions options) {
+// What is said about encryption matters with LUKS alone, which takes room in the image.
+block::CreateOptions without_idle(const block::CreateOptions& options) {
+  if (options.string("encrypt.format").value_or("") == "luks") {
+    return options;
+  }
+  block::CreateOptions kept(options.table());
+  for (const block::CreateOptionInfo& info : options.table()) {
+    if (options.has(info.name) && !info.name.starts_with("encrypt")) {
+      const Result<void> set = kept.set(info.name, *options.string(info.name));
+      static_cast<void>(set);  // it was right before
+    }
+  }
+  return kept;
+}
+
+// How an image of the format would be created.
+struct Target {
+  CreationTable table;  // which the options refer to
+  block::CreateOptions options;
+};
+
+Result<Target> find_target(const block::Graph& graph, const MeasureRequest& request) {
+  const block::DriverInfo* format = graph.drivers().find(request.target_format);
+  if (format == nullptr) {
+    return fail(EINVAL, "Unknown file format '{}'", request.target_format);
+  }
+  if (format->create == nullptr) {
+    return fail(ENOTSUP, "Format driver '{}' does not support image creation", format->name);
+  }
+  const bool protocol = format->kind == block::DriverInfo::Kind::kProtocol;
+  Result<CreationTable> table = CreationTable::find(graph.drivers(), format->name, "");
+  if (!table && !protocol) {
+    return pass(table);
+  }
+  if (!protocol) {
+    const Result<block::CreateOptions> options = target_options(request, *table);
+    if (!options) {
+      return std::unexpected(options.error());
+    }
+    if (format->measure != nullptr) {
+      return Target{.table = std::move(*table), .options = without_idle(*options)};
+    }
+  }
+  return fail(ENOTSUP, "Block driver '{}' does not support size measurement", format->name);
+}
+
+// Of a copy of `source`, or of a disk without content when there is none.
+io::Task<Result<block::MeasuredSize>> measure_target(block::Graph& graph,
+                                                     const MeasureRequest& request, uint64_t size,
+                                                     block::Edge* source) {
+  Result<Target> target = find_target(graph, request);
+  if (!target) {
+    co_return pass(target);
+  }
+  if (auto secrets = check_secrets(graph, target->options); !secrets) {
+    co_return pass(secrets);
+  }
+  if (auto set = target->options.set("size", std::to_string(size)); !set) {
+    co_return pass(set);
+  }
+  co_return co_await target->table.format().measure(target->options, source);
+}
+
+io::Task<Result<block::MeasuredSize>> measure(block::Graph& graph, const MeasureRequest& request) {
+  if (!request.has_image) {
+    co_return co_await measure_target(graph, request, *request.size, nullptr);
+  }
   auto root = co_await open_root(graph, request.image, request.flags);
   if (!root) {
     co_return pass(root);
@@ -72,12 +135,10 @@ io::Task<Result<block::MeasuredSize>> measure_copy(block::Graph& graph,
   if (request.snapshot) {
     shown = co_await show_snapshot(**root, *request.snapshot);
   }
-  if (!shown) {
-    measured = pass(shown);
-  } else if (auto set = options.set("size", std::to_string((*root)->length())); !set) {
-    measured = pass(set);
+  if (shown) {
+    measured = co_await measure_target(graph, request, (*root)->length(), root->get());
   } else {
-    measured = co_await format.measure(options, root->get());
+    measured = pass(shown);
   }
   Result<void> closed = co_await graph.detach(std::move(*root));
   if (measured && !closed) {
@@ -86,47 +147,20 @@ io::Task<Result<block::MeasuredSize>> measure_copy(block::Graph& graph,
   co_return measured;
 }
 
-io::Task<Result<block::MeasuredSize>> measure(block::Graph& graph, const MeasureRequest& request) {
-  const block::DriverInfo* format = graph.drivers().find(request.target_format);
-  if (format == nullptr) {
-    co_return fail(EINVAL, "Unknown file format '{}'", request.target_format);
-  }
-  if (format->create == nullptr) {
-    co_return fail(ENOTSUP, "Format driver '{}' does not support image creation", format->name);
-  }
-  if (format->measure == nullptr) {
-    co_return fail(ENOTSUP, "Block driver '{}' does not support size measurement", format->name);
-  }
-  const Result<CreationTable> table = CreationTable::find(graph.drivers(), format->name, "");
-  if (!table) {
-    co_return std::unexpected(table.error());
-  }
-  Result<block::CreateOptions> options = target_options(request, *table);
-  if (!options) {
-    co_return pass(options);
-  }
-  if (auto secrets = check_secrets(graph, *options); !secrets) {
-    co_return pass(secrets);
-  }
-  if (request.has_image) {
-    co_return co_await measure_copy(graph, request, *format, std::move(*options));
-  }
-  if (auto set = options->set("size", std::to_string(*request.size)); !set) {
-    co_return pass(set);
-  }
-  co_return co_await format->measure(*options, nullptr);
-}
-
 // Reads the options into `request`; the exit code when there is nothing more to do.
 std::optional<int> read_options(ImgCommandLine& line, MeasureRequest& request) {
   while (const auto option = line.next()) {
-    switch (take_image_option(*option, request)) {
-      case OptionUse::kTaken:
-        continue;
-      case OptionUse::kRefused:
+    if (option->id == kOptOutput) {
+      // Nothing else of this subcommand is looked at later.
+      const auto json = parse_output_is_json(option->value);
+      if (!json) {
         return 1;
-      case OptionUse::kOther:
-        break;
+      }
+      request.json = *json;
+      continue;
+    }
+    if (take_image_option(*option, request) == OptionUse::kTaken) {
+      continue;
     }
     switch (option->id) {
       case 'O':
@@ -179,7 +213,7 @@ std::optional<int> read_operands(const ImgCommandLine& line, MeasureRequest& req
     return 1;
   }
   if (request.has_image) {
-    return take_image_name(line, request.image);
+    return take_image_name(line, request);
   }
   return std::nullopt;
 }

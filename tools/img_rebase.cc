@@ -27,10 +27,10 @@ constexpr uint64_t kRebasePiece = 2 << 20;
 struct RebaseRequest : ImageRequest {
   std::string backing;  // empty: none
   bool backing_given = false;
-  std::string backing_format;
+  std::optional<std::string> backing_format;
   bool unsafe_mode = false;
   bool compress = false;
-  CacheMode source_cache;
+  ProgressLine* progress_line = nullptr;  // while it runs
 };
 
 // What an image without the other one would read as, for a backing file that may be shorter, or
@@ -71,14 +71,14 @@ class Backing {
 class Rebase {
  public:
   Rebase(block::Edge& image, block::Edge* old_backing, block::Edge* new_backing,
-         const RebaseRequest& request)
+         const RebaseRequest& request, ProgressLine& progress)
       : image_(image),
         old_(old_backing),
         new_(new_backing),
         cluster_(std::max<uint64_t>(image.node().driver().cluster_size(), 512)),
         unit_(std::max<uint64_t>(cluster_, 65536)),
         compress_(request.compress),
-        progress_(ProgressLine::wanted(request.progress, request.quiet)) {}
+        progress_(progress) {}
 
   // Copies what the image would lose.
   [[nodiscard]] io::Task<Result<void>> run() {
@@ -104,7 +104,6 @@ class Rebase {
     if (result) {
       progress_.update(end, end);
     }
-    progress_.finish();
     co_return result;
   }
 
@@ -179,7 +178,7 @@ class Rebase {
   uint64_t cluster_;
   uint64_t unit_;  // of what is compared at once
   bool compress_;
-  ProgressLine progress_;
+  ProgressLine& progress_;
 };
 
 io::Task<Result<std::unique_ptr<block::Edge>>> open_new_backing(block::Graph& graph,
@@ -192,7 +191,7 @@ io::Task<Result<std::unique_ptr<block::Edge>>> open_new_backing(block::Graph& gr
   name.text = request.image.by_options
                   ? request.backing
                   : block::resolve_relative(request.image.text, request.backing);
-  name.format = request.backing_format;
+  name.format = request.backing_format.value_or("");
   const block::OpenFlags flags{.read_only = true,
                                .force_share = request.flags.force_share,
                                .cache_direct = request.source_cache.direct,
@@ -233,7 +232,7 @@ io::Task<Result<void>> copy_differences(block::Graph& graph, block::Edge& image,
     }
   }
   if (result) {
-    Rebase rebase(image, old_backing.get(), new_backing->get(), request);
+    Rebase rebase(image, old_backing.get(), new_backing->get(), request, *request.progress_line);
     result = co_await rebase.run();
   }
   for (std::unique_ptr<block::Edge>* edge : {&old_backing, &*new_backing}) {
@@ -247,8 +246,8 @@ io::Task<Result<void>> copy_differences(block::Graph& graph, block::Edge& image,
 
 io::Task<Result<void>> rebase_image(block::Graph& graph, block::Edge& image,
                                     const RebaseRequest& request) {
-  if (!request.backing_format.empty() && graph.drivers().find(request.backing_format) == nullptr) {
-    co_return fail(EINVAL, "Invalid format name: '{}'", request.backing_format);
+  if (request.backing_format && graph.drivers().find(*request.backing_format) == nullptr) {
+    co_return fail(EINVAL, "Invalid format name: '{}'", *request.backing_format);
   }
   if (!request.unsafe_mode) {
     Result<void> copied = co_await copy_differences(graph, image, request);
@@ -256,10 +255,15 @@ io::Task<Result<void>> rebase_image(block::Graph& graph, block::Edge& image,
       co_return copied;
     }
   }
-  Result<void> changed = co_await image.change_backing(request.backing, request.backing_format);
-  // To take away the name of what can have no backing file is no change.
-  const bool nothing = request.backing.empty() && !image.node().info().supports_backing;
-  if (!changed && !(changed.error().code() == ENOTSUP && nothing)) {
+  request.progress_line->update(1, 1);
+  if (!request.backing.empty() && !request.backing_format) {
+    co_return fail(EINVAL,
+                   "Could not change the backing file to '{}': backing format must be specified",
+                   request.backing);
+  }
+  std::string format = request.backing_format.value_or("");
+  Result<void> changed = co_await image.change_backing(request.backing, format);
+  if (!changed) {
     if (changed.error().code() == ENOSPC) {
       co_return fail(ENOSPC,
                      "Could not change the backing file to '{}': No space left in the file header",
@@ -299,11 +303,11 @@ std::optional<int> take_rebase_option(const ParsedOption& option, RebaseRequest&
       request.compress = true;
       break;
     case 't':
-      return take_cache_mode("cache", option.value, request.cache) ? std::nullopt
-                                                                   : std::optional(1);
+      request.cache_text = option.value;
+      break;
     case 'T':
-      return take_cache_mode("source cache", option.value, request.source_cache) ? std::nullopt
-                                                                                 : std::optional(1);
+      request.source_cache_text = option.value;
+      break;
     default:
       break;
   }
@@ -342,13 +346,16 @@ int img_rebase(std::span<const std::string> arguments) {
     return line.misuse("Expecting one image file name");
   }
   if (!request.unsafe_mode && !request.backing_given) {
-    return line.misuse("Must specify backing file (-b) or use simple mode (-u)");
+    return line.misuse("Must specify backing file (-b) or use unsafe mode (-u)");
   }
   request.image.text = operands.front();
-  if (const auto code = check_image_name(request.image)) {
-    return *code;
-  }
-  return run_in_session(run, request);
+  ProgressLine progress(ProgressLine::wanted(request.progress, request.quiet));
+  request.progress_line = &progress;
+  progress.announce();
+  const std::optional<int> refused = settle_values(request);
+  const int code = refused ? *refused : run_in_session(run, request);
+  progress.finish();
+  return code;
 }
 
 }  // namespace cairn::tools

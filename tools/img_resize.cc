@@ -13,6 +13,7 @@
 #include "tools/common_report.h"
 #include "tools/common_session.h"
 #include "tools/img.h"
+#include "tools/img_image.h"
 
 namespace cairn::tools {
 namespace {
@@ -34,7 +35,10 @@ Result<void> parse_amount(std::string_view text, ResizeRequest& request) {
     text.remove_prefix(1);
   }
   const Result<uint64_t> size = parse_size(text);
-  if (!size || text.starts_with('+')) {
+  if (!size && size.error().code() == ERANGE) {
+    return fail(ERANGE, "Value '{}' is out of range for parameter 'size'", text);
+  }
+  if (!size) {
     return std::unexpected(
         Error(EINVAL, "Parameter 'size' expects a non-negative number below 2^64")
             .with_hint(
@@ -140,7 +144,7 @@ int img_resize(std::span<const std::string> arguments) {
   while (const auto option = line.next()) {
     switch (option->id) {
       case 'f':
-        request.image.format = option->value;
+        request.image.give_format(option->value);
         break;
       case 'q':
         request.quiet = true;
@@ -164,10 +168,6 @@ int img_resize(std::span<const std::string> arguments) {
   if (line.exit_code()) {
     return *line.exit_code();
   }
-  if (request.image.by_options && !request.image.format.empty()) {
-    report_error("--image-opts and --format are mutually exclusive");
-    return 1;
-  }
   std::vector<std::string> operands = line.operands();
   if (difference) {
     operands.push_back(*difference);
@@ -181,6 +181,9 @@ int img_resize(std::span<const std::string> arguments) {
   request.image.text = operands.front();
   if (const auto parsed = parse_amount(operands[1], request); !parsed) {
     return fail_command(parsed.error());
+  }
+  if (const auto code = check_image_name(request.image)) {
+    return *code;
   }
   auto session = Session::create();
   if (!session) {

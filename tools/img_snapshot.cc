@@ -74,7 +74,10 @@ io::Task<int> apply(block::Graph& graph, block::Edge& root, const SnapshotReques
   }
   const block::Snapshot* found = block::find_snapshot(*snapshots, request.name);
   if (found == nullptr) {
-    const Error error = Error::from_errno(ENOENT, "Failed to load snapshot");
+    // An image that can have none says so.
+    const Result<void> tried = co_await root.apply_snapshot(request.name);
+    const int code = !tried && tried.error().code() == ENOTSUP ? ENOTSUP : ENOENT;
+    const Error error = Error::from_errno(code, "Failed to load snapshot");
     co_return fail_snapshot("apply", request.name, error.message());
   }
   // The disk gets the size that it had.
@@ -160,7 +163,7 @@ std::optional<int> read_options(ImgCommandLine& line, SnapshotRequest& request) 
       request.action = action;
       request.name = option->value;
     } else if (option->id == 'f') {
-      request.image.format = option->value;
+      request.image.give_format(option->value);
     } else if (option->id == 'U') {
       request.force_share = true;
     } else if (option->id == kOptImageOpts) {

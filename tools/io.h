@@ -47,7 +47,7 @@ void print_io_usage(std::string_view command);
 
 // How an image was opened: what reopen starts from.
 struct IoOpenRequest {
-  ImageName image;
+  ImageName image{.implied_key = ""};
   std::string options;  // of -o
   bool read_only = false;
   bool snapshot = false;  // write to a temporary overlay

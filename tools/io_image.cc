@@ -119,7 +119,8 @@ int io_truncate(IoShell& shell, const IoArguments& arguments) {
     print_io_usage("truncate");
     return 1;
   }
-  const auto length = parse_io_number(operands[0]);
+  // The field shows the first word, whatever it is.
+  const auto length = parse_io_number(operands[0], arguments[1]);
   if (!length) {
     return 1;
   }

@@ -91,11 +91,12 @@ std::optional<int> take_checked(const ParsedOption& option, IoProgram& program) 
       if (option.value != "threads" && option.value != "native" && option.value != "io_uring") {
         wrong = "Invalid aio option: " + option.value;
       }
-      request.native_aio = option.value == "native";
+      request.native_aio = request.native_aio || option.value == "native";
       break;
     case kOptObject:
       if (const auto added = add_object(option.value); !added) {
-        wrong = added.error().message();
+        report_error(added.error());
+        return 1;
       }
       break;
   }
@@ -119,7 +120,7 @@ std::optional<int> take_option(const ParsedOption& option, IoProgram& program) {
       program.commands.push_back(option.value);
       break;
     case 'f':
-      request.image.format = option.value;
+      request.image.give_format(option.value);
       break;
     case 'r':
       request.read_only = true;

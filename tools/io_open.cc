@@ -5,7 +5,9 @@
 
 #include <fmt/format.h>
 
+#include "block/filename.h"
 #include "schema/types_block_options.h"
+#include "tools/common_image_options.h"
 #include "tools/common_options.h"
 #include "tools/common_overlay.h"
 #include "tools/common_report.h"
@@ -40,7 +42,7 @@ ImageName name_with_options(const IoOpenRequest& request) {
       text += ",driver=" + name.format;
     }
   }
-  return {.text = std::move(text), .by_options = true};
+  return {.text = std::move(text), .by_options = true, .implied_key = ""};
 }
 
 block::OpenFlags flags_of(const IoOpenRequest& request) {
@@ -69,8 +71,24 @@ io::Task<OpenedNode> open_copy_on_read(block::Graph& graph, std::shared_ptr<bloc
 
 io::Task<OpenedNode> open_node(block::Graph& graph, const IoOpenRequest& request) {
   const ImageName name = name_with_options(request);
+  if (block::is_json_filename(name.text)) {
+    if (const auto parsed = parse_json_name(name.text); !parsed) {
+      co_return std::unexpected(parsed.error());
+    }
+  }
+  if (request.copy_on_read && request.read_only) {
+    co_return fail(EACCES, "Can't use copy-on-read on read-only device");
+  }
   const block::OpenFlags flags = flags_of(request);
+  if (request.native_aio && !request.cache.direct) {
+    const Result<void> refused = co_await refuse_native_aio(graph, name, flags);
+    co_return std::unexpected(refused.error());
+  }
   OpenedNode node = co_await open_image(graph, name, flags);
+  if (node && (*node)->read_only() && !flags.read_only) {
+    Result<void> released = co_await graph.release(std::move(*node));
+    co_return fail(EPERM, "Block node is read-only");
+  }
   for (const bool overlay : {true, false}) {
     if (!node || !(overlay ? request.snapshot : request.copy_on_read)) {
       continue;
@@ -91,7 +109,8 @@ io::Task<OpenedNode> open_node(block::Graph& graph, const IoOpenRequest& request
 
 // The words for an image that can not be opened.
 Error failure(const IoOpenRequest& request, Error error) {
-  const bool named = !request.image.by_options && !request.image.text.empty();
+  const bool named =
+      !request.image.by_options && (!request.image.text.empty() || request.options.empty());
   return std::move(error).prefix(named ? fmt::format("can't open device {}: ", request.image.text)
                                        : "can't open: ");
 }
@@ -123,7 +142,7 @@ std::optional<bool> take_mode(const ParsedOption& option, IoOpenRequest& request
         report_error(fmt::format("Invalid aio option: {}", option.value));
         return false;
       }
-      request.native_aio = option.value == "native";
+      request.native_aio = request.native_aio || option.value == "native";
       return true;
     default:
       return std::nullopt;
@@ -144,16 +163,15 @@ Result<void> IoShell::open(IoOpenRequest request) {
     std::fflush(stdout);
     return fail(EBUSY, "file open already, try 'help close'");
   }
-  if (request.native_aio && !request.cache.direct) {
-    return std::unexpected(failure(
-        request, Error(EINVAL,
-                       "aio=native was specified, but it requires cache.direct=on, which was not "
-                       "specified.")));
-  }
   auto node = session_.run(open_node(session_.graph(), request));
   if (!node) {
     return std::unexpected(failure(request, std::move(node.error())));
   }
+  if (request.snapshot && request.read_only) {
+    const Result<void> released = session_.run(session_.graph().release(std::move(*node)));
+    return fail(EPERM, "Block node is read-only");
+  }
+  request.image.guess_told = true;
   request_ = std::move(request);
   return attach(std::move(*node));
 }

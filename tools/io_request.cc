@@ -90,7 +90,7 @@ bool parse_transfer(const IoArguments& arguments, std::span<const OptionSpec> sp
         break;
       case 'i':
         transfer.invalid = true;
-        break;
+        return true;  // nothing else is looked at
       case 'n':
         transfer.zero_flags.no_fallback = true;
         break;
@@ -119,7 +119,6 @@ bool parse_transfer(const IoArguments& arguments, std::span<const OptionSpec> sp
         }
         break;
       }
-      case 'a':
       case 'p':
       case 'r':
         break;  // accepted for scripts of old

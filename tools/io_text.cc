@@ -50,7 +50,7 @@ std::string io_size_text(double bytes) {
   return fmt::format("{} {}", text, kNames[unit]);
 }
 
-std::optional<uint64_t> parse_io_number(std::string_view text) {
+std::optional<uint64_t> parse_io_number(std::string_view text, std::string_view shown) {
   const Result<uint64_t> number = parse_size(text);
   if (number && *number <= static_cast<uint64_t>(INT64_MAX)) {
     return *number;
@@ -59,7 +59,7 @@ std::optional<uint64_t> parse_io_number(std::string_view text) {
   fmt::print(
       "Parsing error: {} -- {}\n",
       too_large ? "argument too large" : "non-numeric argument, or extraneous/unrecognized suffix",
-      text);
+      shown.empty() ? text : shown);
   return std::nullopt;
 }
 

@@ -15,7 +15,8 @@ namespace cairn::tools {
 
 // A size or an offset; nothing, with the reason on standard output, when it is none or 2^63 or
 // more.
-[[nodiscard]] std::optional<uint64_t> parse_io_number(std::string_view text);
+[[nodiscard]] std::optional<uint64_t> parse_io_number(std::string_view text,
+                                                      std::string_view shown = {});
 
 // A number from 0 to 255, also hexadecimal or octal; nothing, with the reason on standard output.
 [[nodiscard]] std::optional<uint8_t> parse_io_pattern(std::string_view text);

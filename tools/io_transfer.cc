@@ -138,11 +138,11 @@ std::string_view write_contradiction(const Transfer& transfer) {
 }  // namespace
 
 int io_read(IoShell& shell, const IoArguments& arguments) {
-  constexpr std::array kSpecs = {OptionSpec{'a', nullptr, false}, OptionSpec{'b', nullptr, false},
-                                 OptionSpec{'C', nullptr, false}, OptionSpec{'l', nullptr, true},
-                                 OptionSpec{'p', nullptr, false}, OptionSpec{'P', nullptr, true},
-                                 OptionSpec{'q', nullptr, false}, OptionSpec{'r', nullptr, false},
-                                 OptionSpec{'s', nullptr, true},  OptionSpec{'v', nullptr, false}};
+  constexpr std::array kSpecs = {OptionSpec{'b', nullptr, false}, OptionSpec{'C', nullptr, false},
+                                 OptionSpec{'l', nullptr, true},  OptionSpec{'p', nullptr, false},
+                                 OptionSpec{'P', nullptr, true},  OptionSpec{'q', nullptr, false},
+                                 OptionSpec{'r', nullptr, false}, OptionSpec{'s', nullptr, true},
+                                 OptionSpec{'v', nullptr, false}};
   Transfer transfer{.command = "read"};
   std::vector<std::string> operands;
   if (!parse_transfer(arguments, kSpecs, transfer, operands)) {

@@ -136,6 +136,9 @@ Result<Qcow2Driver::Amendment> Qcow2Driver::plan_amendment(
 }
 
 io::Task<Result<void>> Qcow2Driver::amend(block::CreateOptions options) {
+  if (amends_encryption(options) && encryption_ == nullptr) {
+    co_return fail(ENOTSUP, "Can't amend encryption options - encryption not present");
+  }
   const Result<Amendment> plan = plan_amendment(options);
   if (!plan) {
     co_return std::unexpected(plan.error());
@@ -143,9 +146,6 @@ io::Task<Result<void>> Qcow2Driver::amend(block::CreateOptions options) {
   const bool downgrade = plan->version < image_.header().version;
   Result<void> result;
   if (amends_encryption(options)) {
-    if (encryption_ == nullptr) {
-      co_return fail(ENOTSUP, "Can't amend encryption options - encryption not present");
-    }
     result = co_await encryption_->amend(options);
   }
   if (result) {

@@ -243,6 +243,9 @@ Result<void> check_create_parameters(const CreateParameters& parameters) {
   if (auto checked = check_refcount_bits(parameters); !checked) {
     return checked;
   }
+  if (!parameters.backing_format.empty() && parameters.backing_file.empty()) {
+    return fail(EINVAL, "Backing format cannot be used without backing file");
+  }
   if (parameters.data_file_raw && parameters.data_file.empty()) {
     return fail(EINVAL, "data-file-raw requires data-file");
   }
@@ -256,9 +259,6 @@ Result<void> check_create_parameters(const CreateParameters& parameters) {
   }
   if (auto checked = check_subclusters(parameters); !checked) {
     return checked;
-  }
-  if (!parameters.backing_format.empty() && parameters.backing_file.empty()) {
-    return fail(EINVAL, "Backing format cannot be used without backing file");
   }
   if (!within_limits(parameters)) {
     return fail(EFBIG,

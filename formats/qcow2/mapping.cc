@@ -11,6 +11,10 @@
 
 namespace cairn::qcow2 {
 
+namespace {
+constexpr uint64_t kOtherTables = 3;  // the header, L1 and counts of a small image
+}
+
 using block::Extent;
 using block::fault_point;
 using block::FaultPoint;
@@ -51,7 +55,23 @@ io::Task<Result<void>> Mapping::load() {
     }
   }
   pages_.set_table_count(entries);
+  has_holes_ = file_has_holes();
   co_return Result<void>{};
+}
+
+// An image whose clusters were allocated before there is anything in them: a tenth of them, at
+// least two, has no space behind it. Tables of small images are mostly holes themselves.
+bool Mapping::file_has_holes() const {
+  const block::Node& file = image_.data().node();
+  const int64_t allocated = file.driver().allocated_size();
+  if (allocated <= 0 || image_.geometry().external_data) {
+    return false;
+  }
+  const uint64_t clusters = align_up(file.length(), image_.cluster_size()) / image_.cluster_size();
+  const uint64_t stored = static_cast<uint64_t>(allocated) / image_.cluster_size();
+  const auto tables = std::ranges::count_if(l1_, [](uint64_t entry) { return entry != 0; });
+  const uint64_t expected = static_cast<uint64_t>(tables) + kOtherTables;
+  return clusters >= stored + expected + std::max<uint64_t>(2, (clusters + 5) / 10);
 }
 
 bool Mapping::has_table(uint64_t offset) const { return table_offset(l1_index(offset)) != 0; }
@@ -205,6 +225,9 @@ void Mapping::place_data(uint64_t offset, uint64_t entry, Extent& extent) {
   extent.host_offset = host + in_cluster;
   extent.in_place = (entry & kEntryCopied) != 0 && image_.writable() &&
                     !image_.metadata_at(extent.host_offset, extent.length);
+  if (has_holes_) {
+    extent.child_status = Extent::ChildStatus::kZeroes;
+  }
   if (extent.host_offset + extent.length > file_length_) [[unlikely]] {
     // What lies beyond the end of the file reads as zeroes; a write there makes the file longer.
     file_length_ = image_.data().length();

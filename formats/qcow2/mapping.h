@@ -101,6 +101,7 @@ class Mapping final : private TableLocator {
   [[nodiscard]] uint64_t table_offset(uint64_t table) const override {
     return l1_[table] & kEntryOffsetMask;
   }
+  [[nodiscard]] bool file_has_holes() const;
   [[nodiscard]] uint64_t l1_index(uint64_t offset) const { return offset >> table_shift_; }
   [[nodiscard]] uint32_t page_index(uint64_t offset) const {
     return static_cast<uint32_t>(offset >> page_shift_) & (pages_.pages_per_table() - 1);
@@ -154,6 +155,8 @@ class Mapping final : private TableLocator {
   uint64_t l1_offset_;
   std::map<uint64_t, uint64_t> l1_pending_;
   uint64_t file_length_ = 0;  // a lower bound, for the hot path
+  // The file is a good deal shorter in space than in length: block status asks where its holes are.
+  bool has_holes_ = false;
 };
 
 }  // namespace cairn::qcow2

@@ -104,7 +104,9 @@ io::Task<Result<block::MeasuredSize>> measure_image(const block::CreateOptions& 
                          parameters->preallocation == block::Preallocation::kFull;
   uint64_t data = takes_all ? all : 0;
   if (source != nullptr) {
-    measured.bitmaps = bitmaps_size(*source, cluster_size);
+    if (parameters->version >= 3) {
+      measured.bitmaps = bitmaps_size(*source, cluster_size);
+    }
     if (!takes_all && !parameters->backing_file.empty()) {
       // How much of what lies below the source lies below the copy, too, nobody can tell.
       data = all;

@@ -93,6 +93,9 @@ Result<CreateParameters> parse_create_options(const block::CreateOptions& option
   parameters.subformat = *subformat;
   parameters.backing_file = options.string("backing_file").value_or("");
   parameters.backing_format = options.string("backing_fmt").value_or("");
+  if (!parameters.backing_format.empty() && parameters.backing_format != "vmdk") {
+    return fail(EINVAL, "backing_file must be a vmdk image");
+  }
   parameters.zeroed_grain = options.boolean("zeroed_grain").value_or(false);
   if (subformat->flat && !parameters.backing_file.empty()) {
     return fail(ENOTSUP, "Flat image can't have backing file");

@@ -188,11 +188,11 @@ Result<CreateParameters> parse_options(std::string filename, const block::Create
 }  // namespace
 
 Result<void> change_file_length(int fd, uint64_t from, uint64_t to, Preallocation mode) {
+  if (mode != Preallocation::kOff && to < from) {
+    return fail(ENOTSUP, "Cannot use preallocation for shrinking files");
+  }
   if (mode == Preallocation::kMetadata) {
     return fail(ENOTSUP, "Unsupported preallocation mode: metadata");
-  }
-  if (mode != Preallocation::kOff && to < from) {
-    return fail(ENOTSUP, "Preallocation can't be used for shrinking files");
   }
   // Space first, where that is possible: fallocate() makes the file longer only when it succeeds.
   if (mode != Preallocation::kFalloc && ftruncate(fd, static_cast<off_t>(to)) != 0) {

@@ -26,9 +26,6 @@ Result<void> check_kind(const HostFileOptions& options, int fd) {
   if (fstat(fd, &status) != 0) {
     return fail_errno(errno, "Could not stat '{}'", options.path);
   }
-  if (S_ISDIR(status.st_mode)) {
-    return fail_errno(EISDIR, "Could not open '{}'", options.path);
-  }
   if (options.device && !S_ISBLK(status.st_mode) && !S_ISCHR(status.st_mode)) {
     return fail(EINVAL,
                 "'host_device' driver requires '{}' to be either a character or block device",

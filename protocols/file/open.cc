@@ -67,10 +67,10 @@ io::Task<Opened> open_device(block::OpenContext& context, const schema::Blockdev
 
 constexpr block::CreateOptionInfo kFileCreateOptions[] = {
     {.name = "size", .type = Type::kSize, .help = "Virtual disk size"},
+    {.name = "nocow", .type = Type::kBool, .help = "Turn off copy-on-write (valid only on btrfs)"},
     {.name = "preallocation",
      .type = Type::kString,
      .help = "Preallocation mode (allowed values: off, falloc, full)"},
-    {.name = "nocow", .type = Type::kBool, .help = "Turn off copy-on-write (valid only on btrfs)"},
     {.name = "extent_size_hint",
      .type = Type::kSize,
      .help = "Extent size hint for the image file, 0 to disable"},

@@ -29,6 +29,7 @@ TEST(SizeText, TakesFractionsOfUnits) {
   EXPECT_EQ(*parse_size("0.00001k"), 0u);
   EXPECT_EQ(parse_size("1.5").error().code(), EINVAL);
   EXPECT_EQ(parse_size("1.5b").error().code(), EINVAL);
+  EXPECT_EQ(parse_size(".5k").error().code(), EINVAL);
 }
 
 TEST(SizeText, TakesHexadecimalWithoutSuffix) {

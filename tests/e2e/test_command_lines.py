@@ -1,7 +1,8 @@
-"""Command lines that cairn-img and cairn-io refuse: the same words and exit code as the peer's.
+"""Command lines of cairn-img and cairn-io: the same words, exit code and images as the peer's.
 
-command_lines.txt has one a line, where the newest peer says what the installed one says. They are
-given to a shell in a folder with a few small images.
+command_lines.txt has lines that are refused, one a line, where the newest peer says what the installed
+one says. They are given to a shell in a folder with a few small images. Then comes a sample of the random
+lines of tests/differential/command_lines.
 """
 
 import os
@@ -12,8 +13,9 @@ import subprocess
 
 import pytest
 
-from support import PEER, TOOLS, environment, run
+from support import PEER, ROOT, TOOLS, environment, run
 
+RUNNER = ROOT / "tests" / "differential" / "command_lines"
 LINES = pathlib.Path(__file__).with_name("command_lines.txt").read_text().splitlines()
 
 
@@ -59,3 +61,24 @@ def test_it_is_refused_as_the_peer_refuses_it(images, ours, folder, line):
     said = refusal(line, images, folder / "ours", ours)
     assert said == refusal(line, images, folder / "theirs", "/usr/bin")
     assert said[2] != 0
+
+
+@pytest.mark.skipif(PEER, reason="compares with the peer")
+@pytest.mark.parametrize("seed", ["first", "second", "third"])
+def test_random_lines(seed):
+    done = run(RUNNER, "--count", 100, "--seed", seed, "--tools", TOOLS, code=None, timeout=1200)
+    assert done.code == 0, done
+    assert done.out.splitlines()[-1] == "100 lines, 0 findings"
+
+
+@pytest.mark.skipif(PEER, reason="it is ours that has to be told apart")
+def test_the_runner_sees_a_difference(folder):
+    """A program that stands in for ours and does nothing is found out."""
+    for name in ("cairn-img", "cairn-io"):
+        program = folder / name
+        program.write_text(f"#!/bin/sh\ncase \"$*\" in *key-secret*) exec {TOOLS}/{name} \"$@\";; esac\n")
+        program.chmod(0o755)
+    done = run(RUNNER, "--count", 10, "--seed", "first", "--tools", folder, code=None, timeout=1200)
+    assert done.code == 1, done
+    assert done.out.splitlines()[-1].startswith("10 lines, "), done
+    assert not done.out.splitlines()[-1].endswith(" 0 findings"), done

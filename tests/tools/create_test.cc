@@ -45,6 +45,19 @@ TEST(CreateOptions, ANameAloneSwitchesOn) {
   EXPECT_EQ(options.boolean("lazy"), true);
 }
 
+TEST(CreateOptions, TakesEveryWordForYesAndNo) {
+  CreateOptions options(kTable);
+  for (const std::string_view yes : {"on", "yes", "true", "y"}) {
+    ASSERT_TRUE(options.set("lazy", yes)) << yes;
+    EXPECT_EQ(options.boolean("lazy"), true) << yes;
+  }
+  for (const std::string_view no : {"off", "no", "false", "n"}) {
+    ASSERT_TRUE(options.set("lazy", no)) << no;
+    EXPECT_EQ(options.boolean("lazy"), false) << no;
+  }
+  EXPECT_FALSE(options.set("lazy", "On"));
+}
+
 TEST(CreateOptions, RefusesWhatDoesNotFitTheTable) {
   CreateOptions options(kTable);
   EXPECT_EQ(parse_option_list("nosuch=1", options).error().message(), "Invalid parameter 'nosuch'");
@@ -52,6 +65,8 @@ TEST(CreateOptions, RefusesWhatDoesNotFitTheTable) {
             "Parameter 'lazy' expects 'on' or 'off'");
   EXPECT_EQ(parse_option_list("bits=many", options).error().message(),
             "Parameter 'bits' expects a number");
+  EXPECT_EQ(parse_option_list("size=16E", options).error().message(),
+            "Value '16E' is out of range for parameter 'size'");
   const Error size = parse_option_list("size=-1", options).error();
   EXPECT_EQ(size.message(), "Parameter 'size' expects a non-negative number below 2^64");
   EXPECT_FALSE(size.hint().empty());
@@ -80,6 +95,8 @@ TEST(OptionList, FindsAWishForHelp) {
   EXPECT_TRUE(asks_for_help("a=1,?"));
   EXPECT_FALSE(asks_for_help("a=help"));
   EXPECT_FALSE(asks_for_help("a=1,,help"));
+  EXPECT_TRUE(asks_for_help("help,,x"));  // which no value of an option can begin with
+  EXPECT_FALSE(asks_for_help("helpless,nohelp"));
 }
 
 TEST(CreationTable, KnowsFormatsThatCanBeCreated) {

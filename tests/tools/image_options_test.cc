@@ -1,0 +1,84 @@
+// Tests of tools/common_image_options.h: what lists of options and "json:" names stand for.
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "schema/json_stream.h"
+#include "tools/common_image_options.h"
+#include "tools/common_session.h"
+
+namespace cairn::tools {
+namespace {
+
+// The options as JSON, or why there are none.
+std::string parsed(std::string_view text, std::string_view implied_key = "file") {
+  const auto options = parse_option_string(text, implied_key);
+  return options ? to_text(schema::JsonValue(*options)) : options.error().message();
+}
+
+// The options after normalize_options(), or its failure.
+std::string normal(std::string_view text) {
+  auto options = parse_option_string(text, "file");
+  if (!options) {
+    return options.error().message();
+  }
+  const auto done = normalize_options(*options);
+  return done ? to_text(schema::JsonValue(*options)) : done.error().message();
+}
+
+TEST(ImageOptions, AFirstPartWithoutAValueNamesANode) {
+  EXPECT_EQ(parsed("disk,driver=raw"), R"({"file": "disk", "driver": "raw"})");
+  EXPECT_EQ(parsed("help"), R"({"file": "help"})");
+  EXPECT_EQ(parsed(","), R"({"file": ""})");
+  EXPECT_EQ(parsed(""), "{}");
+  EXPECT_EQ(parsed("driver=raw,file.filename=a,,b"),
+            R"({"driver": "raw", "file": {"filename": "a,b"}})");
+}
+
+TEST(ImageOptions, WithoutAnImpliedKeyItIsOn) {
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(parsed("disk", ""), R"({"disk": "on"})");
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("short-form boolean option 'disk'"),
+            std::string::npos);
+  EXPECT_EQ(parsed("=x", ""), "{}");
+}
+
+TEST(ImageOptions, SizesHaveSuffixes) {
+  EXPECT_EQ(normal("driver=raw,size=64k"), R"({"driver": "raw", "size": "65536"})");
+  EXPECT_EQ(normal("driver=raw,size=x"),
+            "Parameter 'size' expects a non-negative number below 2^64");
+  EXPECT_EQ(normal("driver=raw,size=99999999999999999999"),
+            "Value '99999999999999999999' is out of range for parameter 'size'");
+}
+
+TEST(ImageOptions, ServersHaveAShortForm) {
+  EXPECT_EQ(normal("driver=nbd,path=/s,export=e"),
+            R"({"driver": "nbd", "export": "e", "server": {"type": "unix", "path": "/s"}})");
+  EXPECT_EQ(normal("driver=nbd,host=h"),
+            R"({"driver": "nbd", "server": {"type": "inet", "host": "h", "port": "10809"}})");
+  EXPECT_EQ(normal("driver=nbd,host=h,port=1"),
+            R"({"driver": "nbd", "server": {"type": "inet", "host": "h", "port": "1"}})");
+}
+
+TEST(ImageOptions, ErrorsNameTheDriverAndTheOption) {
+  auto session = Session::create();
+  ASSERT_TRUE(session);
+  const auto refusal = [&](std::string_view text) {
+    const auto options = parse_option_string(text, "file");
+    const auto decoded = decode_options((*session)->graph(), *options);
+    return decoded ? Error(0, "none") : decoded.error();
+  };
+  const Error unknown = refusal("driver=raw,file.driver=file,file.filename=a,bogus=1");
+  EXPECT_EQ(unknown.message(), "Block format 'raw' does not support the option 'bogus'");
+  EXPECT_EQ(unknown_option_of(unknown), "bogus");
+  const Error below = refusal("driver=raw,file.driver=file,file.filename=a,file.bogus=1");
+  EXPECT_EQ(below.message(), "Block protocol 'file' doesn't support the option 'bogus'");
+  EXPECT_EQ(refusal("driver=blkdebug").message(), "A block device must be specified for \"image\"");
+  EXPECT_EQ(refusal("driver=file,filename=a,aio=bogus").message(),
+            "invalid parameter value: bogus");
+  EXPECT_EQ(refusal("driver=file,filename=a,discard=bogus").message(), "Invalid discard option");
+  EXPECT_EQ(unknown_option_of(refusal("driver=blkdebug")), "");
+}
+
+}  // namespace
+}  // namespace cairn::tools

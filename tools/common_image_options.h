@@ -1,0 +1,39 @@
+// The options of an image as objects: from lists of options and "json:" names, and on their way to
+// what the schema has for them.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "block/graph.h"
+#include "schema/json.h"
+#include "schema/types_block_options.h"
+
+namespace cairn::tools {
+
+// The member `name` when it is a text; else null.
+[[nodiscard]] const std::string* text_of(const schema::JsonObject& object, std::string_view name);
+
+// Adds a member in place of the one that is there.
+void put(schema::JsonObject& object, std::string_view name, schema::JsonValue value);
+
+// "json:{…}" as a list of options. Dots in names lead into objects.
+[[nodiscard]] Result<schema::JsonObject> parse_json_name(std::string_view name);
+
+// "driver=raw,file.filename=…". What comes first without '=' is the value of `implied_key`; when
+// that is empty it is an option of the old form, and on, which is told.
+[[nodiscard]] Result<schema::JsonObject> parse_option_string(std::string_view text,
+                                                             std::string_view implied_key);
+
+// Sizes as numbers, and the short forms of old as what they stand for.
+[[nodiscard]] Result<void> normalize_options(schema::JsonObject& object);
+
+// The options of one node and what is below it. Errors are in the words that command lines know.
+[[nodiscard]] Result<schema::BlockdevOptions> decode_options(const block::Graph& graph,
+                                                             const schema::JsonObject& object);
+
+// The option that "… does not support the option 'NAME'" is about; nothing for other errors.
+[[nodiscard]] std::string unknown_option_of(const Error& error);
+
+}  // namespace cairn::tools
