@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <utility>
 
+#include <fmt/ranges.h>
+
 #include "base/size_text.h"
 #include "block/filename.h"
 #include "schema/json.h"
@@ -355,6 +357,12 @@ void warn_of_guess(const ImageName& name) {
 
 io::Task<Result<std::shared_ptr<block::Node>>> open_image(block::Graph& graph, ImageName name,
                                                           block::OpenFlags flags) {
+  const std::optional<std::vector<std::string>>& formats = graph.open_policy().formats;
+  if (!name.format.empty() && formats && !formats->empty() &&
+      std::ranges::find(*formats, name.format) == formats->end()) {
+    co_return fail(EPERM, "Format '{}' is none of those that are allowed: {}", name.format,
+                   fmt::join(*formats, ", "));
+  }
   Result<std::shared_ptr<block::Node>> node = nullptr;
   if (name.by_options || (block::is_json_filename(name.text) && name.format.empty())) {
     Result<JsonObject> options =

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "tools/common_object.h"
+#include "tools/common_policy.h"
 #include "tools/common_report.h"
 
 namespace cairn::tools {
@@ -37,6 +38,12 @@ std::optional<ParsedOption> ImgCommandLine::next() {
       case kOptObject:
         if (const Result<void> added = add_object(option->value); !added) {
           exit_code_ = fail_command(added.error());
+          return std::nullopt;
+        }
+        continue;
+      case kOptPolicy:
+        if (const Result<void> set = set_program_policy(option->value, command_); !set) {
+          exit_code_ = fail_command(set.error());
           return std::nullopt;
         }
         continue;

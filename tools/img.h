@@ -53,6 +53,7 @@ enum LongOption : int {
   kOptVerify,
   kOptCacheLimit,
   kOptCompressionLevel,
+  kOptPolicy,
 };
 
 inline constexpr OptionSpec kHelpOption{'h', "help", false};
@@ -61,11 +62,12 @@ inline constexpr OptionSpec kProgressOption{'p', "progress", false};
 inline constexpr OptionSpec kFormatOption{'f', "format", true};
 inline constexpr OptionSpec kShareOption{'U', "force-share", false};
 inline constexpr OptionSpec kObjectOption{kOptObject, "object", true};
+inline constexpr OptionSpec kPolicyOption{kOptPolicy, "policy", true};
 inline constexpr OptionSpec kImageOptsOption{kOptImageOpts, "image-opts", false};
 inline constexpr OptionSpec kOutputOption{kOptOutput, "output", true};
 
-// Reads the options of one subcommand; deals itself with help, with objects and with what is no
-// option at all.
+// Reads the options of one subcommand; deals itself with help, with objects, with the policy and
+// with what is no option at all.
 class ImgCommandLine {
  public:
   // `specs` must outlive it.

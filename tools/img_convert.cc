@@ -27,6 +27,7 @@ constexpr std::array kConvertSpecs = {
     OptionSpec{kOptProgress, "progress", false, true},
     kShareOption,
     kObjectOption,
+    kPolicyOption,
     kImageOptsOption,
     OptionSpec{'f', "source-format", true},
     OptionSpec{'T', "source-cache", true},

@@ -165,6 +165,8 @@ io::Task<Result<void>> convert(block::Graph& graph, const ConvertRequest& reques
   if (step) {
     step = check_request(request, conversion);
   }
+  // The target is the user's, and may stand on a backing file.
+  graph.set_open_policy({});
   if (step && request.create) {
     step = co_await create_target(graph, request, conversion);
   }

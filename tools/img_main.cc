@@ -33,6 +33,7 @@ constexpr std::string_view kBenchDetails =
     "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
     "  -U, --force-share     read an image that others write\n"
     "  -q, --quiet           accepted\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n";
 
@@ -48,6 +49,7 @@ constexpr std::string_view kBitmapDetails =
     "  -g, --granularity SIZE      with --add: bytes for each bit\n"
     "  -f, --format FORMAT   format of the image; looked for when not given\n"
     "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n"
     "\n"
@@ -62,6 +64,7 @@ constexpr std::string_view kCheckDetails =
     "  -T, --source-cache MODE  how the host's cache is used\n"
     "  -U, --force-share     look at an image that others write\n"
     "  -q, --quiet           show errors alone\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n"
     "\n"
@@ -91,6 +94,7 @@ constexpr std::string_view kCompareDetails =
     "  -U, --force-share     read images that others write\n"
     "  -p, --progress        show how far it is\n"
     "  -q, --quiet           show errors alone\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n"
     "\n"
@@ -126,6 +130,7 @@ constexpr std::string_view kConvertDetails =
     "  -U, --force-share     read sources that others write\n"
     "  -p, --progress[=json] show how far it is; as lines of JSON\n"
     "  -q, --quiet           show errors alone\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n";
 
@@ -148,6 +153,7 @@ constexpr std::string_view kDdDetails =
     "  --image-opts          SOURCE is a list of options (driver=…,file.filename=…)\n"
     "  -O, --output-format FORMAT  format of the target, which is made anew (default: raw)\n"
     "  -U, --force-share     read a source that others write\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n"
     "\n"
@@ -163,6 +169,7 @@ constexpr std::string_view kInfoDetails =
     "  -t, --cache MODE      how the host's cache is used\n"
     "  -U, --force-share     look at an image that others write\n"
     "  --output human|json   how to show it\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n";
 
@@ -174,6 +181,7 @@ constexpr std::string_view kMapDetails =
     "  -l, --max-length N    how much to look at\n"
     "  -U, --force-share     look at an image that others write\n"
     "  --output human|json   how to show it\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n";
 
@@ -187,6 +195,7 @@ constexpr std::string_view kMeasureDetails =
     "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
     "  -U, --force-share     look at an image that others write\n"
     "  --output human|json   how to show it\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n";
 
@@ -197,6 +206,7 @@ constexpr std::string_view kResizeDetails =
     "  --preallocation MODE  how to give space to what is added: off, metadata, falloc, full\n"
     "  --shrink              data beyond the new end may go\n"
     "  -q, --quiet           show errors alone\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n"
     "\n"
@@ -212,6 +222,7 @@ constexpr std::string_view kSnapshotDetails =
     "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
     "  -U, --force-share     look at an image that others write\n"
     "  -q, --quiet           show errors alone\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n";
 
@@ -239,6 +250,7 @@ constexpr std::string_view kAmendDetails =
     "  --force               accepted; nothing that can be changed is dangerous\n"
     "  -p, --progress        show how far it is\n"
     "  -q, --quiet           show errors alone\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n";
 
