@@ -110,5 +110,6 @@ int img_measure(std::span<const std::string> arguments);
 int img_rebase(std::span<const std::string> arguments);
 int img_resize(std::span<const std::string> arguments);
 int img_snapshot(std::span<const std::string> arguments);
+int img_sparsify(std::span<const std::string> arguments);
 
 }  // namespace cairn::tools

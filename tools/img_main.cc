@@ -226,6 +226,19 @@ constexpr std::string_view kSnapshotDetails =
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n";
 
+constexpr std::string_view kSparsifyDetails =
+    "\n"
+    "  -f, --format FORMAT   format of the image; looked for when not given\n"
+    "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
+    "  -t, --cache MODE      how the host's cache is used\n"
+    "  -p, --progress        show how far it is\n"
+    "  -q, --quiet           show errors alone\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
+    "  --object DEFINITION   make an object first, for example a secret\n"
+    "  -h, --help            show this text\n"
+    "\n"
+    "The image reads the same at any moment, also when this is interrupted.\n";
+
 constexpr std::string_view kRebaseDetails =
     "  -b, --backing FILE    the new backing file; empty: none\n"
     "  -B, -F, --backing-format FORMAT  its format\n"
@@ -307,6 +320,9 @@ constexpr std::array kCommands = {
     ImgCommand{"snapshot", "Manages the snapshots inside an image.",
                "[-f FORMAT | --image-opts] [-U] [-q] [-l | -c NAME | -a NAME | -d NAME] FILE",
                kSnapshotDetails, img_snapshot},
+    ImgCommand{"sparsify", "Gives up the space that an image uses for zeroes, in place.",
+               "[-f FORMAT | --image-opts] [-t MODE] [-p] [-q] FILE", kSparsifyDetails,
+               img_sparsify},
 };
 
 void print_help() {
