@@ -54,6 +54,7 @@ enum LongOption : int {
   kOptCacheLimit,
   kOptCompressionLevel,
   kOptPolicy,
+  kOptResume,
 };
 
 inline constexpr OptionSpec kHelpOption{'h', "help", false};

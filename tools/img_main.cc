@@ -123,6 +123,7 @@ constexpr std::string_view kConvertDetails =
     "  --skip-broken-bitmaps       but those that were not saved properly\n"
     "  --salvage             read what can be read; the rest becomes zeroes\n"
     "  -C, --copy-range-offloading  let the host copy where both are files\n"
+    "  --resume              leave what is done when it fails, and go on with what is there of it\n"
     "  --verify              read the target once more and compare it with the sources\n"
     "  --cache-limit SIZE    most that is left in the host's cache; 0: no limit (default: a "
     "quarter\n"
