@@ -83,7 +83,7 @@ bool give_name(const std::string& from, const std::string& to) {
 }
 
 // What a small file holds; an error when it is none.
-Result<std::string> read_text(const std::string& path) {
+Result<std::string> read_note(const std::string& path) {
   const io::Fd fd(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
   std::string text(kLongestNote, '\0');
   const ssize_t length = fd.valid() ? read(fd.get(), text.data(), text.size()) : -1;
@@ -191,7 +191,7 @@ Result<bool> NewFile::open_aside(const std::string& aside) {
       return false;
     }
     guard_ = std::move(fd);
-    const Result<std::string> begun = read_text(note_path(aside));
+    const Result<std::string> begun = read_note(note_path(aside));
     const bool noted = !note_.empty() && begun && status.st_size > 0;
     if (noted && *begun != note_ && still_there(aside)) {
       return fail(EEXIST, "'{}' was begun in another way: repeat that, or remove it ({})", aside,

@@ -29,7 +29,7 @@ namespace {
 
 constexpr uint64_t kMiB = 1u << 20;
 constexpr uint64_t kLargestDisk = uint64_t{2} << 40;
-constexpr unsigned kPatience = 3;  // seconds that a program has for cleaning up
+constexpr unsigned kTimeToCleanUp = 3;  // seconds that a program has for cleaning up
 constexpr unsigned kLongestTime = 100u * 24 * 3600;
 // Least memory in which a program starts.
 constexpr uint64_t kLeastMemory = 16 * kMiB;
@@ -48,8 +48,8 @@ Means usual_means(std::string_view command) {
   if (command == "info") {
     return {.seconds = 1, .memory = 64 * kMiB};
   }
-  constexpr std::array<std::string_view, 5> kCopying = {"bench", "compare", "convert", "dd",
-                                                        "sparsify"};
+  constexpr std::array<std::string_view, 6> kCopying = {"bench",   "compact", "compare",
+                                                        "convert", "dd",      "sparsify"};
   const bool copies = std::ranges::find(kCopying, command) != kCopying.end();
   return {.seconds = copies ? 3600u : 60u, .memory = 512 * kMiB};
 }
@@ -158,7 +158,7 @@ void on_time_up(int /*signal*/) {
   asked = 1;
   say(time_is_up());
   (void)kill(getpid(), SIGTERM);
-  (void)alarm(kPatience);
+  (void)alarm(kTimeToCleanUp);
 }
 
 void on_memory_used_up() {

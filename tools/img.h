@@ -101,6 +101,7 @@ int img_bench(std::span<const std::string> arguments);
 int img_bitmap(std::span<const std::string> arguments);
 int img_check(std::span<const std::string> arguments);
 int img_commit(std::span<const std::string> arguments);
+int img_compact(std::span<const std::string> arguments);
 int img_compare(std::span<const std::string> arguments);
 int img_convert(std::span<const std::string> arguments);
 int img_create(std::span<const std::string> arguments);

@@ -19,6 +19,8 @@ constexpr std::array kExamples = {
     ImgExample{"check", "give back what is in use by nothing", "-r leaks disk.qcow2"},
     ImgExample{"commit", "move what the overlay has into its backing file", "-p overlay.qcow2"},
     ImgExample{"commit", "the same, into an image further below", "-b base.qcow2 overlay.qcow2"},
+    ImgExample{"compact", "cut what is free off the file", "-p -f qcow2 disk.qcow2"},
+    ImgExample{"compact", "the same without a word", "-q disk.qcow2"},
     ImgExample{"compare", "do both hold the same", "-f qcow2 -F raw disk.qcow2 disk.raw"},
     ImgExample{"compare", "and the same way", "-s old.qcow2 new.qcow2"},
     ImgExample{"convert", "a compressed copy, compared with the disk before it gets its name",

@@ -85,6 +85,21 @@ constexpr std::string_view kCommitDetails =
     "\n"
     "Images between FILE and a base that is not its backing file are of no use afterwards.\n";
 
+constexpr std::string_view kCompactDetails =
+    "\n"
+    "  -f, --format FORMAT   format of the image; looked for when not given\n"
+    "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
+    "  -t, --cache MODE      how the host's cache is used\n"
+    "  -p, --progress        show how far it is\n"
+    "  -q, --quiet           show errors alone\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
+    "  --object DEFINITION   make an object first, for example a secret\n"
+    "  -h, --help            show this text\n"
+    "\n"
+    "For qcow2 without snapshots, bitmaps, encryption, compressed clusters and external data "
+    "files.\n"
+    "The image reads the same at any moment, also when this is interrupted.\n";
+
 constexpr std::string_view kCompareDetails =
     "\n"
     "  -f, -F FORMAT         format of FILE1 and of FILE2; looked for when not given\n"
@@ -287,6 +302,8 @@ constexpr std::array kCommands = {
     ImgCommand{"commit", "Moves what an image has of its own into its backing file.",
                "[-f FORMAT | --image-opts] [-t MODE] [-b FILE] [-r RATE] [-d] [-p] [-q] FILE",
                kCommitDetails, img_commit},
+    ImgCommand{"compact", "Moves what an image stores together and cuts its file, in place.",
+               "[-f FORMAT | --image-opts] [-t MODE] [-p] [-q] FILE", kCompactDetails, img_compact},
     ImgCommand{"compare", "Tells whether two images have the same content.",
                "[-f FORMAT] [-F FORMAT] [--image-opts] [-s] [-T MODE] [-U] [-p] [-q] FILE1 FILE2",
                kCompareDetails, img_compare},
