@@ -88,6 +88,10 @@ io::Task<Result<void>> Driver::amend(CreateOptions /*options*/) {
                  node_->info().name);
 }
 
+io::Task<Result<void>> Driver::compact(CompactOptions /*options*/) {
+  co_return fail(ENOTSUP, "images of format '{}' are as they are", node_->info().name);
+}
+
 Result<std::string> Driver::name_new_child() const {
   return fail(ENOTSUP, "The node {} does not support adding a child", node_->name());
 }

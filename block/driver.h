@@ -21,6 +21,7 @@
 
 #include "base/result.h"
 #include "block/check.h"
+#include "block/compact.h"
 #include "block/extent.h"
 #include "block/permissions.h"
 #include "block/snapshot.h"
@@ -197,6 +198,10 @@ class Driver {
   // Gives the image those of the options that DriverInfo::amend_options lists. After a failure some
   // of them may have been changed. May leave the node without use until it is opened again.
   [[nodiscard]] virtual io::Task<Result<void>> amend(CreateOptions options);
+  // Moves what is stored to the beginning of the file, and cuts the file behind it. At every
+  // moment, power cuts included, the image reads the same. ENOTSUP, with the reason, when it is of
+  // a kind that can not be moved.
+  [[nodiscard]] virtual io::Task<Result<void>> compact(CompactOptions options);
 
   // The disk is stored encrypted.
   [[nodiscard]] virtual bool encrypted() const { return false; }

@@ -18,6 +18,7 @@
 #include "block/corruption.h"
 #include "block/driver_table.h"
 #include "block/node.h"
+#include "block/open_policy.h"
 #include "block/permissions.h"
 #include "block/vote_report.h"
 #include "io/mutex.h"
@@ -62,12 +63,6 @@ struct OpenFlags {
   const OpenTrail* trail = nullptr;
 };
 
-// What may be opened because an image (not a user) names it.
-enum class ImplicitOpenPolicy : uint8_t {
-  kFollow,  // qemu-img's default: plain files and json: descriptions as recorded
-  kDeny,    // nothing: an image with a backing file fails to open, unless it is overridden
-};
-
 class LengthListener;
 
 class Graph {
@@ -79,8 +74,9 @@ class Graph {
   ~Graph();
 
   [[nodiscard]] const DriverTable& drivers() const { return drivers_; }
-  void set_implicit_open_policy(ImplicitOpenPolicy policy) { implicit_policy_ = policy; }
-  [[nodiscard]] ImplicitOpenPolicy implicit_open_policy() const { return implicit_policy_; }
+  // Of every image that is opened from now on; what the field does by default.
+  void set_open_policy(OpenPolicy policy) { policy_ = std::move(policy); }
+  [[nodiscard]] const OpenPolicy& open_policy() const { return policy_; }
 
   // Opens a node and, recursively, its children. Nobody holds the node yet: attach() to it, or
   // give it back with release().
@@ -263,7 +259,7 @@ class Graph {
   [[nodiscard]] io::Task<void> drop_children(Node& node, Result<void>& result);
 
   const DriverTable& drivers_;
-  ImplicitOpenPolicy implicit_policy_ = ImplicitOpenPolicy::kFollow;
+  OpenPolicy policy_;
   std::vector<Node*> nodes_;
   std::vector<std::shared_ptr<Node>> monitor_nodes_;
   uint64_t generated_names_ = 0;
@@ -295,6 +291,8 @@ class OpenContext {
   // Its image may be written to from now on.
   [[nodiscard]] bool writable() const;
   [[nodiscard]] bool reopening() const { return reopening_; }
+  // The name of the image's own file; empty before that is attached.
+  [[nodiscard]] std::string image_filename() const;
   // For auto-read-only: the image can only be read, and that is good enough.
   void set_read_only();
 
@@ -317,7 +315,6 @@ class OpenContext {
  private:
   [[nodiscard]] io::Task<Result<Edge*>> open_implicit_file(std::string child, std::string_view what,
                                                            std::string filename, ChildRole role);
-  [[nodiscard]] std::string image_filename() const;
   [[nodiscard]] Result<std::string> implicit_path(std::string_view what,
                                                   const std::string& filename) const;
   [[nodiscard]] OpenFlags child_flags(ChildRole role) const;

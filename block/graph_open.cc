@@ -160,6 +160,9 @@ io::Task<Result<std::shared_ptr<Node>>> Graph::open(const schema::BlockdevOption
   if (driver) {
     node->set_driver(std::move(*driver));
     result = refresh_permissions(node.get());
+    if (result && info->kind == DriverInfo::Kind::kFormat) {
+      result = policy_.check_length(context.image_filename(), node->length());
+    }
   } else {
     result = pass(driver);
   }
@@ -192,6 +195,9 @@ io::Task<Result<std::shared_ptr<Node>>> Graph::open_filename(std::string filenam
   if (complete && drivers_.find(schema::to_string(protocol->driver)) != nullptr &&
       drivers_.find(schema::to_string(protocol->driver))->kind != DriverInfo::Kind::kProtocol) {
     co_return co_await open(*protocol, flags);  // "json:" may describe a format, too
+  }
+  if (auto may = info == nullptr ? policy_.check_guessing(filename) : Result<void>(); !may) {
+    co_return pass(may);
   }
   OpenFlags protocol_flags = flags;
   if (info == nullptr || info->kind == DriverInfo::Kind::kFormat) {
@@ -245,15 +251,14 @@ io::Task<Result<const DriverInfo*>> Graph::probe(std::shared_ptr<Node> file) {
   }
   const uint64_t length = std::min(kProbeLength, file->length());
   Result<void> read = co_await (*edge)->read(0, head->data(), length);
-  const DriverInfo* found =
-      read ? drivers_.probe({head->data(), length}, file->filename()) : nullptr;
+  Result<const DriverInfo*> found = nullptr;
+  if (read) {
+    found = policy_.guess_format(drivers_, {head->data(), length}, file->filename());
+  }
   edge->reset();  // not detach(): the node has no other holder yet, and stays
   loosen_permissions(file.get());
   if (!read) {
     co_return pass(read, "Could not read image for determining its format: ");
-  }
-  if (found == nullptr) {
-    co_return fail(ENOENT, "Could not determine image format: No compatible driver found");
   }
   co_return found;
 }
@@ -314,9 +319,8 @@ io::Task<Result<Edge*>> OpenContext::open_child(std::string name, const schema::
 // The path of a file that the image names, when it may be opened.
 Result<std::string> OpenContext::implicit_path(std::string_view what,
                                                const std::string& filename) const {
-  if (graph_.implicit_open_policy() == ImplicitOpenPolicy::kDeny) {
-    return fail(EPERM, "Image '{}' names a {} file ('{}'), and opening it is not allowed",
-                node_.filename(), what, filename);
+  if (auto allowed = graph_.open_policy().check_name(image_filename(), what, filename); !allowed) {
+    return pass(allowed);
   }
   return resolve_relative(image_filename(), filename);
 }

@@ -107,6 +107,12 @@ io::Task<Result<void>> Edge::amend(CreateOptions options) {
       [options = std::move(options)](Driver& d) { return d.amend(options); });
 }
 
+io::Task<Result<void>> Edge::compact(CompactOptions options) {
+  return Engine::change_image(
+      *this, PermissionSet::kWrite,
+      [options = std::move(options)](Driver& d) { return d.compact(options); });
+}
+
 io::Task<Result<void>> Edge::read(uint64_t offset, void* buffer, uint64_t length) {
   return Engine::read(*this, offset, io::IoVector(buffer, length));
 }

@@ -96,10 +96,11 @@ class Edge {
   [[nodiscard]] io::Task<Result<void>> show_snapshot(std::string id);
 
   // Changes of the image as a whole; see Driver. They need the write permission, amending the
-  // resize permission as well.
+  // resize permission as well. Compacting keeps everybody else waiting until it is done.
   [[nodiscard]] io::Task<Result<void>> change_backing(std::string filename, std::string format);
   [[nodiscard]] io::Task<Result<void>> make_empty();
   [[nodiscard]] io::Task<Result<void>> amend(CreateOptions options);
+  [[nodiscard]] io::Task<Result<void>> compact(CompactOptions options);
 
   // Carries a read out without touching memory when cached metadata says that the whole range reads
   // as zeroes; false when it does not say so, and read() has to. Never suspends.

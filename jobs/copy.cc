@@ -21,6 +21,9 @@
 namespace cairn::jobs {
 namespace {
 
+// What a copy that compares writes at least.
+constexpr uint64_t kComparedUnit = 64u << 10;
+
 // A part of the joined sources, no longer than a buffer when it is data.
 struct Piece {
   enum class Kind : uint8_t { kData, kZero, kSkip };
@@ -45,13 +48,20 @@ class Copier {
 
  private:
   io::Task<void> work();
-  io::Task<Result<void>> work_until_done(io::AlignedBuffer& buffer, std::vector<DataRun>& runs);
+  // What a worker needs for a piece.
+  struct Desk {
+    io::AlignedBuffer buffer;
+    io::AlignedBuffer held;  // what the target holds; for copies that compare
+    std::vector<DataRun> runs;
+  };
+  [[nodiscard]] Result<Desk> make_desk() const;
+  io::Task<Result<void>> work_until_done(Desk& desk);
   io::Task<Result<Piece>> next_piece();
   io::Task<Result<void>> refresh_status();
   void align_run();
   io::Task<bool> offload(const Piece& piece);
-  io::Task<Result<void>> copy_data(Piece piece, io::AlignedBuffer& buffer,
-                                   std::vector<DataRun>& runs);
+  io::Task<Result<void>> copy_data(Piece piece, Desk& desk);
+  io::Task<void> find_same(const Piece& piece, std::span<const std::byte> bytes, Desk& desk);
   io::Task<Result<void>> read_data(const Piece& piece, std::span<std::byte> bytes);
   io::Task<Result<void>> read_source(block::Edge& source, uint64_t offset,
                                      std::span<std::byte> bytes);
@@ -115,21 +125,35 @@ io::Task<Result<void>> Copier::run() {
 }
 
 io::Task<void> Copier::work() {
-  Result<io::AlignedBuffer> buffer = io::AlignedBuffer::allocate(piece_size_);
-  std::vector<DataRun> runs;
+  Result<Desk> desk = make_desk();
   Result<void> result;
-  if (buffer) {
-    result = co_await work_until_done(*buffer, runs);
+  if (desk) {
+    result = co_await work_until_done(*desk);
   } else {
-    result = pass(buffer);
+    result = pass(desk);
   }
   if (!result && outcome_) {
     outcome_ = std::move(result);
   }
 }
 
-io::Task<Result<void>> Copier::work_until_done(io::AlignedBuffer& buffer,
-                                               std::vector<DataRun>& runs) {
+Result<Copier::Desk> Copier::make_desk() const {
+  Result<io::AlignedBuffer> buffer = io::AlignedBuffer::allocate(piece_size_);
+  if (!buffer) {
+    return pass(buffer);
+  }
+  Desk desk{.buffer = std::move(*buffer), .held = {}, .runs = {}};
+  if (options_.compare) {
+    Result<io::AlignedBuffer> held = io::AlignedBuffer::allocate(piece_size_);
+    if (!held) {
+      return pass(held);
+    }
+    desk.held = std::move(*held);
+  }
+  return desk;
+}
+
+io::Task<Result<void>> Copier::work_until_done(Desk& desk) {
   while (outcome_) {
     if (auto wanted = check_cancelled(); !wanted) {
       co_return wanted;
@@ -144,7 +168,7 @@ io::Task<Result<void>> Copier::work_until_done(io::AlignedBuffer& buffer,
     const uint64_t length = piece->length;
     Result<void> copied;
     if (piece->kind == Piece::Kind::kData) {
-      copied = co_await copy_data(std::move(*piece), buffer, runs);
+      copied = co_await copy_data(std::move(*piece), desk);
     } else if (piece->kind == Piece::Kind::kZero) {
       copied = co_await make_zero(piece->offset, length);
     }
@@ -251,9 +275,9 @@ void Copier::align_run() {
   }
 }
 
-io::Task<Result<void>> Copier::copy_data(Piece piece, io::AlignedBuffer& buffer,
-                                         std::vector<DataRun>& runs) {
-  const std::span<std::byte> bytes = buffer.span().first(piece.length);
+io::Task<Result<void>> Copier::copy_data(Piece piece, Desk& desk) {
+  const std::span<std::byte> bytes = desk.buffer.span().first(piece.length);
+  std::vector<DataRun>& runs = desk.runs;
   co_await keep_rate(piece.length);
   const bool offloaded = co_await offload(piece);
   if (offloaded) {
@@ -267,6 +291,9 @@ io::Task<Result<void>> Copier::copy_data(Piece piece, io::AlignedBuffer& buffer,
   Result<void> result = co_await read_data(piece, bytes);
   if (result) {
     find_zero_runs(bytes, piece.offset, zero_rules_, runs);
+    if (options_.compare) {
+      co_await find_same(piece, bytes, desk);
+    }
   }
   if (options_.ordered) {
     co_await piece.turn->wait();
@@ -284,6 +311,35 @@ io::Task<Result<void>> Copier::copy_data(Piece piece, io::AlignedBuffer& buffer,
   }
   piece.next_turn->set();
   co_return result;
+}
+
+// Divides the runs of data into what the target holds already and what it does not.
+io::Task<void> Copier::find_same(const Piece& piece, std::span<const std::byte> bytes, Desk& desk) {
+  const uint64_t unit = std::max(alignment_, kComparedUnit);
+  std::vector<DataRun> divided;
+  for (size_t i = 0; i < desk.runs.size(); ++i) {
+    const DataRun run = desk.runs[i];
+    if (run.zero) {
+      divided.push_back(run);
+      continue;
+    }
+    // What can not be read is not the same.
+    const Result<void> read = co_await options_.target->read(
+        piece.offset + run.offset, desk.held.span().data() + run.offset, run.length);
+    for (uint64_t at = run.offset; at < run.offset + run.length;) {
+      const uint64_t length =
+          std::min(run.offset + run.length - at, unit - (piece.offset + at) % unit);
+      const bool same =
+          read && std::memcmp(bytes.data() + at, desk.held.span().data() + at, length) == 0;
+      if (!divided.empty() && divided.back().same == same && !divided.back().zero) {
+        divided.back().length += length;
+      } else {
+        divided.push_back({.offset = at, .length = length, .same = same});
+      }
+      at += length;
+    }
+  }
+  desk.runs = std::move(divided);
 }
 
 io::Task<bool> Copier::offload(const Piece& piece) {
@@ -338,6 +394,17 @@ io::Task<Result<void>> Copier::write_run(const Piece& piece, std::span<const std
   const uint64_t offset = piece.offset + run.offset;
   if (run.zero) {
     co_return co_await make_zero(offset, run.length);
+  }
+  if (run.same) {
+    co_return Result<void>();
+  }
+  if (options_.compare && options_.compressed) {
+    // Compressed data overwrites none.
+    Result<void> cleared =
+        co_await options_.target->write_zeroes(offset, run.length, {.may_unmap = true});
+    if (!cleared) {
+      co_return cleared;
+    }
   }
   const block::WriteFlags flags{.fua = options_.fua, .compressed = options_.compressed};
   Result<void> written =

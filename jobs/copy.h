@@ -70,6 +70,11 @@ struct CopyOptions {
   // copied, and zeroes become zeroes of the target's own. Null: it is not. Needs a single source.
   const block::Node* base = nullptr;
 
+  // The target may hold some of it already, from a copy that did not come to its end: data that it
+  // reads as already is not written again. Whatever else it holds is written over. Not with a
+  // target_has_backing.
+  bool compare = false;
+
   // Data is written compressed, in whole units of allocation. The target has to have room for them:
   // compressed data overwrites none.
   bool compressed = false;

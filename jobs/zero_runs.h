@@ -23,6 +23,7 @@ struct DataRun {
   uint64_t offset = 0;  // in the buffer
   uint64_t length = 0;
   bool zero = false;
+  bool same = false;  // for a copy that compares: the target holds it already
 };
 
 // Divides `bytes`, which lie at `position` in the image. Covers them without gaps, in order.

@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <utility>
 
+#include <fmt/ranges.h>
+
 #include "block/filename.h"
 #include "formats/raw/probed_raw_driver.h"
 #include "schema/json.h"
@@ -216,6 +218,12 @@ void warn_of_guess(std::string_view filename) {
 
 io::Task<Result<std::shared_ptr<block::Node>>> open_image(block::Graph& graph, ImageName name,
                                                           block::OpenFlags flags) {
+  const std::optional<std::vector<std::string>>& formats = graph.open_policy().formats;
+  if (!name.format.empty() && formats && !formats->empty() &&
+      std::ranges::find(*formats, name.format) == formats->end()) {
+    co_return fail(EPERM, "Format '{}' is none of those that are allowed: {}", name.format,
+                   fmt::join(*formats, ", "));
+  }
   Result<std::shared_ptr<block::Node>> node = nullptr;
   if (name.format_given && name.format.empty()) {
     co_return fail(ENOENT, "Unknown driver ''");

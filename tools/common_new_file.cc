@@ -22,6 +22,7 @@ namespace {
 constexpr off_t kGuardByte = 400;
 constexpr std::size_t kLongestName = 255;
 constexpr int kAttempts = 5;
+constexpr std::size_t kLongestNote = 64u << 10;
 constexpr mode_t kMode = 0644;
 
 Error in_use(const std::string& path) {
@@ -79,6 +80,18 @@ bool give_name(const std::string& from, const std::string& to) {
     return true;
   }
   return errno != EEXIST && rename(from.c_str(), to.c_str()) == 0;
+}
+
+// What a small file holds; an error when it is none.
+Result<std::string> read_note(const std::string& path) {
+  const io::Fd fd(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
+  std::string text(kLongestNote, '\0');
+  const ssize_t length = fd.valid() ? read(fd.get(), text.data(), text.size()) : -1;
+  if (length < 0) {
+    return fail_errno(errno, "Could not read '{}'", path);
+  }
+  text.resize(static_cast<size_t>(length));
+  return text;
 }
 
 int sync_folder_of(const std::string& path) {
@@ -140,6 +153,25 @@ Result<NewFile> NewFile::begin(const std::string& path, Way way) {
   return file;
 }
 
+Result<NewFile> NewFile::begin_or_resume(const std::string& path, std::string note) {
+  NewFile file;
+  file.path_ = path;
+  file.note_ = std::move(note);
+  const std::string aside = name_aside(path);
+  if (exists(path)) {
+    return fail(EEXIST, "'{}' exists: there is nothing to go on with", path);
+  }
+  Result<bool> opened = false;
+  if (!aside.empty() && file::image_locks_supported()) {
+    opened = file.open_aside(aside);
+  }
+  if (!opened) {
+    return std::unexpected(opened.error());
+  }
+  return *opened ? Result<NewFile>(std::move(file))
+                 : fail(EINVAL, "No file beside '{}' can be made to go on with later", path);
+}
+
 // False when it has to be written in place.
 Result<bool> NewFile::open_aside(const std::string& aside) {
   for (int i = 0; i < kAttempts; ++i) {
@@ -159,18 +191,39 @@ Result<bool> NewFile::open_aside(const std::string& aside) {
       return false;
     }
     guard_ = std::move(fd);
+    const Result<std::string> begun = read_note(note_path(aside));
+    const bool noted = !note_.empty() && begun && status.st_size > 0;
+    if (noted && *begun != note_ && still_there(aside)) {
+      return fail(EEXIST, "'{}' was begun in another way: repeat that, or remove it ({})", aside,
+                  begun->substr(0, begun->find('\n')));
+    }
     if (!still_there(aside)) {  // whoever held it has given it its name, or removed it
       guard_ = io::Fd();
-    } else if (status.st_size > 0) {  // what somebody left who was killed
+    } else if (status.st_size > 0 && !noted) {  // what somebody left who was killed
       (void)unlink(aside.c_str());
       guard_ = io::Fd();
     } else {
       aside_ = aside;
       created_ = true;
+      resumed_ = noted;
+      if (!noted) {
+        (void)unlink(note_path(aside).c_str());
+      }
       return true;
     }
   }
   return std::unexpected(in_use(path_));
+}
+
+Result<void> NewFile::keep_incomplete() {
+  const std::string path = note_path(aside_);
+  const io::Fd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, kMode));
+  if (!fd.valid() ||
+      write(fd.get(), note_.data(), note_.size()) != static_cast<ssize_t>(note_.size())) {
+    return fail_errno(errno, "Could not write '{}'", path);
+  }
+  kept_ = true;
+  return {};
 }
 
 bool NewFile::still_there(const std::string& path) const {
@@ -204,6 +257,9 @@ Result<void> NewFile::publish(bool durable) {
   }
   guard_ = io::Fd();
   created_ = false;
+  if (!note_.empty()) {
+    (void)unlink(note_path(aside_).c_str());
+  }
   if (const int error = durable ? sync_folder_of(path_) : 0; error != 0) {
     return fail_errno(error, "Could not flush the folder of '{}'", path_);
   }
@@ -215,7 +271,13 @@ Result<void> NewFile::abandon() {
     return {};
   }
   created_ = false;
+  if (kept_) {
+    return {};
+  }
   if (aside()) {
+    if (!note_.empty()) {
+      (void)unlink(note_path(aside_).c_str());
+    }
     const bool removed = !still_there(aside_) || unlink(aside_.c_str()) == 0;
     return removed ? Result<void>{}
                    : fail_errno(errno, "Could not remove the incomplete '{}'", aside_);

@@ -5,6 +5,9 @@
 // name exists, the format writes other files besides or its own name into itself, the file system
 // has no locks) it is written under its name, and what a failure leaves is taken away again.
 //
+// What a failure leaves of it aside can be kept, with a note beside it (".NAME.part.begun") of what
+// it was to be, for somebody who goes on with it.
+//
 // Invariants
 // - A guard, a lock on a byte of the unnamed file that no other program uses, is held from before
 //   it is written until it has its name: of two commands that make one name the second one fails at
@@ -32,6 +35,10 @@ class NewFile {
 
   // Nothing is made yet, but for the empty file aside. EAGAIN when another command makes it.
   [[nodiscard]] static Result<NewFile> begin(const std::string& path, Way way);
+  // The same for what may have been begun before: when the file aside has a note that says the
+  // same, it is as it was left. EEXIST when the note says something else, EINVAL when it can not be
+  // written aside.
+  [[nodiscard]] static Result<NewFile> begin_or_resume(const std::string& path, std::string note);
   NewFile() = default;
 
   // Where the image is to be created and opened.
@@ -44,6 +51,12 @@ class NewFile {
   void add_written(std::string path) { fresh_.push_back(std::move(path)); }
   // Whether the image itself did not exist.
   [[nodiscard]] bool fresh() const { return !existed_; }
+
+  // Whether it goes on with what somebody left.
+  [[nodiscard]] bool resumed() const { return resumed_; }
+  // From here on abandon() leaves the file aside, and its note.
+  [[nodiscard]] Result<void> keep_incomplete();
+  [[nodiscard]] bool kept() const { return kept_; }
 
   // From here on there is something to take away.
   void created() { created_ = true; }
@@ -61,6 +74,7 @@ class NewFile {
 
  private:
   [[nodiscard]] Result<bool> open_aside(const std::string& aside);
+  [[nodiscard]] static std::string note_path(const std::string& aside) { return aside + ".begun"; }
   [[nodiscard]] bool still_there(const std::string& path) const;
 
   std::string path_;
@@ -68,6 +82,9 @@ class NewFile {
   io::Fd guard_;  // valid: written aside
   bool existed_ = false;
   bool created_ = false;
+  std::string note_;
+  bool resumed_ = false;
+  bool kept_ = false;
   std::vector<std::string> fresh_;  // to remove; in place
 };
 

@@ -8,6 +8,7 @@
 #include "objects/throttle_group.h"
 #include "objects/tls_creds.h"
 #include "tools/common_object.h"
+#include "tools/common_policy.h"
 #include "tools/common_report.h"
 #include "tools/drivers.h"
 
@@ -22,6 +23,7 @@ Session::Session(std::unique_ptr<io::Reactor> reactor)
   });
   graph_.set_throttle_lookup(
       [](const std::string& name) { return objects::find_throttle(program_objects(), name); });
+  graph_.set_open_policy(program_policy().images);
   graph_.set_secret_lookup(
       [](const std::string& name) { return objects::find_secret(program_objects(), name); });
 }
@@ -31,6 +33,9 @@ Result<std::unique_ptr<Session>> Session::create() {
   const auto kind = io::parse_backend_kind(wish != nullptr ? wish : "auto");
   if (!kind) {
     return fail(EINVAL, "CAIRN_IO: {}", kind.error().message());
+  }
+  if (auto enforced = enforce_policy(program_policy()); !enforced) {
+    return pass(enforced);
   }
   auto reactor = io::Reactor::create(*kind);
   if (!reactor) {

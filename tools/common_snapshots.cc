@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "base/size_text.h"
+#include "block/graph.h"
 #include "schema/types_block_info.h"
 #include "tools/common_report.h"
 
@@ -104,7 +105,8 @@ io::Task<Result<void>> show_snapshot(block::Edge& root, SnapshotChoice choice) {
   if (!shown) {
     co_return pass(shown, "Failed to load snapshot: ");
   }
-  co_return shown;
+  const block::Node& node = root.node();  // its disk may have had another size
+  co_return node.graph().open_policy().check_length(node.filename(), node.length());
 }
 
 }  // namespace cairn::tools

@@ -6,7 +6,9 @@
 #include <fmt/format.h>
 
 #include "tools/common_object.h"
+#include "tools/common_policy.h"
 #include "tools/common_report.h"
+#include "tools/img_examples.h"
 
 namespace cairn::tools {
 
@@ -15,6 +17,21 @@ const ImgCommand* find_img_command(std::string_view name) {
   const auto found = std::ranges::find(commands, name, &ImgCommand::name);
   return found == commands.end() ? nullptr : &*found;
 }
+
+namespace {
+
+void print_command_help(const ImgCommand& command) {
+  fmt::print("Usage:\n  {} {} {}\n\n{}\n{}\nExamples:\n", program_name(), command.name,
+             command.synopsis, command.summary, command.details);
+  for (const ImgExample& example : img_examples()) {
+    if (example.command == command.name) {
+      fmt::print("  # {}\n  {} {} {}\n", example.purpose, program_name(), command.name,
+                 example.arguments);
+    }
+  }
+}
+
+}  // namespace
 
 ImgCommandLine::ImgCommandLine(std::string_view command, std::span<const std::string> arguments,
                                std::span<const OptionSpec> specs)
@@ -28,15 +45,19 @@ std::optional<ParsedOption> ImgCommandLine::next() {
         exit_code_ = 1;
         return std::nullopt;
       case 'h': {
-        const ImgCommand& command = *find_img_command(command_);
-        fmt::print("Usage:\n  {} {} {}\n\n{}\n{}", program_name(), command.name, command.synopsis,
-                   command.summary, command.details);
+        print_command_help(*find_img_command(command_));
         exit_code_ = 0;
         return std::nullopt;
       }
       case kOptObject:
         if (const Result<void> added = add_object(option->value); !added) {
           exit_code_ = fail_command(added.error());
+          return std::nullopt;
+        }
+        continue;
+      case kOptPolicy:
+        if (const Result<void> set = set_program_policy(option->value, command_); !set) {
+          exit_code_ = fail_command(set.error());
           return std::nullopt;
         }
         continue;

@@ -53,6 +53,8 @@ enum LongOption : int {
   kOptVerify,
   kOptCacheLimit,
   kOptCompressionLevel,
+  kOptPolicy,
+  kOptResume,
 };
 
 inline constexpr OptionSpec kHelpOption{'h', "help", false};
@@ -61,11 +63,12 @@ inline constexpr OptionSpec kProgressOption{'p', "progress", false};
 inline constexpr OptionSpec kFormatOption{'f', "format", true};
 inline constexpr OptionSpec kShareOption{'U', "force-share", false};
 inline constexpr OptionSpec kObjectOption{kOptObject, "object", true};
+inline constexpr OptionSpec kPolicyOption{kOptPolicy, "policy", true};
 inline constexpr OptionSpec kImageOptsOption{kOptImageOpts, "image-opts", false};
 inline constexpr OptionSpec kOutputOption{kOptOutput, "output", true};
 
-// Reads the options of one subcommand; deals itself with help, with objects and with what is no
-// option at all.
+// Reads the options of one subcommand; deals itself with help, with objects, with the policy and
+// with what is no option at all.
 class ImgCommandLine {
  public:
   // `specs` must outlive it.
@@ -98,6 +101,7 @@ int img_bench(std::span<const std::string> arguments);
 int img_bitmap(std::span<const std::string> arguments);
 int img_check(std::span<const std::string> arguments);
 int img_commit(std::span<const std::string> arguments);
+int img_compact(std::span<const std::string> arguments);
 int img_compare(std::span<const std::string> arguments);
 int img_convert(std::span<const std::string> arguments);
 int img_create(std::span<const std::string> arguments);
@@ -108,5 +112,6 @@ int img_measure(std::span<const std::string> arguments);
 int img_rebase(std::span<const std::string> arguments);
 int img_resize(std::span<const std::string> arguments);
 int img_snapshot(std::span<const std::string> arguments);
+int img_sparsify(std::span<const std::string> arguments);
 
 }  // namespace cairn::tools

@@ -165,6 +165,7 @@ int img_amend(std::span<const std::string> arguments) {
                                  kProgressOption,
                                  kFormatOption,
                                  kObjectOption,
+                                 kPolicyOption,
                                  kImageOptsOption,
                                  OptionSpec{'o', "options", true},
                                  OptionSpec{'t', "cache", true},

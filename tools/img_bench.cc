@@ -279,6 +279,7 @@ int img_bench(std::span<const std::string> arguments) {
                                  kFormatOption,
                                  kShareOption,
                                  kObjectOption,
+                                 kPolicyOption,
                                  kImageOptsOption,
                                  OptionSpec{'c', "count", true},
                                  OptionSpec{'d', "depth", true},

@@ -184,6 +184,7 @@ int img_bitmap(std::span<const std::string> arguments) {
   constexpr std::array kSpecs = {kHelpOption,
                                  kFormatOption,
                                  kObjectOption,
+                                 kPolicyOption,
                                  kImageOptsOption,
                                  OptionSpec{'b', "source-file", true},
                                  OptionSpec{'F', "source-format", true},

@@ -211,6 +211,7 @@ int img_check(std::span<const std::string> arguments) {
                                  kFormatOption,
                                  kShareOption,
                                  kObjectOption,
+                                 kPolicyOption,
                                  kImageOptsOption,
                                  kOutputOption,
                                  OptionSpec{'r', "repair", true},

@@ -161,6 +161,7 @@ int img_compare(std::span<const std::string> arguments) {
                                  kFormatOption,
                                  kShareOption,
                                  kObjectOption,
+                                 kPolicyOption,
                                  kImageOptsOption,
                                  OptionSpec{'F', "format2", true},
                                  OptionSpec{'s', "strict", false},

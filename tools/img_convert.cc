@@ -29,6 +29,7 @@ constexpr std::array kConvertSpecs = {
     OptionSpec{kOptProgress, "progress", false, true},
     kShareOption,
     kObjectOption,
+    kPolicyOption,
     kImageOptsOption,
     OptionSpec{'f', "source-format", true},
     OptionSpec{'T', "source-cache", true},
@@ -53,6 +54,7 @@ constexpr std::array kConvertSpecs = {
     OptionSpec{kOptBitmaps, "bitmaps", false},
     OptionSpec{kOptSkipBrokenBitmaps, "skip-broken-bitmaps", false},
     OptionSpec{kOptVerify, "verify", false},
+    OptionSpec{kOptResume, "resume", false},
     OptionSpec{kOptCacheLimit, "cache-limit", true}};
 
 Result<void> parse_sparse_size(const std::string& text, ConvertRequest& request) {
@@ -208,6 +210,9 @@ void take_flag(int id, ConvertRequest& request) {
     case kOptVerify:
       flag = &request.verify;
       break;
+    case kOptResume:
+      flag = &request.resume;
+      break;
     case kOptSkipBrokenBitmaps:
       flag = &request.skip_broken_bitmaps;
       break;
@@ -242,6 +247,10 @@ std::string_view contradiction(const ConvertRequest& request) {
   }
   if (request.verify && request.salvage) {
     return "Cannot use --verify in salvaging mode";
+  }
+  if (request.resume && (!request.create || request.backing || request.bitmaps ||
+                         request.copy_offloading || request.sparse_size == 0)) {
+    return "Cannot use --resume with -n, -B, -C, -S 0 or --bitmaps";
   }
   if (!request.create && !request.options.empty()) {
     return "-o has no effect when skipping image creation";

@@ -41,6 +41,7 @@ struct ConvertRequest {
   bool bitmaps = false;
   bool skip_broken_bitmaps = false;
   bool verify = false;
+  bool resume = false;
   std::optional<uint64_t> cache_limit;  // bytes; 0: none
   bool progress = false;
   bool progress_json = false;

@@ -20,6 +20,9 @@ namespace cairn::tools {
 namespace {
 
 using block::Edge;
+
+constexpr std::string_view kGoOn = "What is done of it stays: the same command goes on with it.";
+
 io::Task<Result<void>> open_sources(block::Graph& graph, const ConvertRequest& request,
                                     Conversion& conversion) {
   const block::OpenFlags flags{.read_only = true,
@@ -84,6 +87,7 @@ jobs::CopyOptions copy_options(const ConvertRequest& request, const Conversion& 
       .target_is_zero = request.target_is_zero || (conversion.created && !has_backing),
       .target_has_backing = has_backing,
       .backing_length = has_backing ? backing->length() : 0,
+      .compare = conversion.file.resumed(),
       .compressed = writes_units(request, conversion.target->node()),
       .salvage = request.salvage,
       .rate_limit = request.rate_limit,
@@ -164,6 +168,8 @@ io::Task<Result<void>> convert(block::Graph& graph, const ConvertRequest& reques
   if (step) {
     step = check_request(request, conversion);
   }
+  // The target is the user's, and may stand on a backing file.
+  graph.set_open_policy({});
   if (step && request.create) {
     step = co_await create_target(graph, request, conversion);
   }
@@ -192,8 +198,9 @@ void tell_interrupted(const ConvertRequest& request, const Conversion& conversio
   } else if (!conversion.file.fresh()) {
     state = "is empty now";
   }
-  report_error(
-      fmt::format("Interrupted by {}: '{}' {}", signal_name(signal), request.target.text, state));
+  report_error(Error(ECANCELED, fmt::format("Interrupted by {}: '{}' {}", signal_name(signal),
+                                            request.target.text, state))
+                   .with_hint(conversion.file.kept() ? std::string(kGoOn) : ""));
 }
 
 // Gives the target its name, or takes away what there is of it.
@@ -203,7 +210,11 @@ Result<void> settle(const ConvertRequest& request, Conversion& conversion, Resul
     tell_interrupted(request, conversion, signal);
     result = fail(ECANCELED, "Interrupted");
   } else if (!result) {
-    report_error(conversion.file.in_users_words(std::move(result.error())));
+    Error error = conversion.file.in_users_words(std::move(result.error()));
+    if (conversion.file.kept()) {
+      error = std::move(error).with_hint(std::string(kGoOn));
+    }
+    report_error(error);
     result = fail(EIO, "This was told");
   }
   if (result || conversion.keep) {

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "block/check.h"
 #include "block/filename.h"
 #include "tools/common_create.h"
 #include "tools/common_host_cache.h"
@@ -134,6 +135,57 @@ NewFile::Way way_for(const ConvertRequest& request, const block::CreateOptions& 
                                                        : NewFile::Way::kInPlace;
 }
 
+// The file that the target is written to. A conversion that can be resumed leaves a note of what it
+// makes.
+Result<NewFile> begin_target(const ConvertRequest& request, const block::CreateOptions& options,
+                             uint64_t length) {
+  const std::string path = creation_path(request.target.text);
+  const NewFile::Way way = way_for(request, options);
+  if (!request.resume) {
+    return NewFile::begin(path, way);
+  }
+  if (way == NewFile::Way::kInPlace) {
+    return fail(ENOTSUP, "--resume is for raw, qcow2 and luks images in a file of their own");
+  }
+  return NewFile::begin_or_resume(
+      path,
+      fmt::format("-O {} -o '{}', {} bytes\n", request.target.format, request.options, length));
+}
+
+// What there is of a resumed target is in order, so that it can be written to.
+io::Task<Result<void>> check_remains(const ConvertRequest& request, block::Node& node) {
+  block::CheckOptions options{
+      .fix_leaks = true, .report = [](const std::string&) {}, .complain = [](const Error&) {}};
+  const Result<block::CheckResult> found = co_await node.driver().check(std::move(options));
+  if (!found && found.error().code() == ENOTSUP) {
+    co_return Result<void>();
+  }
+  if (!found || found->corruptions != 0 || found->check_errors != 0) {
+    co_return fail(EIO, "What there is of '{}' is damaged: convert without --resume",
+                   request.target.text);
+  }
+  co_return Result<void>();
+}
+
+// What of the request can not be had together.
+Result<void> check_combination(const ConvertRequest& request, const block::CreateOptions& options,
+                               block::Node& source) {
+  const bool encrypted =
+      options.has("encrypt.format") || options.boolean("encryption").value_or(false);
+  if (request.compress && encrypted) {
+    return fail(EINVAL, "Compression and encryption not supported at the same time");
+  }
+  if (request.compress && options.string("preallocation").value_or("off") != "off") {
+    return fail(EINVAL, "Compression and preallocation not supported at the same time");
+  }
+  if (request.bitmaps) {
+    if (auto possible = check_source_bitmaps(request, source); !possible) {
+      return possible;
+    }
+  }
+  return check_target_cache(request);
+}
+
 }  // namespace
 
 io::Task<Result<void>> create_target(block::Graph& graph, const ConvertRequest& request,
@@ -151,24 +203,11 @@ io::Task<Result<void>> create_target(block::Graph& graph, const ConvertRequest& 
   if (auto possible = check_target_format(request, request.target.format); !possible) {
     co_return possible;
   }
-  const bool encrypted =
-      options.has("encrypt.format") || options.boolean("encryption").value_or(false);
-  if (request.compress && encrypted) {
-    co_return fail(EINVAL, "Compression and encryption not supported at the same time");
-  }
-  if (request.compress && options.string("preallocation").value_or("off") != "off") {
-    co_return fail(EINVAL, "Compression and preallocation not supported at the same time");
-  }
-  if (request.bitmaps) {
-    if (auto possible = check_source_bitmaps(request, conversion.sources.front()->node());
-        !possible) {
-      co_return possible;
-    }
-  }
-  if (auto possible = check_target_cache(request); !possible) {
+  if (auto possible = check_combination(request, options, conversion.sources.front()->node());
+      !possible) {
     co_return possible;
   }
-  Result<NewFile> file = NewFile::begin(creation_path(filename), way_for(request, options));
+  Result<NewFile> file = begin_target(request, options, conversion.length);
   if (file) {
     if (const auto data_file = options.string("data_file")) {
       file->add(*data_file);
@@ -179,7 +218,9 @@ io::Task<Result<void>> create_target(block::Graph& graph, const ConvertRequest& 
     }
   }
   Result<void> created;
-  if (file) {
+  if (file && conversion.file.resumed()) {
+    created = conversion.file.keep_incomplete();
+  } else if (file) {
     created = co_await table->format().create(graph, conversion.file.path(), options);
   } else {
     created = pass(file);
@@ -191,7 +232,10 @@ io::Task<Result<void>> create_target(block::Graph& graph, const ConvertRequest& 
   }
   conversion.file.created();
   conversion.target_name = name_of_new(request, options, conversion.file);
-  conversion.created = true;
+  conversion.created = !conversion.file.resumed();
+  if (request.resume && !conversion.file.kept()) {
+    co_return conversion.file.keep_incomplete();
+  }
   co_return Result<void>();
 }
 
@@ -229,6 +273,12 @@ io::Task<Result<void>> open_target(block::Graph& graph, const ConvertRequest& re
       conversion.created && leaf_of(node).info().name == "file" && !node.driver().encrypted();
   if (auto possible = check_target(request, node); !possible) {
     co_return possible;
+  }
+  if (conversion.file.resumed()) {
+    Result<void> in_order = co_await check_remains(request, conversion.target->node());
+    if (!in_order) {
+      co_return in_order;
+    }
   }
   if (request.bitmaps) {
     if (auto possible = check_target_bitmaps(conversion.target->node()); !possible) {

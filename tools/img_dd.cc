@@ -121,6 +121,7 @@ io::Task<int> run(block::Graph& graph, const DdRequest& request) {
   if (!source) {
     co_return fail_command(source.error());
   }
+  graph.set_open_policy({});  // the target is the user's
   Result<void> result = co_await copy(graph, request, **source);
   Result<void> closed = co_await graph.detach(std::move(*source));
   result = result ? std::move(closed) : std::move(result);
@@ -187,9 +188,13 @@ std::optional<int> read_options(ImgCommandLine& line, DdRequest& request) {
 }  // namespace
 
 int img_dd(std::span<const std::string> arguments) {
-  constexpr std::array kSpecs = {kHelpOption,      kFormatOption,
-                                 kShareOption,     kObjectOption,
-                                 kImageOptsOption, OptionSpec{'O', "output-format", true}};
+  constexpr std::array kSpecs = {kHelpOption,
+                                 kFormatOption,
+                                 kShareOption,
+                                 kObjectOption,
+                                 kPolicyOption,
+                                 kImageOptsOption,
+                                 OptionSpec{'O', "output-format", true}};
   DdRequest request;
   ImgCommandLine line("dd", arguments, kSpecs);
   if (const auto code = read_options(line, request)) {

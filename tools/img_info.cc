@@ -58,6 +58,11 @@ io::Task<Result<Chain>> collect(block::Graph& graph, InfoRequest request) {
     if (!request.chain || next.text.empty()) {
       co_return chain;
     }
+    Result<void> allowed =
+        graph.open_policy().check_name(chain.back().filename, "backing", next.text);
+    if (!allowed) {
+      co_return pass(allowed);
+    }
   }
 }
 
@@ -102,6 +107,7 @@ int img_info(std::span<const std::string> arguments) {
                                  kFormatOption,
                                  kShareOption,
                                  kObjectOption,
+                                 kPolicyOption,
                                  kImageOptsOption,
                                  kOutputOption,
                                  OptionSpec{'t', "cache", true},

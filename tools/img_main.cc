@@ -33,6 +33,7 @@ constexpr std::string_view kBenchDetails =
     "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
     "  -U, --force-share     read an image that others write\n"
     "  -q, --quiet           accepted\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n";
 
@@ -48,6 +49,7 @@ constexpr std::string_view kBitmapDetails =
     "  -g, --granularity SIZE      with --add: bytes for each bit\n"
     "  -f, --format FORMAT   format of the image; looked for when not given\n"
     "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n"
     "\n"
@@ -62,6 +64,7 @@ constexpr std::string_view kCheckDetails =
     "  -T, --source-cache MODE  how the host's cache is used\n"
     "  -U, --force-share     look at an image that others write\n"
     "  -q, --quiet           show errors alone\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n"
     "\n"
@@ -82,6 +85,21 @@ constexpr std::string_view kCommitDetails =
     "\n"
     "Images between FILE and a base that is not its backing file are of no use afterwards.\n";
 
+constexpr std::string_view kCompactDetails =
+    "\n"
+    "  -f, --format FORMAT   format of the image; looked for when not given\n"
+    "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
+    "  -t, --cache MODE      how the host's cache is used\n"
+    "  -p, --progress        show how far it is\n"
+    "  -q, --quiet           show errors alone\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
+    "  --object DEFINITION   make an object first, for example a secret\n"
+    "  -h, --help            show this text\n"
+    "\n"
+    "For qcow2 without snapshots, bitmaps, encryption, compressed clusters and external data "
+    "files.\n"
+    "The image reads the same at any moment, also when this is interrupted.\n";
+
 constexpr std::string_view kCompareDetails =
     "\n"
     "  -f, -F FORMAT         format of FILE1 and of FILE2; looked for when not given\n"
@@ -91,6 +109,7 @@ constexpr std::string_view kCompareDetails =
     "  -U, --force-share     read images that others write\n"
     "  -p, --progress        show how far it is\n"
     "  -q, --quiet           show errors alone\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n"
     "\n"
@@ -119,6 +138,7 @@ constexpr std::string_view kConvertDetails =
     "  --skip-broken-bitmaps       but those that were not saved properly\n"
     "  --salvage             read what can be read; the rest becomes zeroes\n"
     "  -C, --copy-range-offloading  let the host copy where both are files\n"
+    "  --resume              leave what is done when it fails, and go on with what is there of it\n"
     "  --verify              read the target once more and compare it with the sources\n"
     "  --cache-limit SIZE    most that is left in the host's cache; 0: no limit (default: a "
     "quarter\n"
@@ -126,6 +146,7 @@ constexpr std::string_view kConvertDetails =
     "  -U, --force-share     read sources that others write\n"
     "  -p, --progress[=json] show how far it is; as lines of JSON\n"
     "  -q, --quiet           show errors alone\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n";
 
@@ -148,6 +169,7 @@ constexpr std::string_view kDdDetails =
     "  --image-opts          SOURCE is a list of options (driver=…,file.filename=…)\n"
     "  -O, --output-format FORMAT  format of the target, which is made anew (default: raw)\n"
     "  -U, --force-share     read a source that others write\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n"
     "\n"
@@ -163,6 +185,7 @@ constexpr std::string_view kInfoDetails =
     "  -t, --cache MODE      how the host's cache is used\n"
     "  -U, --force-share     look at an image that others write\n"
     "  --output human|json   how to show it\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n";
 
@@ -174,6 +197,7 @@ constexpr std::string_view kMapDetails =
     "  -l, --max-length N    how much to look at\n"
     "  -U, --force-share     look at an image that others write\n"
     "  --output human|json   how to show it\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n";
 
@@ -187,6 +211,7 @@ constexpr std::string_view kMeasureDetails =
     "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
     "  -U, --force-share     look at an image that others write\n"
     "  --output human|json   how to show it\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n";
 
@@ -197,6 +222,7 @@ constexpr std::string_view kResizeDetails =
     "  --preallocation MODE  how to give space to what is added: off, metadata, falloc, full\n"
     "  --shrink              data beyond the new end may go\n"
     "  -q, --quiet           show errors alone\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n"
     "\n"
@@ -212,8 +238,22 @@ constexpr std::string_view kSnapshotDetails =
     "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
     "  -U, --force-share     look at an image that others write\n"
     "  -q, --quiet           show errors alone\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n";
+
+constexpr std::string_view kSparsifyDetails =
+    "\n"
+    "  -f, --format FORMAT   format of the image; looked for when not given\n"
+    "  --image-opts          FILE is a list of options (driver=…,file.filename=…)\n"
+    "  -t, --cache MODE      how the host's cache is used\n"
+    "  -p, --progress        show how far it is\n"
+    "  -q, --quiet           show errors alone\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
+    "  --object DEFINITION   make an object first, for example a secret\n"
+    "  -h, --help            show this text\n"
+    "\n"
+    "The image reads the same at any moment, also when this is interrupted.\n";
 
 constexpr std::string_view kRebaseDetails =
     "  -b, --backing FILE    the new backing file; empty: none\n"
@@ -239,6 +279,7 @@ constexpr std::string_view kAmendDetails =
     "  --force               accepted; nothing that can be changed is dangerous\n"
     "  -p, --progress        show how far it is\n"
     "  -q, --quiet           show errors alone\n"
+    "  --policy POLICY       trusted, or untrusted: see cairn-img(1)\n"
     "  --object DEFINITION   make an object first, for example a secret\n"
     "  -h, --help            show this text\n";
 
@@ -261,6 +302,8 @@ constexpr std::array kCommands = {
     ImgCommand{"commit", "Moves what an image has of its own into its backing file.",
                "[-f FORMAT | --image-opts] [-t MODE] [-b FILE] [-r RATE] [-d] [-p] [-q] FILE",
                kCommitDetails, img_commit},
+    ImgCommand{"compact", "Moves what an image stores together and cuts its file, in place.",
+               "[-f FORMAT | --image-opts] [-t MODE] [-p] [-q] FILE", kCompactDetails, img_compact},
     ImgCommand{"compare", "Tells whether two images have the same content.",
                "[-f FORMAT] [-F FORMAT] [--image-opts] [-s] [-T MODE] [-U] [-p] [-q] FILE1 FILE2",
                kCompareDetails, img_compare},
@@ -295,6 +338,9 @@ constexpr std::array kCommands = {
     ImgCommand{"snapshot", "Manages the snapshots inside an image.",
                "[-f FORMAT | --image-opts] [-U] [-q] [-l | -c NAME | -a NAME | -d NAME] FILE",
                kSnapshotDetails, img_snapshot},
+    ImgCommand{"sparsify", "Gives up the space that an image uses for zeroes, in place.",
+               "[-f FORMAT | --image-opts] [-t MODE] [-p] [-q] FILE", kSparsifyDetails,
+               img_sparsify},
 };
 
 void print_help() {

@@ -197,6 +197,7 @@ int img_map(std::span<const std::string> arguments) {
                                  kFormatOption,
                                  kShareOption,
                                  kObjectOption,
+                                 kPolicyOption,
                                  kImageOptsOption,
                                  kOutputOption,
                                  OptionSpec{'s', "start-offset", true},

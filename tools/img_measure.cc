@@ -224,6 +224,7 @@ int img_measure(std::span<const std::string> arguments) {
   constexpr std::array kSpecs = {kHelpOption,
                                  kFormatOption,
                                  kObjectOption,
+                                 kPolicyOption,
                                  kImageOptsOption,
                                  kOutputOption,
                                  kShareOption,

@@ -134,6 +134,7 @@ int img_resize(std::span<const std::string> arguments) {
                                  kQuietOption,
                                  kFormatOption,
                                  kObjectOption,
+                                 kPolicyOption,
                                  kImageOptsOption,
                                  OptionSpec{kOptPreallocation, "preallocation", true},
                                  OptionSpec{kOptShrink, "shrink", false}};

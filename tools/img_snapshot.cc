@@ -182,6 +182,7 @@ int img_snapshot(std::span<const std::string> arguments) {
                                  kFormatOption,
                                  kShareOption,
                                  kObjectOption,
+                                 kPolicyOption,
                                  kImageOptsOption,
                                  OptionSpec{'l', "list", false},
                                  OptionSpec{'a', "apply", true},

@@ -6,6 +6,7 @@
 //   write.cc    begin_write() and end_write(), plain and compressed
 //   driver_snapshots.cc  snapshots; the work is done by SnapshotEditor
 //   amend*.cc   changing the options that it was created with
+//   compact.cc  moving what is stored together
 //   change.cc   another backing file, dropping everything
 //   zero.cc     zeroing and discarding by metadata
 //   resize.cc   growing, shrinking, preallocation
@@ -14,6 +15,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -99,6 +101,7 @@ class Qcow2Driver final : public block::TranslatingDriver {
                                                       std::string format) override;
   [[nodiscard]] io::Task<Result<void>> make_empty() override;
   [[nodiscard]] io::Task<Result<void>> amend(block::CreateOptions options) override;
+  [[nodiscard]] io::Task<Result<void>> compact(block::CompactOptions options) override;
 
   // TranslatingDriver
   [[nodiscard]] uint64_t allocation_unit() const override { return image_.cluster_size(); }
@@ -201,6 +204,14 @@ class Qcow2Driver final : public block::TranslatingDriver {
   [[nodiscard]] io::Task<Result<void>> clear_data(uint64_t begin, uint64_t end,
                                                   block::ZeroFlags flags);
   [[nodiscard]] io::Task<void> discard_data(uint64_t begin, uint64_t end);
+
+  // compact.cc
+  [[nodiscard]] io::Task<Result<void>> check_compact();
+  [[nodiscard]] io::Task<Result<void>> compact_once(const block::CompactOptions& options);
+  [[nodiscard]] io::Task<Result<void>> move_data(uint64_t limit,
+                                                 const block::CompactOptions& options);
+  [[nodiscard]] io::Task<Result<bool>> move_cluster(Page& page, uint64_t offset,
+                                                    std::span<std::byte> buffer);
 
   [[nodiscard]] io::Task<Result<void>> grow_data(uint64_t length, block::ResizeOptions options);
   [[nodiscard]] io::Task<Result<void>> check_resize(uint64_t length);

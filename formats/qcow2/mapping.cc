@@ -358,14 +358,48 @@ io::Task<Result<void>> Mapping::ensure_table(uint64_t index) {
     static_cast<void>(released);
     co_return made;
   }
+  place_table(index, new_offset);
+  co_return Result<void>{};
+}
+
+// The L2 table of an index is at a new place now; the old one is on its way to be free.
+void Mapping::place_table(uint64_t index, uint64_t host_offset) {
+  const uint64_t old_offset = table_offset(index);
   l1_pending_.try_emplace(index, l1_[index]);
-  l1_[index] = new_offset | kEntryCopied;
-  image_.guard().protect(MetadataKind::kActiveL2, new_offset, image_.cluster_size());
+  l1_[index] = host_offset | kEntryCopied;
+  image_.guard().protect(MetadataKind::kActiveL2, host_offset, image_.cluster_size());
   if (old_offset != 0) {
     image_.guard().unprotect(MetadataKind::kActiveL2, old_offset, image_.cluster_size());
     reclaim_.queue({.host_offset = old_offset, .clusters = 1, .cause = FreeCause::kOther});
   }
-  co_return Result<void>{};
+}
+
+io::Task<Result<void>> Mapping::move_table(uint64_t index) {
+  const auto lock = co_await tables_mutex_.lock();
+  Result<void> clear = co_await check_writable_table(index);
+  if (clear) {
+    clear = co_await image_.may_write(MetadataKind::kActiveL1, l1_offset_ + index * kL1EntryBytes,
+                                      kL1EntryBytes);
+  }
+  if (!clear) {
+    co_return clear;
+  }
+  const Result<uint64_t> place = co_await refcounts_.allocate_contiguous(1);
+  if (!place) {
+    co_return std::unexpected(place.error());
+  }
+  const uint64_t old_place = table_offset(index);
+  Result<void> moved;
+  if (*place < old_place) {
+    moved = co_await make_table(old_place, *place);
+  }
+  if (!moved || *place > old_place) {
+    const Result<void> released = co_await refcounts_.release(*place, 1);
+    static_cast<void>(released);
+    co_return moved;
+  }
+  place_table(index, *place);
+  co_return moved;
 }
 
 // Fills a new L2 table: empty, or a copy. Pages of the old one that are in memory hold the same

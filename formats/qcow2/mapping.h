@@ -87,6 +87,10 @@ class Mapping final : private TableLocator {
   // it.
   void drop_table(uint64_t l1_index);
 
+  // Moves the L2 table of an index, which nobody else refers to, to the first free place, if that
+  // is before the one it has. Nothing is dirty.
+  [[nodiscard]] io::Task<Result<void>> move_table(uint64_t index);
+
   // The header names another L1 table, with these entries; nothing is dirty. Cached entries of
   // tables that lie where they did stay.
   void adopt_l1(std::vector<uint64_t> l1, uint64_t offset);
@@ -134,6 +138,7 @@ class Mapping final : private TableLocator {
                                             const Subclusters& first) const;
   [[nodiscard]] bool try_map_subclusters(uint64_t offset, uint64_t length, block::Extent& extent);
   [[nodiscard]] io::Task<Result<void>> ensure_table(uint64_t index);
+  void place_table(uint64_t index, uint64_t host_offset);
   [[nodiscard]] io::Task<Result<void>> move_l1(uint64_t entries, uint64_t size);
   [[nodiscard]] io::Task<Result<void>> make_table(uint64_t old_offset, uint64_t new_offset);
   [[nodiscard]] io::Task<Result<void>> check_table(uint64_t index);

@@ -78,6 +78,12 @@ class Refcounts final : private TableLocator {
   [[nodiscard]] io::Task<Result<void>> write_out(Writeout& out);
   void finish(Writeout& out, bool success);
 
+  // How many of the clusters before `end` are in use.
+  [[nodiscard]] io::Task<Result<uint64_t>> count_used(uint64_t end);
+  // Takes the blocks that count nothing but themselves out of the table, durably. Nothing is dirty,
+  // and no write-out is under way.
+  [[nodiscard]] io::Task<Result<void>> drop_idle_blocks();
+
   // Changes of many counts that show on disk all at once or not at all: blocks are copied before
   // they change, and one header update makes a new table name the copies (refcount_shadow.cc).
   // Between begin_shadow() and its end nothing else may use the refcounts; everything has been
@@ -131,6 +137,8 @@ class Refcounts final : private TableLocator {
   void forget_blocks(uint64_t block, uint64_t count);
   void drop_unreachable_blocks(std::size_t entries);
   [[nodiscard]] Result<Region> plan_region(uint64_t clusters) const;
+  [[nodiscard]] io::Task<Result<bool>> is_idle(uint64_t block);
+  void forget_idle_blocks(const std::vector<uint64_t>& blocks);
   [[nodiscard]] io::Task<Result<uint64_t>> extend(uint64_t clusters);
   [[nodiscard]] io::Task<Result<void>> move_table(uint64_t host_offset, uint64_t clusters);
   [[nodiscard]] io::Task<Result<void>> write_table_sectors(const std::vector<uint64_t>& linked);

@@ -119,3 +119,53 @@ def test_commands_options_and_formats_of_cairn_img():
     assert complete_img("create", "-f", "qco") == ["qcow2"]
     assert complete_img("convert", "-t", "write") == ["writeback", "writethrough"]
     assert complete_img("info", "--output", "j") == ["json"]
+
+
+def ask_zsh(function, *arguments):
+    """What a function of the script for zsh prints; bash understands those that only print."""
+    shell = ["zsh", "-f"] if shutil.which("zsh") else ["bash", "--norc"]
+    script = support.ROOT / "tools/completion/cairn-img.zsh"
+    functions = script.read_text().split("\n_cairn-img() {")[0]
+    done = subprocess.run([*shell, "-c", functions + '\n"$@"', "shell", function,
+                           support.program("cairn-img"), *arguments], text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True)
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_zsh_offers_what_the_help_of_cairn_img_tells():
+    assert "convert:Copies images, one after the other, into one of another kind." \
+        in ask_zsh("_cairn_img_commands")
+    options = ask_zsh("_cairn_img_options", "convert")
+    assert "--verify:read the target once more and compare it with the sources" in options
+    assert "-f:format of the sources; looked for when not given" in options
+    assert "--source-format:format of the sources; looked for when not given" in options
+    assert {"-B", "-b", "--backing", "--progress", "-p", "--cache-limit"} \
+        <= {line.split(":")[0] for line in options}
+    assert {"raw", "qcow2"} <= set(ask_zsh("_cairn_img_values", "-O"))
+    assert ask_zsh("_cairn_img_values", "--output") == ["human", "json"]
+    assert ask_zsh("_cairn_img_values", "--verify") == []
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="there is no zsh")
+def test_zsh_can_read_its_script():
+    script = support.ROOT / "tools/completion/cairn-img.zsh"
+    subprocess.run(["zsh", "-f", "-n", str(script)], check=True)
+
+
+def img_help(*command):
+    return subprocess.run([support.program("cairn-img"), *command, "--help"], text=True,
+                          stdout=subprocess.PIPE, check=True).stdout
+
+
+def test_every_command_of_cairn_img_has_examples_that_its_help_explains():
+    commands = [line.split()[0] for line in img_help().splitlines() if " - " in line]
+    assert len(commands) > 10
+    for command in commands:
+        options, _, examples = img_help(command).partition("\nExamples:\n")
+        lines = [line for line in examples.splitlines() if f" {command} " in line and "#" not in line]
+        assert len(lines) >= 2, command
+        for word in " ".join(lines).split():
+            if word.startswith("-"):
+                name = word.split("=")[0]
+                assert f" {name}" in options or f"{name}," in options, (command, word)

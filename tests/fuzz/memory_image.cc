@@ -94,7 +94,7 @@ MemoryImage::MemoryImage(std::span<const std::byte> content, const block::Driver
   drivers_.add(kMemoryDriver);
   drivers_.add(format);
   // Nothing that an image names is there to be opened.
-  graph_.set_implicit_open_policy(block::ImplicitOpenPolicy::kDeny);
+  graph_.set_open_policy({.follow_names = false});
 }
 
 MemoryImage::~MemoryImage() {

@@ -200,5 +200,55 @@ TEST_F(NewFileTest, SpeaksOfTheNameThatTheUserKnows) {
   EXPECT_EQ(error.code(), EIO);
 }
 
+TEST_F(NewFileTest, WhatWasBegunCanBeGoneOnWith) {
+  {
+    auto file = NewFile::begin_or_resume(at("a"), "one way");
+    ASSERT_TRUE(file) << file.error().message();
+    EXPECT_FALSE(file->resumed());
+    put(file->path(), "half");
+    ASSERT_TRUE(file->keep_incomplete());
+    EXPECT_TRUE(file->abandon());
+  }
+  EXPECT_EQ(files(), 2u);
+  const auto other = NewFile::begin_or_resume(at("a"), "another way");
+  ASSERT_FALSE(other);
+  EXPECT_EQ(other.error().code(), EEXIST);
+  auto file = NewFile::begin_or_resume(at("a"), "one way");
+  ASSERT_TRUE(file) << file.error().message();
+  EXPECT_TRUE(file->resumed());
+  EXPECT_EQ(content(file->path()), "half");
+  ASSERT_TRUE(file->publish(true));
+  EXPECT_EQ(content(at("a")), "half");
+  EXPECT_EQ(files(), 1u);
+  EXPECT_FALSE(NewFile::begin_or_resume(at("a"), "one way"));
+}
+
+TEST_F(NewFileTest, WithoutANoteItIsBegunAnew) {
+  {
+    auto file = NewFile::begin_or_resume(at("a"), "one way");
+    ASSERT_TRUE(file);
+    put(file->path(), "half");
+  }  // as if killed
+  auto file = NewFile::begin_or_resume(at("a"), "one way");
+  ASSERT_TRUE(file);
+  EXPECT_FALSE(file->resumed());
+  EXPECT_EQ(content(file->path()), "");
+  EXPECT_TRUE(file->abandon());
+  EXPECT_EQ(files(), 0u);
+}
+
+TEST_F(NewFileTest, WhoDoesNotGoOnTakesTheNoteAway) {
+  {
+    auto file = NewFile::begin_or_resume(at("a"), "one way");
+    ASSERT_TRUE(file);
+    put(file->path(), "half");
+    ASSERT_TRUE(file->keep_incomplete());
+  }
+  NewFile file = begin("a");
+  EXPECT_EQ(content(file.path()), "");
+  ASSERT_TRUE(file.publish(false));
+  EXPECT_EQ(files(), 1u);
+}
+
 }  // namespace
 }  // namespace cairn::tools

@@ -19,6 +19,7 @@ _cairn_img() {
         words='none directsync writeback writethrough unsafe' ;;
       --output) words='human json' ;;
       --preallocation) words='off metadata falloc full' ;;
+      --policy) words='trusted untrusted' ;;
     esac
   fi
   if [[ -n "$words" ]]; then

@@ -113,7 +113,7 @@ TEST_F(DataFileTest, IsNotFollowedWhereThatIsForbidden) {
   Qcow2Builder builder(shape());
   start(builder);
   close_clean();
-  image_.graph().set_implicit_open_policy(block::ImplicitOpenPolicy::kDeny);
+  image_.graph().set_open_policy({.follow_names = false});
   EXPECT_NE(refusal().find("names a data file ('data'), and opening it is not allowed"),
             std::string::npos);
 }

@@ -199,7 +199,7 @@ TEST_F(VmdkTest, ExtentsMayBeginWithinAGrain) {
 
 TEST_F(VmdkTest, AnImageMayBeForbiddenToNameFiles) {
   ASSERT_TRUE(image_.create({{"size", "1048576"}, {"subformat", "monolithicFlat"}}));
-  image_.graph().set_implicit_open_policy(block::ImplicitOpenPolicy::kDeny);
+  image_.graph().set_open_policy({.follow_names = false});
   const auto opened = image_.open(false);
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().code(), EPERM);
