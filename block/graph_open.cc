@@ -2,7 +2,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <cassert>
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
@@ -12,7 +11,9 @@
 #include "block/graph.h"
 #include "block/node_name.h"
 #include "io/buffer.h"
-#include "schema/types_block_options.h"
+#include "schema/json.h"
+#include "schema/visit_block_options.h"
+#include "schema/visit_containers.h"
 
 namespace cairn::block {
 namespace {
@@ -22,27 +23,13 @@ constexpr int kLongestChain = 500;
 // Bytes at the start of an image that formats are recognised by.
 constexpr uint64_t kProbeLength = 2048;
 
-// The branch of a format that needs nothing but its file.
-schema::BlockdevOptions::Branch format_branch(schema::BlockdevDriver driver,
-                                              schema::BlockdevRef file) {
-  if (driver == schema::BlockdevDriver::kQcow2) {
-    schema::BlockdevOptionsQcow2 branch;
-    branch.file = std::move(file);
-    return branch;
-  }
-  if (driver == schema::BlockdevDriver::kLuks) {
-    schema::BlockdevOptionsLUKS branch;
-    branch.file = std::move(file);
-    return branch;
-  }
-  if (driver == schema::BlockdevDriver::kVmdk) {
-    schema::BlockdevOptionsGenericCOWFormat branch;
-    branch.file = std::move(file);
-    return schema::BlockdevOptions::Branch(std::move(branch));
-  }
-  schema::BlockdevOptionsRaw branch;
-  branch.file = std::move(file);
-  return branch;
+// The options of a format or filter of which only the name and the file are known. Not all can do
+// with these: images may name any driver as the format of their backing file.
+Result<schema::BlockdevOptions> options_over(const DriverInfo& info, const std::string& file) {
+  schema::JsonObject object;
+  object.add("driver", std::string(info.name));
+  object.add("file", file);
+  return schema::decode<schema::BlockdevOptions>(object);
 }
 
 // The device and inode of every image on the way to the one being opened.
@@ -230,17 +217,15 @@ io::Task<Result<std::shared_ptr<Node>>> Graph::open_filename(std::string filenam
     }
     info = *probed;
   }
-  schema::BlockdevOptions options;
-  const auto driver = schema::from_string<schema::BlockdevDriver>(info->name);
-  assert(driver && "a driver that the schema does not name");
-  options.driver = *driver;
-  if (!name.empty()) {
-    options.node_name = std::move(name);
+  Result<schema::BlockdevOptions> options = options_over(*info, (*file)->name());
+  if (!options) {
+    Result<void> ignored = co_await release(*file);
+    co_return pass(options);
   }
-  schema::BlockdevRef reference;
-  reference.value = (*file)->name();
-  options.branch = format_branch(*driver, std::move(reference));
-  Result<std::shared_ptr<Node>> node = co_await open(options, flags);
+  if (!name.empty()) {
+    options->node_name = std::move(name);
+  }
+  Result<std::shared_ptr<Node>> node = co_await open(*options, flags);
   if (!node) {
     Result<void> ignored = co_await release(*file);
     co_return node;
@@ -307,6 +292,10 @@ io::Task<Result<Edge*>> OpenContext::open_child(std::string name, const schema::
   std::shared_ptr<Node> child;
   if (const auto* existing = std::get_if<std::string>(&ref.value)) {
     child = graph_.find(*existing);
+    if (*existing == node_.name() && name != "file") {
+      co_return fail(EINVAL, "Making '{0}' a {1} child of '{0}' would create a cycle", *existing,
+                     name);
+    }
     if (child == nullptr) {
       co_return fail(ENOENT, "Cannot find device='{0}' nor node-name='{0}'", *existing);
     }

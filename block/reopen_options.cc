@@ -24,8 +24,14 @@ constexpr std::string_view kDataFile = "data-file";
 
 using Flat = std::map<std::string, std::string, std::less<>>;
 
-// The text of every value, by the path of its name.
+// The text of every value, by the path of its name. What is in lists goes by its number.
 void flatten(const schema::JsonValue& value, const std::string& path, Flat& flat) {
+  if (const schema::JsonArray* list = value.as_array()) {
+    for (std::size_t i = 0; i < list->size(); ++i) {
+      flatten((*list)[i], fmt::format("{}.{}", path, i), flat);
+    }
+    return;
+  }
   const schema::JsonObject* object = value.as_object();
   if (object == nullptr) {
     flat.emplace(path, schema::to_text(value));
