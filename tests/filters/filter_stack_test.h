@@ -57,7 +57,7 @@ class FilterStackTest : public FilterTest {
     const bool above = random_.chance(70);
     std::vector<Stacked>& stack = above ? above_ : below_;
     const bool put =
-        stack.size() < (above ? kMostAbove : kMostBelow) && (stack.empty() || random_.chance(60));
+        stack.size() < (above ? kMostAbove : kMostBelow) && (stack.empty() || random_.chance(75));
     const std::size_t at = random_.below(put ? stack.size() + 1 : stack.size());
     if (put) {
       co_await put_filter(above, at);
