@@ -13,6 +13,7 @@
 #include "schema/keyval.h"
 #include "schema/visit_block_options.h"
 #include "tools/common_encryption.h"
+#include "tools/common_option_words.h"
 #include "tools/common_report.h"
 
 namespace cairn::tools {
@@ -24,9 +25,10 @@ using schema::JsonValue;
 
 // Options that take a size with a suffix on command lines, although their type is a plain number.
 constexpr std::string_view kSizes[] = {
-    "size",           "offset",      "cache-size",   "l2-cache-size",  "l2-cache-entry-size",
-    "latency-ns",     "align",       "max-transfer", "opt-write-zero", "refcount-cache-size",
-    "max-write-zero", "opt-discard", "max-discard",  "log-sector-size"};
+    "size",           "offset",      "cache-size",   "l2-cache-size",   "l2-cache-entry-size",
+    "latency-ns",     "align",       "max-transfer", "opt-write-zero",  "refcount-cache-size",
+    "max-write-zero", "opt-discard", "max-discard",  "log-sector-size", "prealloc-align",
+    "prealloc-size"};
 // Options that make an image another image, so that they are part of its name.
 constexpr std::array<std::string_view, 6> kNamingOptions = {"offset",     "size",   "read-zeroes",
                                                             "key-secret", "header", "encrypt"};
@@ -137,7 +139,7 @@ Result<schema::BlockdevOptions> decode_options(const block::Graph& graph,
                        std::string_view(message).substr(
                            kBegin.size(), message.size() - kBegin.size() - kEnd.size())));
   }
-  return std::unexpected(std::move(*reading.error));
+  return fail(reading.error->code(), "{}", in_words_of_tools(message));
 }
 
 // Which format lies in the file that `file` describes.
@@ -214,6 +216,9 @@ Result<void> require_file(const block::Graph& graph, const JsonObject& object) {
   const block::DriverInfo* info = driver != nullptr ? graph.drivers().find(*driver) : nullptr;
   if (driver != nullptr && info == nullptr) {
     return fail(ENOENT, "Unknown driver '{}'", *driver);
+  }
+  if (auto there = require_children(object); !there) {
+    return there;
   }
   if (info != nullptr && info->kind != block::DriverInfo::Kind::kProtocol &&
       object.find("file") == nullptr && object.find("children") == nullptr) {

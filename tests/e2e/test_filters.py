@@ -150,3 +150,18 @@ def test_what_can_not_be_written_to_is_not_resized(served):
     monitor("blockdev-add", driver="null-co", node_name="n", size=MIB, read_only=True)
     with pytest.raises(AssertionError, match="Image is read-only"):
         monitor("block_resize", node_name="n", size=8 * MIB)
+
+
+def test_a_chain_is_as_deep_below_every_filter_of_one_disk(served, folder):
+    monitor, _ = served
+    (folder / "log").touch()
+    monitor("blockdev-add", driver="file", node_name="log", filename="log")
+    for options in ({"driver": "blkdebug", "image": "q"}, {"driver": "copy-on-read", "file": "q"},
+                    {"driver": "blkverify", "raw": "q", "test": "q"},
+                    {"driver": "blklogwrites", "file": "q", "log": "log"}):
+        monitor("blockdev-add", node_name="x", **options)
+        told = next(node for node in monitor("query-named-block-nodes")
+                    if node["node-name"] == "x")
+        assert told["backing_file_depth"] == 1
+        assert told["image"]["backing-image"]["filename"] == "a.qcow2"
+        monitor("blockdev-del", node_name="x")

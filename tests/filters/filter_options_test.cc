@@ -101,6 +101,13 @@ TEST_F(FilterOptions, BlkdebugIsReopenedOnlyWithWhatItHas) {
             "Cannot change the option 'inject-error.0.event'");
   EXPECT_EQ(reopen(with_rule({.event = schema::BlkdebugEvent::kReadAio, .errno_ = 6})),
             "Cannot change the option 'inject-error.0.errno'");
+  schema::BlockdevOptions other = options;
+  auto& branch = std::get<schema::BlockdevOptionsBlkdebug>(other.branch);
+  branch.image.value = schema::Box<schema::BlockdevOptions>(file("q", "b.img"));
+  EXPECT_EQ(reopen(other), "Cannot change the option 'image.discard'");
+  other = options;
+  std::get<schema::BlockdevOptionsBlkdebug>(other.branch).set_state.emplace();
+  EXPECT_EQ(reopen(other), "Cannot change the option 'set-state'");
 }
 
 TEST_F(FilterOptions, PreallocationMayBeChangedButNotForgotten) {
