@@ -143,6 +143,8 @@ class Engine {
   static bool fits(const Node& node, uint64_t offset, const io::IoVector& data);
   static Outcome read_leaf(Node& node, uint64_t offset, io::IoVector data);
   static Outcome write_leaf(Node& node, uint64_t offset, io::IoVector data, WriteFlags flags);
+  static Outcome read_overwritten(Node& node, uint64_t block, io::IoVector old, bool head,
+                                  bool tail);
   static Outcome write_leaf_unaligned(Node& node, uint64_t offset, io::IoVector data);
   static Outcome zero_leaf(Node& node, uint64_t offset, uint64_t length, ZeroFlags flags);
   static Outcome zero_leaf_by_writing(Node& node, uint64_t offset, uint64_t length);

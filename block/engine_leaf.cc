@@ -126,6 +126,28 @@ Engine::Outcome Engine::write_leaf(Node& node, uint64_t offset, io::IoVector dat
   co_return Result<void>{};
 }
 
+// What a write leaves of a block, before what it writes or behind it, or both.
+Engine::Outcome Engine::read_overwritten(Node& node, uint64_t block, io::IoVector old, bool head,
+                                         bool tail) {
+  if (head) {
+    co_await fault_point(node, FaultPoint::kPwritevRmwHead);
+  }
+  if (tail) {
+    co_await fault_point(node, FaultPoint::kPwritevRmwTail);
+  }
+  Result<void> read = co_await node.request_->read(block, std::move(old));
+  if (!read) {
+    co_return read;
+  }
+  if (head) {
+    co_await fault_point(node, FaultPoint::kPwritevRmwAfterHead);
+  }
+  if (tail) {
+    co_await fault_point(node, FaultPoint::kPwritevRmwAfterTail);
+  }
+  co_return read;
+}
+
 // The caller holds the lock on the blocks.
 Engine::Outcome Engine::write_leaf_unaligned(Node& node, uint64_t offset, io::IoVector data) {
   const Limits limits = node.limits_;
@@ -145,23 +167,21 @@ Engine::Outcome Engine::write_leaf_unaligned(Node& node, uint64_t offset, io::Io
     }
     // The first and the last block, where they are not overwritten completely.
     for (const uint64_t block : {begin, end - alignment}) {
-      const bool partial = block < at || block + alignment > at + piece;
-      if (!partial || (block != begin && end - begin == alignment)) {
+      const bool head = block < at;
+      const bool tail = block + alignment > at + piece;
+      const bool again = block != begin && end - begin == alignment;
+      if (again || (!head && !tail)) {
         continue;
       }
       if (block >= device_end) {
         std::fill_n(bounce->data() + (block - begin), alignment, std::byte{0});
         continue;
       }
-      const bool head = block == begin;
-      co_await fault_point(node, head ? FaultPoint::kPwritevRmwHead : FaultPoint::kPwritevRmwTail);
       io::IoVector old(bounce->data() + (block - begin), alignment);
-      Result<void> read = co_await node.request_->read(block, std::move(old));
+      Result<void> read = co_await read_overwritten(node, block, std::move(old), head, tail);
       if (!read) {
         co_return read;
       }
-      co_await fault_point(
-          node, head ? FaultPoint::kPwritevRmwAfterHead : FaultPoint::kPwritevRmwAfterTail);
     }
     data.copy_to(done, bounce->span().subspan(at - begin, piece));
     io::IoVector whole(bounce->data(), end - begin);

@@ -11,6 +11,7 @@
 #include "block/graph.h"
 #include "block/node_name.h"
 #include "io/buffer.h"
+#include "schema/json.h"
 #include "schema/visit_block_options.h"
 #include "schema/visit_containers.h"
 
@@ -22,7 +23,8 @@ constexpr int kLongestChain = 500;
 // Bytes at the start of an image that formats are recognised by.
 constexpr uint64_t kProbeLength = 2048;
 
-// The options of a format or filter that is to have nothing but its file, which is there already.
+// The options of a format or filter of which only the name and the file are known. Not all can do
+// with these: images may name any driver as the format of their backing file.
 Result<schema::BlockdevOptions> options_above(const DriverInfo& driver, const Node& file,
                                               std::string name) {
   schema::JsonObject object;
@@ -296,6 +298,10 @@ io::Task<Result<Edge*>> OpenContext::open_child(std::string name, const schema::
   std::shared_ptr<Node> child;
   if (const auto* existing = std::get_if<std::string>(&ref.value)) {
     child = graph_.find(*existing);
+    if (*existing == node_.name() && name != "file") {
+      co_return fail(EINVAL, "Making '{0}' a {1} child of '{0}' would create a cycle", *existing,
+                     name);
+    }
     if (child == nullptr) {
       co_return fail(ENOENT, "Cannot find device='{0}' nor node-name='{0}'", *existing);
     }

@@ -212,7 +212,7 @@ Result<Edge*> Graph::connect(Node& parent, std::string name, std::shared_ptr<Nod
   }
   // A window (raw) filters without holes, too, but asks its child about everything.
   const bool filters =
-      role == ChildRole::kFiltered && parent.info().kind == DriverInfo::Kind::kFilter;
+      role == ChildRole::kFiltered && parent.info().kind != DriverInfo::Kind::kFormat;
   if (role == ChildRole::kBacking || filters) {
     parent.backing_ = edge;
   }

@@ -27,6 +27,8 @@ constexpr std::string_view kContentOptions[] = {
     "set-state",      "vote-threshold",
     "blkverify",      "rewrite-corrupted",
     "read-pattern",   "throttle-group",
+    "log-append",     "log-sector-size",
+    "mode",           "top-id",
 };
 
 // The node's backing image is not the one that its header names.
@@ -105,6 +107,9 @@ void name_node(Node& node, const schema::BlockdevOptions& options, bool chain_wa
   node.set_description(to_object(members));
   if (node.info().plain_name != nullptr) {
     node.set_filename(node.info().plain_name(node, options));
+    if (is_json_filename(node.filename())) {
+      return;  // that of a node below, as which it goes
+    }
     plain = true;  // it says what there is to say, or nothing
   }
   const Edge* file = node.child("file");

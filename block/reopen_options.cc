@@ -24,8 +24,14 @@ constexpr std::string_view kDataFile = "data-file";
 
 using Flat = std::map<std::string, std::string, std::less<>>;
 
-// The text of every value, by the path of its name.
+// The text of every value, by the path of its name. What is in lists goes by its number.
 void flatten(const schema::JsonValue& value, const std::string& path, Flat& flat) {
+  if (const schema::JsonArray* list = value.as_array(); list != nullptr && !list->empty()) {
+    for (std::size_t i = 0; i < list->size(); ++i) {
+      flatten((*list)[i], fmt::format("{}.{}", path, i), flat);
+    }
+    return;
+  }
   const schema::JsonObject* object = value.as_object();
   if (object == nullptr) {
     flat.emplace(path, schema::to_text(value));
@@ -137,8 +143,12 @@ Result<void> check_changes(const DriverInfo& driver, const schema::BlockdevOptio
                            const schema::BlockdevOptions& wanted) {
   const Flat old = driver_options(before);
   const Flat now = driver_options(wanted);
+  const auto has_members = [&now](const std::string& name) {
+    const auto next = now.upper_bound(name + ".");
+    return next != now.end() && next->first.starts_with(name + ".");
+  };
   for (const auto& [name, value] : old) {
-    if (!now.contains(name) && !may_change(driver, name)) {
+    if (!now.contains(name) && !has_members(name) && !may_change(driver, name)) {
       return fail(EINVAL, "Option '{}' cannot be reset to its default value", name);
     }
   }

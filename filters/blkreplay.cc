@@ -62,6 +62,7 @@ const block::DriverInfo kBlkreplayDriver = {
     .name = "blkreplay",
     .kind = block::DriverInfo::Kind::kProtocol,
     .open = open_blkreplay,
+    .can_reopen = false,
 };
 
 }  // namespace cairn::filters

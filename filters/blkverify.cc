@@ -146,6 +146,7 @@ const block::DriverInfo kBlkverifyDriver = {
     .kind = block::DriverInfo::Kind::kProtocol,
     .open = open_blkverify,
     .plain_name = blkverify_name,
+    .can_reopen = false,
 };
 
 }  // namespace cairn::filters

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cerrno>
 #include <chrono>
+#include <string>
 #include <utility>
 #include <variant>
 
@@ -317,12 +318,20 @@ io::Task<Result<std::unique_ptr<block::Driver>>> open_copy_before_write(
   co_return driver;
 }
 
+// It goes by the name of the node that it stands above.
+std::string name_below_copy_before_write(const block::Node& node,
+                                         const schema::BlockdevOptions& /*options*/) {
+  return node.child("file")->node().filename();
+}
+
 }  // namespace
 
 const block::DriverInfo kCopyBeforeWriteDriver = {
     .name = "copy-before-write",
     .kind = block::DriverInfo::Kind::kFilter,
     .open = open_copy_before_write,
+    .plain_name = name_below_copy_before_write,
+    .can_reopen = false,
 };
 
 }  // namespace cairn::filters

@@ -145,12 +145,15 @@ class CopyOnReadDriver final : public FilterDriver {
   const std::shared_ptr<block::Node> bottom_;
 };
 
-// The node that options name as the bottom; null when they name none.
+// The node that the options of `self` name as the bottom; null when they name none.
 Result<std::shared_ptr<block::Node>> find_bottom(const block::Graph& graph,
                                                  const schema::BlockdevOptionsCor& options,
-                                                 const block::Node& top) {
+                                                 const block::Node& self, const block::Node& top) {
   if (!options.bottom) {
     return nullptr;
+  }
+  if (*options.bottom == self.name()) {
+    return fail(EINVAL, "Bottom node '{}' is a filter", *options.bottom);
   }
   std::shared_ptr<block::Node> bottom = graph.find(*options.bottom);
   if (bottom == nullptr) {
@@ -179,7 +182,7 @@ io::Task<Result<std::unique_ptr<block::Driver>>> open_copy_on_read(
   if (!file) {
     co_return std::unexpected(file.error());
   }
-  auto bottom = find_bottom(context.graph(), own, (*file)->node());
+  auto bottom = find_bottom(context.graph(), own, context.node(), (*file)->node());
   if (!bottom) {
     co_return pass(bottom);
   }

@@ -32,18 +32,24 @@ io::Task<Result<block::BlockStatus>> FilterDriver::status(uint64_t offset, uint6
   return child_.status(offset, length);
 }
 
-Result<std::vector<block::Snapshot>> FilterDriver::snapshots() const { return child_.snapshots(); }
+// Of a node with other children beside, the disk is not in the filtered one alone.
+Result<std::vector<block::Snapshot>> FilterDriver::snapshots() const {
+  return node_->children().size() == 1 ? child_.snapshots() : RequestDriver::snapshots();
+}
 
 io::Task<Result<void>> FilterDriver::create_snapshot(block::Snapshot snapshot) {
-  return child_.create_snapshot(std::move(snapshot));
+  return node_->children().size() == 1 ? child_.create_snapshot(std::move(snapshot))
+                                       : RequestDriver::create_snapshot(std::move(snapshot));
 }
 
 io::Task<Result<void>> FilterDriver::apply_snapshot(std::string id) {
-  return child_.apply_snapshot(std::move(id));
+  return node_->children().size() == 1 ? child_.apply_snapshot(std::move(id))
+                                       : RequestDriver::apply_snapshot(std::move(id));
 }
 
 io::Task<Result<void>> FilterDriver::delete_snapshot(std::string id) {
-  return child_.delete_snapshot(std::move(id));
+  return node_->children().size() == 1 ? child_.delete_snapshot(std::move(id))
+                                       : RequestDriver::delete_snapshot(std::move(id));
 }
 
 }  // namespace cairn::filters

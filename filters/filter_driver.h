@@ -6,6 +6,7 @@
 // Invariants
 // - The child decides on alignment, sizes and FUA: limits() asks for nothing, so that they hold
 //   even when the child is replaced.
+// - Snapshots are those of the child, unless the node has other children as well.
 #pragma once
 
 #include <cstdint>

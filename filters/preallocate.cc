@@ -64,6 +64,19 @@ Result<PreallocateSettings> parse_preallocate_settings(const schema::BlockdevOpt
   return PreallocateSettings{.align = std::max<uint64_t>(*align, 1), .size = *size};
 }
 
+// Options may change while the node is in use; not given any more they would have to, too.
+Result<void> check_not_reset(const schema::BlockdevOptions& before,
+                             const schema::BlockdevOptions& wanted) {
+  const auto& old = std::get<schema::BlockdevOptionsPreallocate>(before.branch);
+  const auto& now = std::get<schema::BlockdevOptionsPreallocate>(wanted.branch);
+  const bool align = old.prealloc_align && !now.prealloc_align;
+  if (align || (old.prealloc_size && !now.prealloc_size)) {
+    return fail(EINVAL, "Option '{}' cannot be reset to its default value",
+                align ? "prealloc-align" : "prealloc-size");
+  }
+  return {};
+}
+
 class PreallocateDriver final : public FilterDriver {
  public:
   PreallocateDriver(block::Edge& child, PreallocateSettings settings)
@@ -93,6 +106,9 @@ class PreallocateDriver final : public FilterDriver {
 
   Result<bool> adopt_options(const block::NodeOptions& /*node*/,
                              const schema::BlockdevOptions& options) override {
+    if (auto kept = check_not_reset(node_->opened_with(), options); !kept) {
+      return pass(kept);
+    }
     auto settings = parse_preallocate_settings(options);
     if (!settings) {
       return pass(settings);

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <memory>
+#include <string>
 #include <utility>
 #include <variant>
 
@@ -69,12 +70,20 @@ io::Task<Result<std::unique_ptr<block::Driver>>> open_snapshot_access(
   co_return std::make_unique<SnapshotAccess>(**file);
 }
 
+// It goes by the name of the node that it stands above.
+std::string name_below_snapshot_access(const block::Node& node,
+                                       const schema::BlockdevOptions& /*options*/) {
+  return node.child("file")->node().filename();
+}
+
 }  // namespace
 
 const block::DriverInfo kSnapshotAccessDriver = {
     .name = "snapshot-access",
     .kind = block::DriverInfo::Kind::kFilter,
     .open = open_snapshot_access,
+    .plain_name = name_below_snapshot_access,
+    .can_reopen = false,
 };
 
 }  // namespace cairn::filters

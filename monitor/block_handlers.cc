@@ -97,13 +97,19 @@ HandlerResult<commands::BlockResize> handle(Services& services, commands::BlockR
   if (auto free = services.jobs.check_free(*node); !free) {
     co_return free;
   }
+  const bool read_only = node->read_only();
   const block::Permissions wanted{.used = block::PermissionSet::kResize};
   auto root = services.graph.attach(std::move(node), "", wanted);
   if (!root) {
     co_return pass(root);
   }
   block::ResizeOptions options;
-  Result<void> resized = co_await (*root)->resize(static_cast<uint64_t>(arguments.size), options);
+  Result<void> resized;
+  if (read_only) {
+    resized = fail(EACCES, "Image is read-only");
+  } else {
+    resized = co_await (*root)->resize(static_cast<uint64_t>(arguments.size), options);
+  }
   Result<void> detached = co_await services.graph.detach(std::move(*root));
   co_return resized ? std::move(detached) : std::move(resized);
 }

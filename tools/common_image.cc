@@ -14,6 +14,7 @@
 #include "schema/visit_block_options.h"
 #include "tools/common_encryption.h"
 #include "tools/common_image_options.h"
+#include "tools/common_option_words.h"
 #include "tools/common_report.h"
 
 namespace cairn::tools {
@@ -103,6 +104,9 @@ Result<void> require_file(const block::Graph& graph, const JsonObject& object) {
   const block::DriverInfo* info = driver != nullptr ? graph.drivers().find(*driver) : nullptr;
   if (driver != nullptr && info == nullptr) {
     return fail(ENOENT, "Unknown driver '{}'", *driver);
+  }
+  if (auto there = require_children(object); !there) {
+    return there;
   }
   if (info != nullptr && (info->name == "file" || info->name == "host_device") &&
       object.find("filename") == nullptr) {

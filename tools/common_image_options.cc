@@ -8,6 +8,7 @@
 #include "schema/json_stream.h"
 #include "schema/keyval.h"
 #include "schema/visit_block_options.h"
+#include "tools/common_option_words.h"
 #include "tools/common_report.h"
 
 namespace cairn::tools {
@@ -18,9 +19,11 @@ using schema::JsonValue;
 
 // Options that take a size with a suffix on command lines, although their type is a plain number.
 constexpr std::string_view kSizes[] = {
-    "size",           "offset",      "cache-size",   "l2-cache-size",  "l2-cache-entry-size",
-    "latency-ns",     "align",       "max-transfer", "opt-write-zero", "refcount-cache-size",
-    "max-write-zero", "opt-discard", "max-discard",  "log-sector-size"};
+    "size",           "offset",      "cache-size",   "l2-cache-size",   "l2-cache-entry-size",
+    "latency-ns",     "align",       "max-transfer", "opt-write-zero",  "refcount-cache-size",
+    "max-write-zero", "opt-discard", "max-discard",  "log-sector-size", "prealloc-align",
+    "prealloc-size"};
+
 // An option that a driver does not have, said in the words that name the driver. `path` leads to
 // it: "file.nosuch".
 Error unknown_option(const block::Graph& graph, const JsonObject& root, std::string_view path) {
@@ -180,31 +183,6 @@ Result<void> normalize_options(JsonObject& object) {
   return {};
 }
 
-namespace {
-
-// Some of the schema's complaints have other words on command lines.
-Error in_older_words(Error error) {
-  const std::string& message = error.message();
-  for (const std::string_view child : {"image", "raw", "test", "log"}) {
-    const std::string whole = fmt::format("Parameter '{}' is missing", child);
-    if (message == whole || message.ends_with(fmt::format(".{}' is missing", child))) {
-      return Error(EINVAL, fmt::format("A block device must be specified for \"{}\"", child));
-    }
-  }
-  if (message.starts_with("Parameter 'discard' does not accept value")) {
-    return Error(EINVAL, "Invalid discard option");
-  }
-  constexpr std::string_view kAio = "Parameter 'aio' does not accept value '";
-  if (message.starts_with(kAio)) {
-    const std::string_view value = std::string_view(message).substr(kAio.size());
-    return Error(EINVAL,
-                 fmt::format("invalid parameter value: {}", value.substr(0, value.size() - 1)));
-  }
-  return error;
-}
-
-}  // namespace
-
 Result<schema::BlockdevOptions> decode_options(const block::Graph& graph,
                                                const JsonObject& object) {
   if (auto known = check_overlap_mode(object); !known) {
@@ -225,7 +203,7 @@ Result<schema::BlockdevOptions> decode_options(const block::Graph& graph,
                        std::string_view(message).substr(
                            kBegin.size(), message.size() - kBegin.size() - kEnd.size())));
   }
-  return std::unexpected(in_older_words(std::move(*reading.error)));
+  return fail(reading.error->code(), "{}", in_words_of_tools(message));
 }
 
 std::string unknown_option_of(const Error& error) {

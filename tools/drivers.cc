@@ -10,6 +10,7 @@
 #include "filters/copy_on_read.h"
 #include "filters/preallocate.h"
 #include "filters/quorum/quorum.h"
+#include "filters/replication.h"
 #include "filters/snapshot_access.h"
 #include "filters/throttle.h"
 #include "formats/luks/luks.h"
@@ -41,6 +42,7 @@ void register_all_drivers(block::DriverTable& table) {
   table.add(qcow2::kQcow2Driver);
   table.add(filters::kQuorumDriver);
   table.add(raw::kRawDriver);
+  table.add(filters::kReplicationDriver);
   table.add(filters::kSnapshotAccessDriver);
   table.add(filters::kThrottleDriver);
   table.add(vmdk::kVmdkDriver);

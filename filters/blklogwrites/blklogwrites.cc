@@ -154,6 +154,7 @@ const block::DriverInfo kBlklogwritesDriver = {
     .name = "blklogwrites",
     .kind = block::DriverInfo::Kind::kProtocol,
     .open = blklogwrites::open,
+    .can_reopen = false,
 };
 
 }  // namespace cairn::filters

@@ -79,6 +79,7 @@ const block::DriverInfo kQuorumDriver = {
     .name = "quorum",
     .kind = block::DriverInfo::Kind::kFormat,
     .open = quorum::open,
+    .can_reopen = false,
 };
 
 }  // namespace cairn::filters

@@ -59,7 +59,6 @@ Result<Refcounts::Region> Refcounts::plan_region(uint64_t clusters) const {
 
 // Makes blocks of which the first clusters they count are the blocks themselves.
 io::Task<Result<void>> Refcounts::add_blocks(uint64_t block, uint64_t count) {
-  co_await fault_point(image_.file(), FaultPoint::kRefblockAlloc);
   const uint64_t first = block * block_entries_;
   const uint64_t offset = first << geometry_.cluster_bits;
   const uint64_t length = count << geometry_.cluster_bits;

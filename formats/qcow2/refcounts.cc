@@ -154,6 +154,7 @@ io::Task<Result<Refcounts::Allocation>> Refcounts::allocate(uint64_t clusters) {
 }
 
 io::Task<Result<void>> Refcounts::ensure_block(uint64_t cluster) {
+  co_await fault_point(image_.file(), FaultPoint::kRefblockAlloc);
   const uint64_t block = block_of(cluster);
   if (block >= table_.size()) {
     Result<uint64_t> extended = co_await extend(0);
@@ -281,6 +282,7 @@ io::Task<Result<uint64_t>> Refcounts::allocate_contiguous(uint64_t clusters) {
     }
     co_return one->host_offset;
   }
+  co_await fault_point(image_.file(), FaultPoint::kRefblockAlloc);
   Result<std::optional<uint64_t>> found = co_await find_run(clusters);
   if (!found) {
     co_return pass(found);
@@ -307,6 +309,7 @@ io::Task<Result<void>> Refcounts::release(uint64_t host_offset, uint64_t cluster
 }
 
 io::Task<Result<void>> Refcounts::release_locked(uint64_t host_offset, uint64_t clusters) {
+  co_await fault_point(image_.file(), FaultPoint::kRefblockAlloc);
   const uint64_t first = host_offset >> geometry_.cluster_bits;
   for (uint64_t cluster = first; cluster < first + clusters; ++cluster) {
     const uint64_t block = block_of(cluster);

@@ -114,3 +114,54 @@ def test_tools_work_on_images_below_filters(folder):
     io("-c", "read -q -P 5 64k 64k", base)
     img("rebase", "-u", "-b", "", "--image-opts", options)
     assert "backing file" not in img("info", top).out
+
+
+def test_an_image_may_name_a_filter_as_the_format_of_its_backing_file(folder):
+    base, top = folder / "base.raw", folder / "top.qcow2"
+    img("create", "-q", "-f", "raw", base, "1M")
+    io("-f", "raw", "-c", "write -q -P 5 0 1M", base)
+    for driver, says in {"throttle": "'throttle-group' is missing",
+                         "compress": "Compression is not supported",
+                         "quorum": "'children' is missing"}.items():
+        img("create", "-q", "-f", "qcow2", "-u", "-b", base, "-F", driver, top, "1M")
+        failed = io("-c", "read 0 512", top, code=1)
+        assert "Could not open backing file" in failed.err and says in failed.err
+        assert says in img("info", "-f", driver, base, code=1).err
+    img("create", "-q", "-f", "qcow2", "-u", "-b", base, "-F", "preallocate", top, "1M")
+    io("-c", "read -q -P 5 0 1M", top)
+
+
+def test_a_replication_node_waits_to_be_started(served, folder):
+    monitor, client = served
+    with pytest.raises(AssertionError, match="Missing the option top-id"):
+        monitor("blockdev-add", driver="replication", node_name="r", mode="secondary", file="q")
+    monitor("blockdev-add", driver="replication", node_name="r", mode="primary", file="q")
+    client("h.pwrite(b'x' * 65536, 0)")
+    monitor("block-export-add", type="nbd", id="r", node_name="r", writable=True, name="r")
+    for request in "h.pread(512, 0)", "h.pwrite(b'y' * 512, 0)":
+        failed = run("nbdsh", "-u", f"nbd+unix:///r?socket={folder}/nbd.sock", "-c", request,
+                     code=1)
+        assert "Input/output error" in failed.err
+    client("assert h.pread(65536, 0) == b'x' * 65536")
+
+
+def test_what_can_not_be_written_to_is_not_resized(served):
+    monitor, _ = served
+    monitor("blockdev-add", driver="null-co", node_name="n", size=MIB, read_only=True)
+    with pytest.raises(AssertionError, match="Image is read-only"):
+        monitor("block_resize", node_name="n", size=8 * MIB)
+
+
+def test_a_chain_is_as_deep_below_every_filter_of_one_disk(served, folder):
+    monitor, _ = served
+    (folder / "log").touch()
+    monitor("blockdev-add", driver="file", node_name="log", filename="log")
+    for options in ({"driver": "blkdebug", "image": "q"}, {"driver": "copy-on-read", "file": "q"},
+                    {"driver": "blkverify", "raw": "q", "test": "q"},
+                    {"driver": "blklogwrites", "file": "q", "log": "log"}):
+        monitor("blockdev-add", node_name="x", **options)
+        told = next(node for node in monitor("query-named-block-nodes")
+                    if node["node-name"] == "x")
+        assert told["backing_file_depth"] == 1
+        assert told["image"]["backing-image"]["filename"] == "a.qcow2"
+        monitor("blockdev-del", node_name="x")

@@ -65,6 +65,32 @@ TEST_F(BlkdebugTest, HearsOfWritesToItself) {
   EXPECT_FALSE(write(edge, 2, 0, 512));
 }
 
+// A write within one block leaves something on both sides, one at its edge on one side only.
+TEST_F(BlkdebugTest, HearsOfWhatAWriteLeavesOfBlocks) {
+  struct Case {
+    uint64_t offset;
+    uint64_t length;
+    bool head;
+    bool tail;
+  };
+  using Event = schema::BlkdebugEvent;
+  for (const Case& wanted :
+       {Case{100, 100, true, true}, Case{4096, 100, false, true}, Case{4000, 96, true, false},
+        Case{4000, 8192, true, true}, Case{4096, 4096, false, false}}) {
+    for (const Event event : {Event::kPwritevRmwHead, Event::kPwritevRmwTail}) {
+      options_.align = 4096;
+      options_.inject_error.emplace().push_back(
+          {.event = event, .iotype = schema::BlkdebugIOType::kRead});
+      block::Edge& edge = attach_blkdebug();
+      const bool comes = event == Event::kPwritevRmwHead ? wanted.head : wanted.tail;
+      EXPECT_EQ(!write(edge, 1, wanted.offset, wanted.length), comes)
+          << schema::to_string(event) << " of " << wanted.length << " at " << wanted.offset;
+      EXPECT_TRUE(run(graph_.detach(std::move(edges_.back()))));
+      edges_.pop_back();
+    }
+  }
+}
+
 TEST_F(BlkdebugTest, ImposesLimits) {
   options_.align = 4096;
   options_.max_transfer = 8192;

@@ -1,0 +1,76 @@
+// What offline tools say of the options of filters: a table, by the way of opening.
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "tools/common_image.h"
+#include "tools/common_option_words.h"
+#include "tools/common_session.h"
+
+namespace cairn::tools {
+namespace {
+
+// Why "driver=…" does not open; empty when it does. "$N" stands for a child that can be had: its
+// options with what stands before "$N" in front of each.
+std::string refusal_of(Session& session, std::string text) {
+  for (std::size_t at = text.find(".$N"); at != text.npos; at = text.find(".$N")) {
+    const std::size_t begin = text.rfind(',', at) + 1;
+    const std::string name = text.substr(begin, at - begin);
+    text.replace(begin, at + 3 - begin, fmt::format("{0}.driver=null-co,{0}.size=1M", name));
+  }
+  auto node = session.run(open_image(session.graph(), {.text = text, .by_options = true}, {}));
+  if (!node) {
+    return node.error().message();
+  }
+  EXPECT_TRUE(session.run(session.graph().release(std::move(*node))));
+  return "";
+}
+
+TEST(OptionWords, SayWhatFiltersMiss) {
+  auto session = Session::create();
+  ASSERT_TRUE(session);
+  const std::pair<const char*, const char*> kCases[] = {
+      {"driver=throttle,file.$N", "Please specify a throttle group"},
+      {"driver=throttle,throttle-group=g,file.$N", "Throttle group 'g' does not exist"},
+      {"driver=replication,file.$N", "Missing the option mode"},
+      {"driver=replication,mode=third,file.$N",
+       "The option mode's value should be primary or secondary"},
+      {"driver=copy-on-read,file.driver=file", "The 'file' block driver requires a file name"},
+      {"driver=copy-on-read,file.driver=nosuch", "Unknown driver 'nosuch'"},
+      {"driver=blkdebug", "A block device must be specified for \"image\""},
+      {"driver=blkdebug,image.$N,inject-error.0.errno=5", "Missing event name for rule"},
+      {"driver=blkdebug,image.$N,inject-error.0.event=nosuch", "invalid parameter value: nosuch"},
+      {"driver=blklogwrites,file.$N", "A block device must be specified for \"log\""},
+      {"driver=blkverify,test.$N", "A block device must be specified for \"raw\""},
+      {"driver=blkverify,raw.$N", "A block device must be specified for \"test\""},
+      {"driver=quorum", "Number of provided children must be 1 or more"},
+      {"driver=quorum,children.0.$N", "Parameter 'vote-threshold' expects a value >= 1"},
+      {"driver=quorum,children.0.$N,vote-threshold=1,read-pattern=odd",
+       "Please set read-pattern as fifo or quorum"},
+      {"driver=preallocate,file.$N,prealloc-align=100",
+       "prealloc-align parameter of preallocate filter is not aligned to 512"},
+      {"driver=preallocate,file.$N,prealloc-size=x",
+       "Parameter 'prealloc-size' expects a non-negative number below 2^64\n"
+       "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
+       "and exabytes, respectively."},
+      {"driver=blkdebug,image.$N,inject-error.0.event=none,inject-error.0.errno=x",
+       "Parameter 'errno' expects a number"},
+      {"driver=preallocate,file.$N,prealloc-align=1k,prealloc-size=1M", ""},
+  };
+  for (const auto& [options, says] : kCases) {
+    const std::string told = refusal_of(**session, options);
+    const std::string_view end = says;
+    EXPECT_TRUE(end.empty() ? told.empty() : std::string_view(told).ends_with(end))
+        << options << ": " << told;
+  }
+}
+
+TEST(OptionWords, LeaveOtherMessagesAlone) {
+  for (const char* message : {"Parameter 'size' is missing", "Parameter 'mode' is unexpected",
+                              "Parameter 'driver' does not accept value ", ""}) {
+    EXPECT_EQ(in_words_of_tools(message), message);
+  }
+}
+
+}  // namespace
+}  // namespace cairn::tools

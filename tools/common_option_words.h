@@ -1,0 +1,19 @@
+// What is wrong with the options of a node, in the words that the offline tools have for it: the
+// interface definition, which the daemon goes by, has others.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "schema/json.h"
+
+namespace cairn::tools {
+
+// A message of schema::read() about options; those with no words of their own stay.
+[[nodiscard]] std::string in_words_of_tools(std::string_view message);
+
+// EINVAL: the driver that `options` name needs nodes that they do not speak of.
+[[nodiscard]] Result<void> require_children(const schema::JsonObject& options);
+
+}  // namespace cairn::tools
