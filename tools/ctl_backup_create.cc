@@ -198,11 +198,7 @@ Result<void> BackupCreation::copy() {
   if (!ended) {
     return pass(ended, fmt::format("Could not back up '{}' to '{}': ", disk_.name, path()));
   }
-  auto removed = daemon_.call("blockdev-del", json_object({{"node-name", daemon_.job()}}));
-  if (!removed) {
-    return pass(removed);
-  }
-  return {};
+  return daemon_.remove_node(daemon_.job());
 }
 
 Result<void> BackupCreation::publish() {

@@ -211,10 +211,19 @@ Result<void> BackupDaemon::clear(std::span<const std::string> nodes) {
     if (!node) {
       return std::unexpected(node.error());
     }
-    auto removed = call("blockdev-del", json_object({{"node-name", name}}));
-    if (!removed) {
-      return pass(removed);
+    auto removed = remove_node(name);
+    if (!removed && (lost_ || find_node(name))) {
+      return removed;
     }
+    // Where there is no room for the last of an image that nobody wants, its node goes even so.
+  }
+  return {};
+}
+
+Result<void> BackupDaemon::remove_node(const std::string& name) {
+  auto removed = call("blockdev-del", json_object({{"node-name", name}}));
+  if (!removed) {
+    return pass(removed);
   }
   return {};
 }

@@ -69,7 +69,11 @@ class BackupDaemon {
   // cancelled before.
   [[nodiscard]] Result<void> finish_job();
 
-  // Takes away the job, if there is one, and those of the nodes that are there.
+  // Closes its image; an error says that this is not complete.
+  [[nodiscard]] Result<void> remove_node(const std::string& name);
+
+  // Takes away the job, if there is one, and those of the nodes that are there, whatever becomes of
+  // their images.
   [[nodiscard]] Result<void> clear(std::span<const std::string> nodes);
 
  private:

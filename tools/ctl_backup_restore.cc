@@ -100,7 +100,8 @@ Result<void> BackupRestoration::copy(const BackupPoint& point, const std::string
   if (!ended) {
     return pass(ended, fmt::format("Could not restore '{}': ", file_));
   }
-  return daemon_.clear(nodes_);
+  auto removed = daemon_.remove_node(nodes_[0]);
+  return removed ? daemon_.remove_node(nodes_[1]) : std::move(removed);
 }
 
 Result<void> BackupRestoration::take_name() const {
