@@ -65,7 +65,14 @@ class Machine:
         return [str(w) for w in (CTL, "-s", self.folder / "q.sock", "backup", *words)]
 
     def backup(self, *words, code=0):
-        return run(*self.command(*words), code=code)
+        """Tries again when it finds nobody: the peer's monitor refuses connections for a moment
+        after one has ended."""
+        def found():
+            done = run(*self.command(*words), code=None)
+            return done if done.code != 3 or not isinstance(self.daemon, Peer) else None
+        done = wait_until(found, "a monitor that takes a connection")
+        assert done.code == code, done
+        return done
 
     def create(self, *words, code=0):
         return self.backup("create", "disk", self.backups, *words, code=code)
