@@ -170,10 +170,13 @@ Result<void> BackupCreation::copy() {
     return pass(made, fmt::format("Could not make '{}': ", part()));
   }
   const auto seen = backing_name_in(part());
+  if (!seen && seen.error().code() != ENOENT) {
+    return std::unexpected(seen.error());
+  }
   if (!seen || *seen != backing) {
-    return fail(EXDEV,
-                "The daemon has made '{}' where this program does not see it: run it where "
-                "the daemon's files have the same names",
+    return fail(ENOENT,
+                "The daemon has made '{}' where this program does not see it: run it where the "
+                "daemon's files have the same names",
                 part());
   }
   schema::JsonValue chain_below;

@@ -108,10 +108,20 @@ Result<std::string> resolve_directory(const std::string& directory) {
 }
 
 Result<std::string> make_directory(const std::string& directory) {
-  if (mkdir(directory.c_str(), 0777) != 0 && errno != EEXIST) {
-    return fail_errno(errno, "Could not make the directory '{}'", directory);
+  if (mkdir(directory.c_str(), 0777) != 0) {
+    if (errno != EEXIST) {
+      return fail_errno(errno, "Could not make the directory '{}'", directory);
+    }
+    return resolve_directory(directory);
   }
-  return resolve_directory(directory);
+  auto resolved = resolve_directory(directory);
+  if (resolved) {
+    auto synced = sync_directory(directory_of(*resolved));
+    if (!synced) {
+      return pass(synced);
+    }
+  }
+  return resolved;
 }
 
 Result<io::Fd> lock_directory(const std::string& directory) {

@@ -16,7 +16,7 @@ namespace cairn::ctl {
 // The directory without symbolic links, from the root: the daemon works somewhere else. ENOTDIR
 // when it is a file.
 [[nodiscard]] Result<std::string> resolve_directory(const std::string& directory);
-// Makes it when it is not there.
+// Makes it when it is not there, durably.
 [[nodiscard]] Result<std::string> make_directory(const std::string& directory);
 
 // Keeps every other program that asks out of the directory, for as long as the result lives. EAGAIN

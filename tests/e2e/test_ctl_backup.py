@@ -5,6 +5,7 @@ CAIRN_BACKUPS in the environment is the number of backups that are killed."""
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,8 @@ import pytest
 
 import support
 from disk_history import History
-from support import Qmp, img, run, same_bytes, wait_until
+from support import Qmp, img, run, wait_until
+from test_ctl import Terminal
 
 pytestmark = pytest.mark.skipif(support.PEER, reason="the peer has no such program")
 
@@ -330,6 +332,40 @@ def test_a_signal_takes_the_backup_back(machine, number):
     point, _ = machine.create_and_check(history)
     assert point["kind"] == "incremental" and point["number"] == 2
     history.stop()
+
+
+def test_a_signal_at_any_moment(machine):
+    machine.start()
+    history = machine.load()
+    history.wait_for_writes(20)
+    began = time.monotonic()
+    machine.create_and_check(history)
+    longest = time.monotonic() - began
+    for _ in range(BACKUPS):
+        before = len(machine.points())
+        running = machine.begin()
+        time.sleep(random.random() * longest)
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=support.TIMEOUT)
+        if running.returncode != -signal.SIGINT:  # it came before anything was begun
+            assert running.returncode in (0, 1), err
+            assert len(machine.points()) == before + (running.returncode == 0)
+            machine.is_tidy()
+        history.wait_for_writes(5)
+        point, _ = machine.create_and_check(history)
+        assert point["kind"] == "incremental"
+    history.stop()
+
+
+def test_progress_is_drawn_on_a_terminal(machine):
+    machine.start(speed=2 * MIB)
+    history = machine.load()
+    history.wait_for_writes(100)
+    history.stop()
+    terminal = Terminal(machine.command("create", "disk", machine.backups))
+    terminal.read_until(r"JOB .*backup.*running.*\[[#-]+\].*\x1b\[2A\x1b\[J.*of 8 MiB")
+    terminal.end(0)
+    assert re.search(r"\x1b\[2A\x1b\[JPoint 1, full, .*0001.qcow2\r\n$", terminal.text)
 
 
 def test_one_backup_at_a_time(machine):
