@@ -33,9 +33,10 @@ class History:
     def _load(self):
         with contextlib.suppress(nbd.Error):
             while not self.stopping.is_set():
-                length = self.random.randrange(1, 9) * BLOCK
-                at = self.random.randrange((self.size - length) // BLOCK + 1) * BLOCK
+                # Zeroes over whole clusters are another case than those inside of one.
                 zero = self.random.random() < 0.15
+                length = self.random.randrange(1, 65 if zero else 9) * BLOCK
+                at = self.random.randrange((self.size - length) // BLOCK + 1) * BLOCK
                 data = bytes(length) if zero else self.random.randbytes(length)
                 self.requests.append((at, data))
                 if zero:
