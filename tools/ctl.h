@@ -18,7 +18,7 @@ namespace cairn::ctl {
 // How the program ends; scripts rely on the numbers.
 enum class Exit : uint8_t {
   kOk = 0,
-  kRefused = 1,       // the daemon refused
+  kRefused = 1,       // the daemon refused, or a backup is damaged or could not be made
   kUsage = 2,         // the command line is wrong, by itself or by the daemon's schema
   kNoConnection = 3,  // there is no daemon, or none any more
   kTimeout = 4,       // what was waited for has not come
@@ -38,7 +38,10 @@ struct Options {
   bool once = false;  // --once
   std::chrono::duration<double> interval{1.0};
   std::optional<std::chrono::duration<double>> timeout;
-  std::string format = "text";  // of graph
+  std::string format;     // of graph and of what is restored; empty: what is usual
+  bool full = false;      // --full
+  bool compress = false;  // --compress
+  std::optional<uint64_t> point;
   std::string command;
   std::vector<std::string> words;  // what follows the command
   std::vector<std::string> then;   // wait-event: what follows "--"
@@ -73,6 +76,9 @@ void print_value(const schema::JsonValue& value, std::string_view command, const
 
 // ctl_watch.cc
 [[nodiscard]] Exit run_watch(const Options& options);
+
+// ctl_backup.cc
+[[nodiscard]] Exit run_backup(const Options& options);
 
 // ctl_graph.cc
 [[nodiscard]] Exit run_graph(const Options& options);

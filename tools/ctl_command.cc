@@ -19,7 +19,8 @@ namespace {
 constexpr std::chrono::seconds kPatience(10);
 
 Exit complain_unknown(const DaemonSchema& schema, const std::string& command) {
-  std::vector<std::string> names{"commands", "events", "graph", "help", "wait-event", "watch"};
+  std::vector<std::string> names{"backup", "commands",   "events", "graph",
+                                 "help",   "wait-event", "watch"};
   for (const SchemaCommand& known : schema.commands()) {
     names.push_back(known.name);
   }

@@ -221,7 +221,7 @@ Exit run_graph(const Options& options) {
   }
   if (options.output != Output::kText) {
     print_value(answers[0], options.command, options);
-  } else if (graph->vertices.empty() && options.format == "text") {
+  } else if (graph->vertices.empty() && options.format != "dot" && options.format != "svg") {
     fmt::print("(none)\n");
   } else {
     fmt::print("{}", options.format == "svg"   ? graph_svg(*graph)

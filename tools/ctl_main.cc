@@ -23,6 +23,9 @@ enum OptionCode : int {
   kVersion = 'V',
   kSocket = 's',
   kJsonOption = 256,
+  kCompress,
+  kFull,
+  kPoint,
   kPrettyOption,
   kTableOption,
   kLong,
@@ -33,12 +36,15 @@ enum OptionCode : int {
 };
 
 constexpr option kLongOptions[] = {
+    {"compress", no_argument, nullptr, kCompress},
     {"format", required_argument, nullptr, kFormat},
+    {"full", no_argument, nullptr, kFull},
     {"help", no_argument, nullptr, kHelp},
     {"interval", required_argument, nullptr, kInterval},
     {"json", no_argument, nullptr, kJsonOption},
     {"long", no_argument, nullptr, kLong},
     {"once", no_argument, nullptr, kOnce},
+    {"point", required_argument, nullptr, kPoint},
     {"pretty", no_argument, nullptr, kPrettyOption},
     {"socket", required_argument, nullptr, kSocket},
     {"table", no_argument, nullptr, kTableOption},
@@ -66,6 +72,14 @@ Commands of its own:
   wait-event NAME [KEY=VALUE...] [--timeout SECONDS] [-- COMMAND...]
                          wait for an event with this content; a command after
                          '--' is sent when the waiting has begun
+  backup create NODE DIRECTORY [--full] [--compress]
+                         back a disk in use up: whole at first, then what has
+                         changed
+  backup list DIRECTORY  the backups there are; asks no daemon
+  backup verify DIRECTORY
+                         whether they are as they were written; asks no daemon
+  backup restore DIRECTORY FILE [--point N] [--format qcow2|raw]
+                         the disk as it was, in a new file
 
 Options:
   -s, --socket ADDRESS   where the daemon listens: a path, or HOST:PORT
@@ -78,8 +92,9 @@ Options:
   -h, --help             show this help and exit
   -V, --version          show the version and exit
 
-Exit codes: 0 done, 1 the daemon refused, 2 the command line is wrong, 3 no
-connection to a daemon, 4 an event has not come in time.
+Exit codes: 0 done, 1 the daemon refused, or a backup failed or is damaged,
+2 the command line is wrong, 3 no connection to a daemon, 4 an event has not
+come in time.
 )";
 
 // A positive number of seconds.
@@ -92,10 +107,23 @@ std::optional<std::chrono::duration<double>> parse_seconds(std::string_view text
              : std::nullopt;
 }
 
+// A whole number from 1.
+std::optional<uint64_t> parse_point_number(std::string_view text) {
+  uint64_t number = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
+  const bool whole = parsed.ec == std::errc() && parsed.ptr == text.data() + text.size();
+  return whole && number > 0 ? std::optional(number) : std::nullopt;
+}
+
 // What was said about the form of the output, and which options of single commands were given.
 struct GivenOptions {
+  struct OnlyFor {
+    std::string_view option;
+    std::string_view command;
+    std::string_view other = "";  // a second one
+  };
   bool form = false;
-  std::vector<std::pair<std::string_view, std::string_view>> only_for;  // option, command
+  std::vector<OnlyFor> only_for;
 };
 
 // Stores one option; an exit code when the program is to end with it.
@@ -123,13 +151,13 @@ std::optional<Exit> take_option(Options& options, GivenOptions& given, int code)
       return std::nullopt;
     case kOnce:
       options.once = true;
-      given.only_for.emplace_back("--once", "watch");
+      given.only_for.push_back({"--once", "watch"});
       return std::nullopt;
     case kInterval:
     case kTimeoutOption: {
       const bool interval = code == kInterval;
-      given.only_for.emplace_back(interval ? "--interval" : "--timeout",
-                                  interval ? "watch" : "wait-event");
+      given.only_for.push_back(
+          {interval ? "--interval" : "--timeout", interval ? "watch" : "wait-event"});
       const auto seconds = parse_seconds(optarg);
       if (!seconds) {
         return complain(Exit::kUsage, fmt::format("'{}' is no number of seconds", optarg));
@@ -138,13 +166,21 @@ std::optional<Exit> take_option(Options& options, GivenOptions& given, int code)
       return std::nullopt;
     }
     case kFormat:
-      given.only_for.emplace_back("--format", "graph");
+      given.only_for.push_back({"--format", "graph", "backup"});
       options.format = optarg;
-      if (options.format != "text" && options.format != "dot" && options.format != "svg") {
-        return complain(Exit::kUsage,
-                        fmt::format("'{}' is no format: there are text, dot and svg", optarg));
-      }
       return std::nullopt;
+    case kFull:
+    case kCompress:
+      given.only_for.push_back({code == kFull ? "--full" : "--compress", "backup"});
+      (code == kFull ? options.full : options.compress) = true;
+      return std::nullopt;
+    case kPoint:
+      given.only_for.push_back({"--point", "backup"});
+      options.point = parse_point_number(optarg);
+      return options.point
+                 ? std::nullopt
+                 : std::optional(complain(
+                       Exit::kUsage, fmt::format("'{}' is no number of a point", clean(optarg))));
     default:
       // getopt has said what is wrong.
       return Exit::kUsage;
@@ -161,6 +197,7 @@ struct OwnCommand {
 
 constexpr size_t kAnyNumber = SIZE_MAX;
 constexpr OwnCommand kOwnCommands[] = {
+    {"backup", 1, kAnyNumber, "backup create|list|verify|restore ...", &run_backup},
     {"commands", 0, 0, "commands", &run_commands},
     {"events", 0, 0, "events", &run_events},
     {"graph", 0, 0, "graph [--format text|dot|svg]", &run_graph},
@@ -173,10 +210,18 @@ constexpr OwnCommand kOwnCommands[] = {
 // Checks what can be checked without the daemon.
 std::optional<Exit> check(const Options& options, const GivenOptions& given,
                           const OwnCommand* own) {
-  for (const auto& [option, command] : given.only_for) {
-    if (options.command != command) {
-      return complain(Exit::kUsage, fmt::format("{} is for '{}' alone", option, command));
+  for (const auto& [option, command, other] : given.only_for) {
+    if (options.command != command && (other.empty() || options.command != other)) {
+      return complain(Exit::kUsage,
+                      other.empty()
+                          ? fmt::format("{} is for '{}' alone", option, command)
+                          : fmt::format("{} is for '{}' and '{}' alone", option, command, other));
     }
+  }
+  if (options.command == "graph" && !options.format.empty() && options.format != "text" &&
+      options.format != "dot" && options.format != "svg") {
+    return complain(Exit::kUsage, fmt::format("'{}' is no format: there are text, dot and svg",
+                                              clean(options.format)));
   }
   if (!options.then.empty() && options.command != "wait-event") {
     return complain(Exit::kUsage, "A command after '--' is for 'wait-event' alone");
@@ -191,7 +236,8 @@ std::optional<Exit> check(const Options& options, const GivenOptions& given,
       }
     }
   }
-  if (options.socket.empty()) {
+  // Some of what is done with backups needs no daemon.
+  if (options.socket.empty() && options.command != "backup") {
     return complain(Exit::kUsage, "No daemon is named: give -s ADDRESS, or set CAIRN_SOCKET");
   }
   return std::nullopt;

@@ -37,6 +37,18 @@ def test_options():
     assert complete("cairnctl graph --o") == []
 
 
+def test_backups(folder):
+    assert complete("cairnctl backup ") == ["create ", "list ", "restore ", "verify "]
+    assert complete("cairnctl backup create ") == []
+    assert complete("cairnctl backup create disk x --f") == ["--full "]
+    assert complete("cairnctl backup list x --f") == []
+    assert complete("cairnctl backup restore x y --format ") == ["qcow2 ", "raw "]
+    (folder / "backups").mkdir()
+    for line in ("create disk ba", "list ba", "verify ba", "restore ba", "restore x ba",
+                 "restore --point 3 ba"):
+        assert complete(f"cairnctl backup {line}", folder) == ["backups"]
+
+
 def test_arguments_and_their_values():
     assert complete("cairnctl block-export-del ") == ["id=", "mode="]
     assert complete("cairnctl block-export-del id=x ") == ["mode="]

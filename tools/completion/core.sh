@@ -1,7 +1,7 @@
 # What may stand next on a command line of cairnctl, for bash and for zsh (with ksharrays and
 # shwordsplit). Results go to the array _cairnctl_reply.
 
-_cairnctl_own='commands events graph help wait-event watch'
+_cairnctl_own='backup commands events graph help wait-event watch'
 _cairnctl_options='--help --json --long --pretty --socket --table --version'
 
 # Adds those of the words $2 that begin with $1, with $3 in front and $4 behind.
@@ -138,7 +138,7 @@ _cairnctl_complete() {
   _cairnctl_given=()
   for word in "$@"; do
     case "$previous" in
-      -s | --socket | --format | --interval | --timeout)
+      -s | --socket | --format | --interval | --point | --timeout)
         previous=''
         continue
         ;;
@@ -159,15 +159,24 @@ _cairnctl_complete() {
   case "$previous" in
     -s | --socket) return 1 ;;
     --format)
-      _cairnctl_add "$cur" 'dot svg text' '' ' '
+      case "$command" in
+        backup) _cairnctl_add "$cur" 'qcow2 raw' '' ' ' ;;
+        *) _cairnctl_add "$cur" 'dot svg text' '' ' ' ;;
+      esac
       return 0
       ;;
-    --interval | --timeout) return 0 ;;
+    --interval | --point | --timeout) return 0 ;;
   esac
   if [[ "$cur" == -* ]]; then
     local options="$_cairnctl_options"
     case "$command" in
       watch) options+=' --interval --once' ;;
+      backup)
+        case "${_cairnctl_given[0]-}" in
+          create) options+=' --compress --full' ;;
+          restore) options+=' --format --point' ;;
+        esac
+        ;;
       graph) options+=' --format' ;;
       wait-event) options+=' --timeout' ;;
     esac
@@ -177,6 +186,12 @@ _cairnctl_complete() {
   case "$command" in
     '') _cairnctl_add "$cur" "$_cairnctl_own $_cairnctl_commands" '' ' ' ;;
     help) _cairnctl_add "$cur" "$_cairnctl_commands" '' ' ' ;;
+    backup)
+      case "${_cairnctl_given[0]-}:${#_cairnctl_given[@]}" in
+        :*) _cairnctl_add "$cur" 'create list restore verify' '' ' ' ;;
+        create:2 | list:1 | verify:1 | restore:1 | restore:2) return 1 ;;
+      esac
+      ;;
     wait-event)
       if [[ ${#_cairnctl_given[@]} -eq 0 ]]; then
         _cairnctl_add "$cur" "$_cairnctl_events" '' ' '
