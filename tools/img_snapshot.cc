@@ -206,6 +206,7 @@ int img_snapshot(std::span<const std::string> arguments) {
   if (!session) {
     return fail_command(session.error());
   }
+  (*session)->reactor().copies().keep_here();  // table after table, nothing beside it
   return (*session)->run(run((*session)->graph(), request));
 }
 

@@ -96,8 +96,7 @@ io::Task<Result<void>> SnapshotEditor::drop_references(std::vector<uint64_t> l1,
 }
 
 // Sets the "copied" flags of what nobody else uses any more: in `l1`, and in copies of L2 tables.
-io::Task<Result<void>> SnapshotEditor::own_tables(TableSwitch& change,
-                                                  const Refcounts::Lowered& lowered,
+io::Task<Result<void>> SnapshotEditor::own_tables(TableSwitch& change, Refcounts::Lowered& lowered,
                                                   std::vector<uint64_t>& l1) {
   TableBytes l2;
   for (uint64_t& l1_entry : l1) {
@@ -134,7 +133,7 @@ io::Task<Result<void>> SnapshotEditor::own_tables(TableSwitch& change,
 }
 
 // Whether anything changed. EIO when the disk uses what would be freed.
-Result<bool> SnapshotEditor::own_entries(const Refcounts::Lowered& lowered, TableBytes& l2) const {
+Result<bool> SnapshotEditor::own_entries(Refcounts::Lowered& lowered, TableBytes& l2) const {
   bool changed = false;
   ClusterRuns runs;
   for (std::size_t at = 0; at < l2.size(); at += image_.geometry().l2_entry_bytes) {

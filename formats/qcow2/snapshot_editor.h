@@ -91,9 +91,9 @@ class SnapshotEditor {
   // snapshot_delete.cc
   [[nodiscard]] Outcome remove_in(TableSwitch& change, std::size_t index);
   [[nodiscard]] Outcome drop_references(std::vector<uint64_t> l1, Refcounts::Lowered& lowered);
-  [[nodiscard]] Outcome own_tables(TableSwitch& change, const Refcounts::Lowered& lowered,
+  [[nodiscard]] Outcome own_tables(TableSwitch& change, Refcounts::Lowered& lowered,
                                    std::vector<uint64_t>& l1);
-  [[nodiscard]] Result<bool> own_entries(const Refcounts::Lowered& lowered, TableBytes& l2) const;
+  [[nodiscard]] Result<bool> own_entries(Refcounts::Lowered& lowered, TableBytes& l2) const;
   [[nodiscard]] Result<void> check_freed(const Refcounts::Lowered& lowered) const;
 
   // Writes the table of snapshots as it shall be; its place, 0 when it is empty.

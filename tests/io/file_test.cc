@@ -300,6 +300,15 @@ TEST(CopyPolicyTest, KeepsTheOnlyCopyHere) {
   }
 }
 
+TEST(CopyPolicyTest, KeepsAllHereForAProgramThatAsksForIt) {
+  CopyPolicy policy;
+  policy.keep_here();
+  EXPECT_FALSE(policy.begin_elsewhere());
+  EXPECT_FALSE(policy.begin_elsewhere());
+  policy.next_turn();
+  EXPECT_FALSE(policy.begin_elsewhere());
+}
+
 TEST(CopyPolicyTest, SendsCopiesAwayWhileThereAreSeveral) {
   CopyPolicy policy;
   EXPECT_FALSE(policy.begin_elsewhere());
