@@ -1,5 +1,5 @@
-// The drivers this build has. Filled once at start by the program (tools/drivers.cc); the graph and
-// the tools look drivers up in it.
+// The drivers this build has. Filled once at start by the program (tools/common/drivers.cc); the
+// graph and the tools look drivers up in it.
 #pragma once
 
 #include <cstddef>

@@ -1,9 +1,9 @@
 // What is said about configuration files before anything is done.
+#include "tools/daemon/config.h"
+
 #include <string>
 
 #include <gtest/gtest.h>
-
-#include "tools/cairnd_config.h"
 
 namespace cairn::tools {
 namespace {

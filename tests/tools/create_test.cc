@@ -1,11 +1,12 @@
-// Tests of tools/common_create.h and of block/create_options.h, which it fills.
+// Tests of tools/common/create.h and of block/create_options.h, which it fills.
+#include "tools/common/create.h"
+
 #include <array>
 #include <cerrno>
 
 #include <gtest/gtest.h>
 
-#include "tools/common_create.h"
-#include "tools/drivers.h"
+#include "tools/common/drivers.h"
 
 namespace cairn::tools {
 namespace {

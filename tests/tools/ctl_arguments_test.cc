@@ -1,6 +1,4 @@
 // Typing of arguments by a schema such as a daemon tells.
-#include "tools/ctl_arguments.h"
-
 #include <string>
 #include <vector>
 
@@ -8,7 +6,8 @@
 
 #include "schema/introspection.h"
 #include "schema/json_stream.h"
-#include "tools/ctl_help.h"
+#include "tools/ctl/arguments.h"
+#include "tools/ctl/help.h"
 
 namespace cairn::ctl {
 namespace {

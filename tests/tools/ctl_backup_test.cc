@@ -10,9 +10,9 @@
 #include <gtest/gtest.h>
 
 #include "schema/json.h"
-#include "tools/ctl_backup_bitmaps.h"
-#include "tools/ctl_backup_chain.h"
-#include "tools/ctl_backup_files.h"
+#include "tools/ctl/backup_bitmaps.h"
+#include "tools/ctl/backup_chain.h"
+#include "tools/ctl/backup_files.h"
 
 namespace cairn::ctl {
 namespace {

@@ -1,12 +1,11 @@
 // What cairnctl prints for people: tables, entries, events, and what is safe on a terminal.
-#include "tools/ctl_text.h"
-
 #include <gtest/gtest.h>
 
 #include "schema/json_stream.h"
-#include "tools/ctl_address.h"
-#include "tools/ctl_events.h"
-#include "tools/ctl_show.h"
+#include "tools/ctl/address.h"
+#include "tools/ctl/events.h"
+#include "tools/ctl/show.h"
+#include "tools/ctl/text.h"
 
 namespace cairn::ctl {
 namespace {

@@ -1,12 +1,12 @@
-// Tests of tools/common_host_cache.h: which limits of memory are found. What is left in the cache
+// Tests of tools/common/host_cache.h: which limits of memory are found. What is left in the cache
 // is seen from outside, in tests/e2e/test_convert.py.
+#include "tools/common/host_cache.h"
+
 #include <filesystem>
 #include <fstream>
 #include <string>
 
 #include <gtest/gtest.h>
-
-#include "tools/common_host_cache.h"
 
 namespace cairn::tools {
 namespace {

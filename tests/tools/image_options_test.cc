@@ -1,11 +1,12 @@
-// Tests of tools/common_image_options.h: what lists of options and "json:" names stand for.
+// Tests of tools/common/image_options.h: what lists of options and "json:" names stand for.
+#include "tools/common/image_options.h"
+
 #include <string>
 
 #include <gtest/gtest.h>
 
 #include "schema/json_stream.h"
-#include "tools/common_image_options.h"
-#include "tools/common_session.h"
+#include "tools/common/session.h"
 
 namespace cairn::tools {
 namespace {

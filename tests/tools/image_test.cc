@@ -1,4 +1,6 @@
-// Tests of tools/common_image.h: images by filename, by options and by JSON.
+// Tests of tools/common/image.h: images by filename, by options and by JSON.
+#include "tools/common/image.h"
+
 #include <stdlib.h>
 
 #include <filesystem>
@@ -6,8 +8,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tools/common_image.h"
-#include "tools/common_session.h"
+#include "tools/common/session.h"
 
 namespace cairn::tools {
 namespace {

@@ -1,8 +1,9 @@
-// Tests of tools/common_info.h.
+// Tests of tools/common/info.h.
+#include "tools/common/info.h"
+
 #include <gtest/gtest.h>
 
 #include "schema/visit_block_info.h"
-#include "tools/common_info.h"
 
 namespace cairn::tools {
 namespace {

@@ -1,7 +1,7 @@
-// Tests of the text that tools/nbd_list.h makes of a server's exports.
-#include "tools/nbd_list.h"
-
+// Tests of the text that tools/nbd/list.h makes of a server's exports.
 #include <gtest/gtest.h>
+
+#include "tools/nbd/list.h"
 
 namespace cairn::tools {
 namespace {

@@ -1,6 +1,4 @@
-// Tests of tools/nbd_options.h: what is understood, and the words for what is not.
-#include "tools/nbd_options.h"
-
+// Tests of tools/nbd/options.h: what is understood, and the words for what is not.
 #include <cstdlib>
 #include <optional>
 #include <string>
@@ -9,7 +7,8 @@
 
 #include <gtest/gtest.h>
 
-#include "tools/common_report.h"
+#include "tools/common/report.h"
+#include "tools/nbd/options.h"
 
 namespace cairn::tools {
 namespace {

@@ -1,4 +1,6 @@
-// Tests of tools/common_new_file.h.
+// Tests of tools/common/new_file.h.
+#include "tools/common/new_file.h"
+
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,7 +14,6 @@
 #include <gtest/gtest.h>
 
 #include "protocols/file/image_lock.h"
-#include "tools/common_new_file.h"
 
 namespace cairn::tools {
 namespace {

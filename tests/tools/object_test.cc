@@ -1,7 +1,7 @@
-// Tests of tools/common_object.h.
-#include <gtest/gtest.h>
+// Tests of tools/common/object.h.
+#include "tools/common/object.h"
 
-#include "tools/common_object.h"
+#include <gtest/gtest.h>
 
 namespace cairn::tools {
 namespace {

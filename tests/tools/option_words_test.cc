@@ -1,11 +1,12 @@
 // What offline tools say of the options of filters: a table, by the way of opening.
+#include "tools/common/option_words.h"
+
 #include <string>
 
 #include <gtest/gtest.h>
 
-#include "tools/common_image.h"
-#include "tools/common_option_words.h"
-#include "tools/common_session.h"
+#include "tools/common/image.h"
+#include "tools/common/session.h"
 
 namespace cairn::tools {
 namespace {

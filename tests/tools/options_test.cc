@@ -1,9 +1,9 @@
-// Tests of tools/common_options.h.
+// Tests of tools/common/options.h.
+#include "tools/common/options.h"
+
 #include <array>
 
 #include <gtest/gtest.h>
-
-#include "tools/common_options.h"
 
 namespace cairn::tools {
 namespace {

@@ -1,9 +1,9 @@
-// Tests of tools/common_policy.h: what --policy takes.
+// Tests of tools/common/policy.h: what --policy takes.
+#include "tools/common/policy.h"
+
 #include <cerrno>
 
 #include <gtest/gtest.h>
-
-#include "tools/common_policy.h"
 
 namespace cairn::tools {
 namespace {

@@ -1,5 +1,7 @@
-// Tests of tools/common_process.h: files with process ids. (Going to the background is tested from
+// Tests of tools/common/process.h: files with process ids. (Going to the background is tested from
 // outside, in tests/e2e.)
+#include "tools/common/process.h"
+
 #include <unistd.h>
 
 #include <filesystem>
@@ -7,8 +9,6 @@
 #include <string>
 
 #include <gtest/gtest.h>
-
-#include "tools/common_process.h"
 
 namespace cairn::tools {
 namespace {

@@ -1,8 +1,8 @@
-// Tests of tools/common_progress.h. What "-p" prints elsewhere than on a terminal is in the
+// Tests of tools/common/progress.h. What "-p" prints elsewhere than on a terminal is in the
 // transcripts.
-#include <gtest/gtest.h>
+#include "tools/common/progress.h"
 
-#include "tools/common_progress.h"
+#include <gtest/gtest.h>
 
 namespace cairn::tools {
 namespace {

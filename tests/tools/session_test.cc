@@ -1,7 +1,7 @@
 // Tests of the option values that all programs share.
-#include <gtest/gtest.h>
+#include "tools/common/session.h"
 
-#include "tools/common_session.h"
+#include <gtest/gtest.h>
 
 namespace cairn::tools {
 namespace {

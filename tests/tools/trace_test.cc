@@ -1,12 +1,13 @@
-// Tests of tools/common_trace.h.
+// Tests of tools/common/trace.h.
+#include "tools/common/trace.h"
+
 #include <filesystem>
 #include <fstream>
 #include <string>
 
 #include <gtest/gtest.h>
 
-#include "tools/common_report.h"
-#include "tools/common_trace.h"
+#include "tools/common/report.h"
 
 namespace cairn::tools {
 namespace {

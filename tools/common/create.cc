@@ -1,0 +1,184 @@
+#include "tools/common/create.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+
+#include "block/filename.h"
+#include "block/graph.h"
+
+namespace cairn::tools {
+namespace {
+
+using block::CreateOptionInfo;
+
+std::string_view type_name(CreateOptionInfo::Type type) {
+  switch (type) {
+    case CreateOptionInfo::Type::kString:
+      return "str";
+    case CreateOptionInfo::Type::kBool:
+      return "bool (on/off)";
+    case CreateOptionInfo::Type::kNumber:
+      return "num";
+    case CreateOptionInfo::Type::kSize:
+      return "size";
+  }
+  return "";
+}
+
+// The parts of a list, with doubled commas made single again.
+std::vector<std::string> split(std::string_view list) {
+  std::vector<std::string> parts(1);
+  for (size_t i = 0; i < list.size(); ++i) {
+    if (list[i] != ',') {
+      parts.back().push_back(list[i]);
+    } else if (list.substr(i).starts_with(",,")) {
+      parts.back().push_back(',');
+      ++i;
+    } else {
+      parts.emplace_back();
+    }
+  }
+  return parts;
+}
+
+}  // namespace
+
+Result<CreationTable> CreationTable::find(const block::DriverTable& drivers,
+                                          std::string_view format, std::string_view filename) {
+  CreationTable table;
+  table.format_ = drivers.find(format);
+  if (table.format_ == nullptr) {
+    return fail(ENOENT, "Unknown file format '{}'", format);
+  }
+  if (table.format_->create == nullptr) {
+    return fail(ENOTSUP, "Format driver '{}' does not support image creation", format);
+  }
+  const std::string_view prefix = block::protocol_prefix(filename);
+  const std::string_view protocol_name = prefix.empty() ? "file" : prefix;
+  const block::DriverInfo* protocol = drivers.find(protocol_name);
+  if (filename.starts_with(':')) {
+    return fail(ENOENT, "Unknown protocol ''");
+  }
+  if (protocol == nullptr || protocol->kind != block::DriverInfo::Kind::kProtocol) {
+    return fail(ENOENT, "Unknown protocol '{}'", protocol_name);
+  }
+  if (protocol->create == nullptr) {
+    return fail(ENOTSUP, "Protocol driver '{}' does not support image creation", protocol_name);
+  }
+  const auto own = table.format_->create_options;
+  table.options_.assign(own.begin(), own.end());
+  for (const CreateOptionInfo& option : protocol->create_options) {
+    if (!table.has(option.name)) {
+      table.options_.push_back(option);
+    }
+  }
+  return table;
+}
+
+bool CreationTable::has(std::string_view option) const {
+  return std::ranges::find(options_, option, &CreateOptionInfo::name) != options_.end();
+}
+
+Result<void> append_option_list(std::string& list, std::string_view more) {
+  const std::vector<std::string> parts = split(more);
+  if (parts.front().empty() || parts.back().empty()) {
+    return fail(EINVAL, "Invalid option list: {}", more);
+  }
+  list.append(list.empty() ? "" : ",").append(more);
+  return {};
+}
+
+bool asks_for_help(std::string_view list) {
+  // What stands before a comma that is doubled counts, too, at the beginning of a part.
+  for (size_t begin = 0; begin <= list.size();) {
+    const std::string_view rest = list.substr(begin);
+    const std::string_view word = rest.substr(0, rest.find(','));
+    if (word == "help" || word == "?") {
+      return true;
+    }
+    size_t comma = rest.find(',');
+    while (comma != rest.npos && rest.substr(comma).starts_with(",,")) {
+      comma = rest.find(',', comma + 2);
+    }
+    if (comma == rest.npos) {
+      break;
+    }
+    begin += comma + 1;
+  }
+  return false;
+}
+
+Result<void> parse_option_list(std::string_view list, block::CreateOptions& options) {
+  if (list.empty()) {
+    return {};
+  }
+  for (const std::string& part : split(list)) {
+    const size_t equals = part.find('=');
+    const std::string_view whole(part);
+    const std::string_view value = equals == part.npos ? "on" : whole.substr(equals + 1);
+    if (auto set = options.set(whole.substr(0, equals), value); !set) {
+      return set;
+    }
+  }
+  return {};
+}
+
+void print_options(std::vector<CreateOptionInfo> options) {
+  std::ranges::sort(options, {}, &CreateOptionInfo::name);
+  for (const CreateOptionInfo& option : options) {
+    if (option.help.empty()) {
+      continue;  // for those who have read about it
+    }
+    const std::string left = fmt::format("{}=<{}>", option.name, type_name(option.type));
+    fmt::print("  {:<22} - {}\n", left, option.help);
+  }
+}
+
+Result<void> print_creation_help(const block::DriverTable& drivers, std::string_view format,
+                                 std::string_view filename) {
+  const Result<CreationTable> table = CreationTable::find(drivers, format, filename);
+  if (!table) {
+    return std::unexpected(table.error());
+  }
+  if (!filename.empty()) {
+    fmt::print("Supported options:\n");
+    print_options(table->options());
+    return {};
+  }
+  const auto own = table->format().create_options;
+  fmt::print("Supported {} options:\n", format);
+  print_options({own.begin(), own.end()});
+  fmt::print(
+      "\nThe protocol level may support further options.\n"
+      "Specify the target filename to include those options.\n");
+  return {};
+}
+
+Result<void> check_secrets(const block::Graph& graph, const block::CreateOptions& options) {
+  for (const CreateOptionInfo& info : options.table()) {
+    if (!info.name.ends_with("key-secret") || !options.has(info.name)) {
+      continue;
+    }
+    if (auto secret = graph.find_secret(*options.string(info.name)); !secret) {
+      return std::unexpected(secret.error());
+    }
+  }
+  return {};
+}
+
+std::string creation_path(std::string_view filename) {
+  constexpr std::string_view kFile = "file:";
+  return std::string(filename.starts_with(kFile) ? filename.substr(kFile.size()) : filename);
+}
+
+Error creation_failure(const CreationTable& table, Error error) {
+  if (error.code() != EFBIG) {
+    return error;
+  }
+  return Error(
+      EFBIG, fmt::format("The image size is too large for file format '{}'{}", table.format().name,
+                         table.has("cluster_size") ? " (try using a larger cluster size)" : ""));
+}
+
+}  // namespace cairn::tools

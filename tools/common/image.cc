@@ -1,0 +1,336 @@
+#include "tools/common/image.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <utility>
+
+#include <fmt/ranges.h>
+
+#include "block/filename.h"
+#include "formats/raw/probed_raw_driver.h"
+#include "schema/json.h"
+#include "schema/visit_block_options.h"
+#include "tools/common/encryption.h"
+#include "tools/common/image_options.h"
+#include "tools/common/option_words.h"
+#include "tools/common/report.h"
+
+namespace cairn::tools {
+namespace {
+
+using block::PermissionSet;
+using schema::JsonObject;
+using schema::JsonValue;
+
+// Options that make an image another image, so that they are part of its name.
+constexpr std::array<std::string_view, 6> kNamingOptions = {"offset",     "size",   "read-zeroes",
+                                                            "key-secret", "header", "encrypt"};
+
+// Which format lies in the file that `file` describes.
+io::Task<Result<std::string>> probe_format(block::Graph& graph, JsonObject file) {
+  const std::string filename = "json:" + to_text(JsonValue(std::move(file)));
+  const block::OpenFlags flags{
+      .read_only = true, .no_backing = true, .no_io = true, .force_share = true};
+  auto node = co_await graph.open_filename(filename, "", flags);
+  if (!node) {
+    co_return pass(node);
+  }
+  std::string name((*node)->info().name);
+  Result<void> released = co_await graph.release(std::move(*node));
+  co_return name;
+}
+
+// Fills in the drivers that people leave out: files for filenames, what a probe says for the rest.
+// Sets `probed` when the top's format was guessed.
+io::Task<Result<JsonObject>> complete_options(block::Graph& graph, JsonObject object, bool top,
+                                              bool* probed) {
+  if (auto sizes = normalize_options(object); !sizes) {
+    co_return pass(sizes);
+  }
+  if (schema::JsonValue* list = object.find("children"); list != nullptr && list->as_array()) {
+    for (JsonValue& child : *list->as_array()) {
+      if (child.as_object() == nullptr) {
+        continue;
+      }
+      Result<JsonObject> completed =
+          co_await complete_options(graph, *child.as_object(), false, probed);
+      if (!completed) {
+        co_return completed;
+      }
+      child = JsonValue(std::move(*completed));
+    }
+  }
+  for (const std::string_view name :
+       {"file", "backing", "data-file", "header", "image", "raw", "test", "log"}) {
+    JsonValue* child = object.find(name);
+    if (child == nullptr || child->as_object() == nullptr) {
+      continue;
+    }
+    Result<JsonObject> completed =
+        co_await complete_options(graph, *child->as_object(), false, probed);
+    if (!completed) {
+      co_return completed;
+    }
+    put(object, name, JsonValue(std::move(*completed)));
+  }
+  if (object.find("driver") != nullptr) {
+    co_return co_await complete_encryption(graph, std::move(object));
+  }
+  if (!top && text_of(object, "filename") != nullptr) {
+    object.add("driver", "file");
+    co_return object;
+  }
+  const JsonValue* file = object.find("file");
+  if (top && file == nullptr) {
+    co_return fail(EINVAL, "Must specify either driver or file");
+  }
+  if (file == nullptr || file->as_object() == nullptr) {
+    co_return fail(EINVAL, "A block device must be specified for \"file\"");
+  }
+  Result<std::string> format = co_await probe_format(graph, *file->as_object());
+  if (!format) {
+    co_return pass(format);
+  }
+  *probed = *probed || top;
+  object.add("driver", std::move(*format));
+  co_return co_await complete_encryption(graph, std::move(object));
+}
+
+// Formats need a file. (Protocols bring their own; a quorum has children instead.)
+Result<void> require_file(const block::Graph& graph, const JsonObject& object) {
+  const std::string* driver = text_of(object, "driver");
+  const block::DriverInfo* info = driver != nullptr ? graph.drivers().find(*driver) : nullptr;
+  if (driver != nullptr && info == nullptr) {
+    return fail(ENOENT, "Unknown driver '{}'", *driver);
+  }
+  if (auto there = require_children(object); !there) {
+    return there;
+  }
+  if (info != nullptr && (info->name == "file" || info->name == "host_device") &&
+      object.find("filename") == nullptr) {
+    return fail(EINVAL, "The '{}' block driver requires a file name", info->name);
+  }
+  if (info != nullptr && info->name == "nbd" && object.find("server") == nullptr &&
+      object.find("path") == nullptr && object.find("host") == nullptr) {
+    return fail(EINVAL, "NBD server address missing");
+  }
+  if (info != nullptr && info->kind != block::DriverInfo::Kind::kProtocol &&
+      object.find("file") == nullptr && object.find("children") == nullptr) {
+    return fail(EINVAL, "A block device must be specified for \"file\"");
+  }
+  return {};
+}
+
+// An image that is to be written can not be one that must not be.
+Result<void> check_access(const block::Node& node, const block::OpenFlags& flags) {
+  if (!flags.read_only && node.read_only()) {
+    return fail(EPERM, "Block node is read-only");
+  }
+  return {};
+}
+
+// Gives the node a name that says all that makes its content.
+void name_node(block::Node& node, const JsonObject& as_given, const JsonObject& completed) {
+  const bool named = std::ranges::any_of(as_given, [](const JsonObject::Member& member) {
+    return std::ranges::find(kNamingOptions, member.first) != kNamingOptions.end();
+  });
+  if (!named) {
+    return;
+  }
+  JsonObject name;
+  for (const auto& [key, value] : completed) {
+    if (key == "encrypt" && value.as_object() != nullptr) {
+      if (const std::string* secret = text_of(*value.as_object(), "key-secret")) {
+        name.add("encrypt.key-secret", *secret);
+      }
+      continue;
+    }
+    const JsonValue* given = as_given.find(key);
+    name.add(key, given != nullptr && !given->is_object() ? *given : value);
+  }
+  name.sort();
+  node.set_filename("json:" + to_text(JsonValue(std::move(name))));
+}
+
+io::Task<Result<std::shared_ptr<block::Node>>> open_by_options(block::Graph& graph,
+                                                               JsonObject given,
+                                                               block::OpenFlags flags) {
+  if (given.find("driver") != nullptr && flags.force_share && !flags.read_only) {
+    co_return fail(EINVAL, "force-share=on can only be used with read-only images");
+  }
+  if (const std::string* backing = text_of(given, "backing"); backing && backing->empty()) {
+    report_warning("Use of \"backing\": \"\" is deprecated; use \"backing\": null instead");
+    (void)given.take("backing");
+    flags.no_backing = true;
+  }
+  if (const std::string* reference = text_of(given, "file")) {
+    co_return fail(ENODEV, "Cannot find device='{0}' nor node-name='{0}'", *reference);
+  }
+  if (auto ok = require_file(graph, given); !ok) {
+    co_return pass(ok);
+  }
+  Result<JsonObject> completed = co_await complete_options(graph, given, true, &flags.probed);
+  if (!completed) {
+    co_return pass(completed);
+  }
+  if (const JsonValue* backing = completed->find("backing"); flags.no_backing && backing) {
+    if (backing->as_object() != nullptr) {
+      // Nobody would look at it.
+      co_return fail(EINVAL, "Block format '{}' does not support the option 'backing.driver'",
+                     *text_of(*completed, "driver"));
+    }
+    (void)completed->take("backing");
+  }
+  Result<schema::BlockdevOptions> options = decode_options(graph, *completed);
+  // The image has to be there before it matters what is unknown to its driver.
+  std::optional<Error> unknown;
+  for (std::string name; !options && !(name = unknown_option_of(options.error())).empty();
+       options = decode_options(graph, *completed)) {
+    if (completed->find(name) == nullptr) {
+      break;  // it is further below
+    }
+    (void)completed->take(name);
+    unknown = unknown ? unknown : options.error();
+  }
+  if (!options) {
+    co_return std::unexpected(options.error());
+  }
+  auto node = co_await graph.open(*options, flags);
+  if (node && unknown) {
+    Result<void> released = co_await graph.release(std::move(*node));
+    co_return std::unexpected(std::move(*unknown));
+  }
+  if (node) {
+    name_node(**node, given, *completed);
+  }
+  co_return node;
+}
+
+void warn_of_guess(std::string_view filename) {
+  std::fflush(stdout);
+  fmt::print(stderr,
+             "WARNING: Image format was not specified for '{}' and probing guessed raw.\n"
+             "         Automatically detecting the format is dangerous for raw images, write "
+             "operations on block 0 will be restricted.\n"
+             "         Specify the 'raw' format explicitly to remove the restrictions.\n",
+             filename);
+}
+
+}  // namespace
+
+io::Task<Result<std::shared_ptr<block::Node>>> open_image(block::Graph& graph, ImageName name,
+                                                          block::OpenFlags flags) {
+  const std::optional<std::vector<std::string>>& formats = graph.open_policy().formats;
+  if (!name.format.empty() && formats && !formats->empty() &&
+      std::ranges::find(*formats, name.format) == formats->end()) {
+    co_return fail(EPERM, "Format '{}' is none of those that are allowed: {}", name.format,
+                   fmt::join(*formats, ", "));
+  }
+  Result<std::shared_ptr<block::Node>> node = nullptr;
+  if (name.format_given && name.format.empty()) {
+    co_return fail(ENOENT, "Unknown driver ''");
+  }
+  if (name.by_options || block::is_json_filename(name.text)) {
+    Result<JsonObject> options = name.by_options ? parse_option_string(name.text, name.implied_key)
+                                                 : parse_json_name(name.text);
+    if (!options) {
+      co_return pass(options);
+    }
+    if (!name.format.empty()) {
+      put(*options, "driver", name.format);
+    }
+    node = co_await open_by_options(graph, std::move(*options), flags);
+  } else {
+    node = co_await graph.open_filename(name.text, name.format, flags);
+  }
+  if (node && !name.guess_told &&
+      dynamic_cast<const raw::ProbedRawDriver*>(&(*node)->driver()) != nullptr) {
+    warn_of_guess((*node)->filename());
+  }
+  co_return node;
+}
+
+io::Task<Result<void>> refuse_native_aio(block::Graph& graph, ImageName name,
+                                         block::OpenFlags flags) {
+  name.guess_told = true;
+  if (!name.by_options && block::protocol_prefix(name.text).empty()) {
+    name.give_format("file");  // what the file holds does not matter
+  }
+  auto node = co_await open_image(graph, std::move(name), flags);
+  if (!node) {
+    co_return pass(node);
+  }
+  Result<void> released = co_await graph.release(std::move(*node));
+  static_cast<void>(released);
+  co_return fail(EINVAL,
+                 "aio=native was specified, but it requires cache.direct=on, which was not "
+                 "specified.");
+}
+
+Error could_not_open(const ImageName& name, Error error) {
+  return std::move(error).prefix(fmt::format("Could not open '{}': ", name.text));
+}
+
+block::Permissions root_permissions(const block::Node& node) {
+  block::Permissions permissions{
+      .used = PermissionSet::kConsistentRead,
+      .shared = PermissionSet::kConsistentRead | PermissionSet::kWriteUnchanged};
+  if (node.options().force_share) {
+    permissions.shared = PermissionSet::all();
+  }
+  if (!node.read_only()) {
+    permissions.used |= PermissionSet::kWrite;
+  }
+  return permissions;
+}
+
+io::Task<Result<std::unique_ptr<block::Edge>>> open_root(block::Graph& graph, ImageName name,
+                                                         block::OpenFlags flags, Sharing sharing) {
+  Result<std::shared_ptr<block::Node>> node = co_await open_image(graph, name, flags);
+  if (!node) {
+    co_return std::unexpected(could_not_open(name, std::move(node.error())));
+  }
+  block::Permissions permissions = root_permissions(**node);
+  if (sharing == Sharing::kAll) {
+    permissions.shared = PermissionSet::all();
+  }
+  Result<std::unique_ptr<block::Edge>> edge;
+  if (auto possible = check_access(**node, flags); possible) {
+    edge = graph.attach(*node, "", permissions);
+  } else {
+    edge = std::unexpected(possible.error());
+  }
+  if (!edge) {
+    Result<void> released = co_await graph.release(std::move(*node));
+    co_return std::unexpected(could_not_open(name, std::move(edge.error())));
+  }
+  co_return std::move(*edge);
+}
+
+io::Task<Result<std::unique_ptr<block::Edge>>> open_unfiltered(block::Graph& graph, ImageName name,
+                                                               block::OpenFlags flags) {
+  Result<std::shared_ptr<block::Node>> top = co_await open_image(graph, name, flags);
+  if (!top) {
+    co_return std::unexpected(could_not_open(name, std::move(top.error())));
+  }
+  std::shared_ptr<block::Node> node = *top;
+  while (node->info().kind == block::DriverInfo::Kind::kFilter && node->backing() != nullptr) {
+    node = node->backing()->shared_node();
+  }
+  Result<std::unique_ptr<block::Edge>> edge;
+  if (auto possible = check_access(*node, flags); possible) {
+    edge = graph.attach(node, "", root_permissions(*node));
+  } else {
+    edge = std::unexpected(possible.error());
+  }
+  // The filters go; so does the image, when nobody could be attached to it.
+  Result<void> released = co_await graph.release(std::move(*top));
+  if (!edge) {
+    co_return std::unexpected(could_not_open(name, std::move(edge.error())));
+  }
+  co_return std::move(*edge);
+}
+
+}  // namespace cairn::tools

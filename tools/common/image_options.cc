@@ -1,0 +1,267 @@
+// Lists of options and "json:" names as objects, and those as what the schema has for them.
+#include "tools/common/image_options.h"
+
+#include <cerrno>
+#include <utility>
+
+#include "base/size_text.h"
+#include "schema/json_stream.h"
+#include "schema/keyval.h"
+#include "schema/visit_block_options.h"
+#include "tools/common/option_words.h"
+#include "tools/common/report.h"
+
+namespace cairn::tools {
+namespace {
+
+using schema::JsonObject;
+using schema::JsonValue;
+
+// Options that take a size with a suffix on command lines, although their type is a plain number.
+constexpr std::string_view kSizes[] = {
+    "size",           "offset",      "cache-size",   "l2-cache-size",   "l2-cache-entry-size",
+    "latency-ns",     "align",       "max-transfer", "opt-write-zero",  "refcount-cache-size",
+    "max-write-zero", "opt-discard", "max-discard",  "log-sector-size", "prealloc-align",
+    "prealloc-size"};
+
+// An option that a driver does not have, said in the words that name the driver. `path` leads to
+// it: "file.nosuch".
+Error unknown_option(const block::Graph& graph, const JsonObject& root, std::string_view path) {
+  const JsonObject* object = &root;
+  std::string_view rest = path;
+  for (size_t dot = rest.find('.'); dot != rest.npos; dot = rest.find('.')) {
+    const JsonValue* child = object->find(rest.substr(0, dot));
+    if (child == nullptr || child->as_object() == nullptr) {
+      break;
+    }
+    object = child->as_object();
+    rest.remove_prefix(dot + 1);
+  }
+  const std::string* driver = text_of(*object, "driver");
+  const block::DriverInfo* info = driver != nullptr ? graph.drivers().find(*driver) : nullptr;
+  if (info == nullptr) {
+    return Error(EINVAL, fmt::format("Parameter '{}' is unexpected", path));
+  }
+  if (info->kind == block::DriverInfo::Kind::kProtocol) {
+    return Error(EINVAL, fmt::format("Block protocol '{}' doesn't support the option '{}'",
+                                     info->name, rest));
+  }
+  return Error(EINVAL,
+               fmt::format("Block format '{}' does not support the option '{}'", info->name, rest));
+}
+
+// Numbers and booleans as a list of options on the command line would hold them.
+JsonValue as_text(const JsonValue& value) {
+  if (const JsonObject* object = value.as_object()) {
+    JsonObject text;
+    for (const auto& [name, member] : *object) {
+      text.add(name, as_text(member));
+    }
+    return text;
+  }
+  if (const schema::JsonArray* array = value.as_array()) {
+    schema::JsonArray text;
+    for (const JsonValue& element : *array) {
+      text.push_back(as_text(element));
+    }
+    return text;
+  }
+  if (const bool* flag = value.as_bool()) {
+    return *flag ? "on" : "off";
+  }
+  return value.is_number() ? JsonValue(to_text(value)) : value;
+}
+
+// The mode of overlap checks in the words that the tools have for it; those of the schema name the
+// member alone.
+Result<void> check_overlap_mode(const JsonObject& object) {
+  const std::string* mode = text_of(object, "overlap-check");
+  if (const JsonValue* value = object.find("overlap-check");
+      value != nullptr && value->as_object() != nullptr) {
+    mode = text_of(*value->as_object(), "template");
+  }
+  if (mode != nullptr && !schema::from_string<schema::Qcow2OverlapCheckMode>(*mode)) {
+    return fail(EINVAL,
+                "Unsupported value '{}' for qcow2 option 'overlap-check'. Allowed are any of the "
+                "following: none, constant, cached, all",
+                *mode);
+  }
+  return {};
+}
+
+// Servers can be told in the short form of old: host and port, or path.
+void expand_server(JsonObject& object) {
+  const std::string* driver = text_of(object, "driver");
+  if (driver == nullptr || *driver != "nbd" || object.find("server") != nullptr) {
+    return;
+  }
+  JsonObject server;
+  if (object.find("path") != nullptr) {
+    server.add("type", "unix");
+    server.add("path", object.take("path"));
+  } else if (object.find("host") != nullptr) {
+    const bool has_port = object.find("port") != nullptr;
+    server.add("type", "inet");
+    server.add("host", object.take("host"));
+    server.add("port", has_port ? object.take("port") : JsonValue("10809"));
+  } else {
+    return;
+  }
+  object.add("server", std::move(server));
+}
+
+// "file.filename" means "filename" within "file", also in JSON.
+void add_unfolded(JsonObject& out, std::string_view name, const JsonValue& value) {
+  if (const size_t dot = name.find('.'); dot != name.npos) {
+    const std::string_view first = name.substr(0, dot);
+    if (out.find(first) == nullptr) {
+      out.add(std::string(first), JsonObject());
+    }
+    if (JsonObject* inner = out.find(first)->as_object()) {
+      add_unfolded(*inner, name.substr(dot + 1), value);
+    }
+  } else if (const JsonObject* object = value.as_object()) {
+    JsonObject inner;
+    for (const auto& [key, member] : *object) {
+      add_unfolded(inner, key, member);
+    }
+    put(out, name, JsonValue(std::move(inner)));
+  } else {
+    put(out, name, value);
+  }
+}
+
+// Objects whose members are numbered are lists.
+JsonValue with_lists(const JsonValue& value) {
+  const JsonObject* object = value.as_object();
+  if (object == nullptr) {
+    return value;
+  }
+  JsonObject members;
+  schema::JsonArray list;
+  for (const auto& [name, member] : *object) {
+    members.add(name, with_lists(member));
+  }
+  while (const JsonValue* element = members.find(std::to_string(list.size()))) {
+    list.push_back(*element);
+  }
+  return list.empty() || list.size() != members.size() ? JsonValue(std::move(members))
+                                                       : JsonValue(std::move(list));
+}
+
+}  // namespace
+
+const std::string* text_of(const JsonObject& object, std::string_view name) {
+  const JsonValue* value = object.find(name);
+  return value != nullptr ? value->as_string() : nullptr;
+}
+
+void put(JsonObject& object, std::string_view name, JsonValue value) {
+  (void)object.take(name);
+  object.add(std::string(name), std::move(value));
+}
+
+Result<void> normalize_options(JsonObject& object) {
+  for (const std::string_view name : kSizes) {
+    if (const std::string* text = text_of(object, name)) {
+      const auto size = parse_size(*text);
+      if (!size && size.error().code() == ERANGE) {
+        return fail(ERANGE, "Value '{}' is out of range for parameter '{}'", *text, name);
+      }
+      if (!size) {
+        return std::unexpected(
+            Error(EINVAL,
+                  fmt::format("Parameter '{}' expects a non-negative number below 2^64", name))
+                .with_hint(
+                    "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
+                    "and exabytes, respectively."));
+      }
+      put(object, name, std::to_string(*size));
+    }
+  }
+  expand_server(object);
+  return {};
+}
+
+Result<schema::BlockdevOptions> decode_options(const block::Graph& graph,
+                                               const JsonObject& object) {
+  if (auto known = check_overlap_mode(object); !known) {
+    return std::unexpected(known.error());
+  }
+  const JsonValue value = as_text(object);
+  schema::Reading reading{.form = schema::InputForm::kKeyval, .error = {}};
+  schema::BlockdevOptions options;
+  if (schema::read(schema::Input(reading, value), options)) {
+    return options;
+  }
+  const std::string& message = reading.error->message();
+  constexpr std::string_view kBegin = "Parameter '";
+  constexpr std::string_view kEnd = "' is unexpected";
+  if (message.starts_with(kBegin) && message.ends_with(kEnd)) {
+    return std::unexpected(
+        unknown_option(graph, object,
+                       std::string_view(message).substr(
+                           kBegin.size(), message.size() - kBegin.size() - kEnd.size())));
+  }
+  return fail(reading.error->code(), "{}", in_words_of_tools(message));
+}
+
+std::string unknown_option_of(const Error& error) {
+  constexpr std::string_view kEnds[] = {" does not support the option '",
+                                        " doesn't support the option '"};
+  const std::string_view message = error.message();
+  for (const std::string_view words : kEnds) {
+    if (const size_t found = message.find(words); found != message.npos) {
+      const std::string_view rest = message.substr(found + words.size());
+      return std::string(rest.substr(0, rest.find('\'')));
+    }
+  }
+  return {};
+}
+
+Result<JsonObject> parse_json_name(std::string_view name) {
+  const Result<JsonValue> value = schema::parse_json(name.substr(name.find(':') + 1));
+  if (!value) {
+    return fail(EINVAL, "Could not parse the JSON options: {}", value.error().message());
+  }
+  if (value->as_object() == nullptr) {
+    return fail(EINVAL, "Invalid JSON object given");
+  }
+  JsonObject options;
+  for (const auto& [key, member] : *value->as_object()) {
+    add_unfolded(options, key, member);
+  }
+  const JsonValue listed = with_lists(options);
+  return listed.as_object() != nullptr ? *listed.as_object() : options;
+}
+
+Result<JsonObject> parse_option_string(std::string_view text, std::string_view implied_key) {
+  if (text.empty()) {
+    return JsonObject();
+  }
+  std::string_view rest = text;
+  const std::string first = schema::take_keyval_part(rest);
+  JsonObject options;
+  if (first.find('=') == first.npos && !implied_key.empty()) {
+    options.add(std::string(implied_key), first);  // whatever it is
+  } else if (first.find('=') == first.npos) {
+    report_warning(fmt::format("short-form boolean option '{0}' deprecated", first),
+                   fmt::format("Please use {}=on instead\n", first));
+    put(options, first, "on");
+  } else if (!first.starts_with('=')) {
+    rest = text;
+  }
+  if (rest.empty()) {
+    return options;
+  }
+  Result<JsonValue> parsed = schema::parse_keyval(rest, "");
+  if (!parsed) {
+    return pass(parsed);
+  }
+  for (auto& [name, value] : *parsed->as_object()) {
+    put(options, name, std::move(value));
+  }
+  return options;
+}
+
+}  // namespace cairn::tools

@@ -1,0 +1,82 @@
+#include "tools/common/object.h"
+
+#include <algorithm>
+#include <set>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "objects/types.h"
+#include "schema/json_stream.h"
+#include "schema/keyval.h"
+#include "schema/visit_containers.h"
+#include "schema/visit_qom.h"
+
+namespace cairn::tools {
+
+namespace {
+
+std::string list_types() {
+  std::set<std::string_view> names;
+  for (const objects::Type* type : objects::all_types()) {
+    if (!type->option.empty()) {
+      names.insert(type->option);
+    }
+  }
+  return fmt::format("List of user creatable objects:\n  {}\n", fmt::join(names, "\n  "));
+}
+
+std::string list_properties(const objects::Type& type) {
+  std::set<std::string> lines;
+  for (const objects::Type* at = &type; at; at = at->parent) {
+    for (const objects::Property& property : at->properties) {
+      if (property.set) {
+        lines.insert(fmt::format("  {}=<{}>\n", property.name, property.type));
+      }
+    }
+  }
+  return fmt::format("{} options:\n{}", type.option, fmt::join(lines, ""));
+}
+
+}  // namespace
+
+objects::Registry& program_objects() {
+  static objects::Registry registry;
+  return registry;
+}
+
+Result<void> add_object(std::string_view definition) {
+  const bool json = definition.starts_with('{');
+  auto value = json ? schema::parse_json(definition) : schema::parse_keyval(definition, "qom-type");
+  if (!value) {
+    return pass(value);
+  }
+  const auto form = json ? schema::InputForm::kJson : schema::InputForm::kKeyval;
+  auto options = schema::decode<schema::ObjectOptions>(*value, form);
+  if (!options) {
+    return pass(options);
+  }
+  return program_objects().add(*options);
+}
+
+std::optional<std::string> object_help(std::string_view definition) {
+  std::string_view rest = definition;
+  const std::string first = schema::take_keyval_part(rest);
+  bool asked = first == "help" || first == "?";
+  while (!rest.empty()) {
+    const std::string part = schema::take_keyval_part(rest);
+    asked = asked || part == "help" || part == "?";
+  }
+  if (!asked || definition.starts_with('{')) {
+    return std::nullopt;
+  }
+  constexpr std::string_view kTypeKey = "qom-type=";
+  const std::string_view name =
+      first.starts_with(kTypeKey) ? std::string_view(first).substr(kTypeKey.size()) : first;
+  const auto types = objects::all_types();
+  const auto at =
+      std::ranges::find(types, name, [](const objects::Type* type) { return type->option; });
+  return at == types.end() || (*at)->option.empty() ? list_types() : list_properties(**at);
+}
+
+}  // namespace cairn::tools

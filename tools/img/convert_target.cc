@@ -1,0 +1,296 @@
+// cairn-img convert: making and opening the target.
+#include <cerrno>
+#include <memory>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "block/check.h"
+#include "block/filename.h"
+#include "tools/common/create.h"
+#include "tools/common/host_cache.h"
+#include "tools/img/convert_steps.h"
+
+namespace cairn::tools {
+namespace {
+
+using block::Edge;
+
+// Features of the target's format that were asked for.
+Result<void> check_target_format(const ConvertRequest& request, std::string_view format) {
+  if (request.compress && format != "qcow2" && format != "vmdk") {
+    return fail(ENOTSUP, "Compression not supported for this file format");
+  }
+  return {};
+}
+
+// The same of the image that there is now.
+Result<void> check_target(const ConvertRequest& request, const block::Node& node) {
+  if (!request.create) {
+    if (auto possible = check_target_format(request, node.info().name); !possible) {
+      return possible;
+    }
+  }
+  if (request.compress && node.driver().encrypted()) {
+    return fail(EINVAL, "Compression and encryption not supported at the same time");
+  }
+  if (request.compress && node.driver().cluster_size() == 0) {
+    return fail(EINVAL, "invalid cluster size");
+  }
+  if (request.compress && node.child("data-file") != nullptr) {
+    return fail(ENOTSUP, "Compression not supported for images with an external data file");
+  }
+  return {};
+}
+
+Result<void> check_target_cache(const ConvertRequest& request) {
+  if (request.wrong_target_cache) {
+    return fail(EINVAL, "Invalid cache option: {}", *request.wrong_target_cache);
+  }
+  return {};
+}
+
+// What is wrong with how the target of -n is given.
+Result<void> check_target_name(const ConvertRequest& request) {
+  if (auto possible = check_target_cache(request); !possible) {
+    return possible;
+  }
+  if (request.target.by_options && request.target_format_given) {
+    return fail(EINVAL, "--image-opts and --format are mutually exclusive");
+  }
+  return {};
+}
+
+Result<void> fill_options(const ConvertRequest& request, const CreationTable& table,
+                          uint64_t length, block::CreateOptions& options) {
+  if (auto parsed = parse_option_list(request.options, options); !parsed) {
+    return parsed;
+  }
+  if ((request.backing && !table.has("backing_file"))) {
+    return fail(EINVAL, "Backing file not supported for file format '{}'", request.target.format);
+  }
+  if (request.backing_format && !table.has("backing_fmt")) {
+    return fail(EINVAL, "Backing file format not supported for file format '{}'",
+                request.target.format);
+  }
+  if (request.backing) {
+    if (auto set = options.set("backing_file", *request.backing); !set) {
+      return set;
+    }
+  }
+  if (request.backing_format) {
+    if (auto set = options.set("backing_fmt", *request.backing_format); !set) {
+      return set;
+    }
+  }
+  if (options.has("backing_file") && !options.has("backing_fmt")) {
+    return fail(EINVAL, "Use of backing file requires explicit backing format");
+  }
+  return options.set("size", std::to_string(length));
+}
+
+// As values of options are written on a command line.
+std::string double_commas(std::string_view text) {
+  std::string doubled;
+  for (const char c : text) {
+    doubled.append(c == ',' ? 2 : 1, c);
+  }
+  return doubled;
+}
+
+// How the new image is opened. One that is encrypted needs the secret that it was made with, one
+// that has not got its name yet has another, and how hard to compress is nothing that an image
+// remembers.
+ImageName name_of_new(const ConvertRequest& request, const block::CreateOptions& options,
+                      const NewFile& file) {
+  const ImageName& target = request.target;
+  const std::string path = file.aside() ? file.path() : creation_path(target.text);
+  std::string more;
+  for (const block::CreateOptionInfo& info : options.table()) {
+    if (info.name.ends_with("key-secret") && options.has(info.name)) {
+      more += fmt::format(",{}={}", info.name, double_commas(*options.string(info.name)));
+    }
+  }
+  if (request.compression_level != 0) {
+    more += fmt::format(",compression-level={}", request.compression_level);
+  }
+  ImageName name = target;
+  name.text = file.aside() ? path : name.text;
+  if (!more.empty() || !block::protocol_prefix(name.text).empty()) {
+    name.by_options = true;
+    name.text = fmt::format("driver={}{},file.driver=file,file.filename={}", target.format, more,
+                            double_commas(path));
+    name.format.clear();
+  }
+  return name;
+}
+
+// What is written under another name first keeps all in one file and no name of its own in it.
+NewFile::Way way_for(const ConvertRequest& request, const block::CreateOptions& options) {
+  const std::string& format = request.target.format;
+  const std::string_view prefix = block::protocol_prefix(request.target.text);
+  const bool alone = (format == "raw" || format == "qcow2" || format == "luks") &&
+                     !options.has("data_file") && !options.has("detached-header");
+  return alone && (prefix.empty() || prefix == "file") ? NewFile::Way::kAside
+                                                       : NewFile::Way::kInPlace;
+}
+
+// The file that the target is written to. A conversion that can be resumed leaves a note of what it
+// makes.
+Result<NewFile> begin_target(const ConvertRequest& request, const block::CreateOptions& options,
+                             uint64_t length) {
+  const std::string path = creation_path(request.target.text);
+  const NewFile::Way way = way_for(request, options);
+  if (!request.resume) {
+    return NewFile::begin(path, way);
+  }
+  if (way == NewFile::Way::kInPlace) {
+    return fail(ENOTSUP, "--resume is for raw, qcow2 and luks images in a file of their own");
+  }
+  return NewFile::begin_or_resume(
+      path,
+      fmt::format("-O {} -o '{}', {} bytes\n", request.target.format, request.options, length));
+}
+
+// What there is of a resumed target is in order, so that it can be written to.
+io::Task<Result<void>> check_remains(const ConvertRequest& request, block::Node& node) {
+  block::CheckOptions options{
+      .fix_leaks = true, .report = [](const std::string&) {}, .complain = [](const Error&) {}};
+  const Result<block::CheckResult> found = co_await node.driver().check(std::move(options));
+  if (!found && found.error().code() == ENOTSUP) {
+    co_return Result<void>();
+  }
+  if (!found || found->corruptions != 0 || found->check_errors != 0) {
+    co_return fail(EIO, "What there is of '{}' is damaged: convert without --resume",
+                   request.target.text);
+  }
+  co_return Result<void>();
+}
+
+// What of the request can not be had together.
+Result<void> check_combination(const ConvertRequest& request, const block::CreateOptions& options,
+                               block::Node& source) {
+  const bool encrypted =
+      options.has("encrypt.format") || options.boolean("encryption").value_or(false);
+  if (request.compress && encrypted) {
+    return fail(EINVAL, "Compression and encryption not supported at the same time");
+  }
+  if (request.compress && options.string("preallocation").value_or("off") != "off") {
+    return fail(EINVAL, "Compression and preallocation not supported at the same time");
+  }
+  if (request.bitmaps) {
+    if (auto possible = check_source_bitmaps(request, source); !possible) {
+      return possible;
+    }
+  }
+  return check_target_cache(request);
+}
+
+}  // namespace
+
+io::Task<Result<void>> create_target(block::Graph& graph, const ConvertRequest& request,
+                                     Conversion& conversion) {
+  const std::string& filename = request.target.text;
+  const Result<CreationTable> table =
+      CreationTable::find(graph.drivers(), request.target.format, filename);
+  if (!table) {
+    co_return std::unexpected(table.error());
+  }
+  block::CreateOptions options(table->options());
+  if (auto filled = fill_options(request, *table, conversion.length, options); !filled) {
+    co_return filled;
+  }
+  if (auto possible = check_target_format(request, request.target.format); !possible) {
+    co_return possible;
+  }
+  if (auto possible = check_combination(request, options, conversion.sources.front()->node());
+      !possible) {
+    co_return possible;
+  }
+  Result<NewFile> file = begin_target(request, options, conversion.length);
+  if (file) {
+    if (const auto data_file = options.string("data_file")) {
+      file->add(*data_file);
+    }
+    conversion.file = std::move(*file);
+    if (conversion.file.fresh()) {
+      conversion.file.created();  // whatever comes of it
+    }
+  }
+  Result<void> created;
+  if (file && conversion.file.resumed()) {
+    created = conversion.file.keep_incomplete();
+  } else if (file) {
+    created = co_await table->format().create(graph, conversion.file.path(), options);
+  } else {
+    created = pass(file);
+  }
+  if (!created) {
+    co_return std::unexpected(creation_failure(*table, std::move(created.error()))
+                                  .prefix(fmt::format("{}: error while converting {}: ", filename,
+                                                      request.target.format)));
+  }
+  conversion.file.created();
+  conversion.target_name = name_of_new(request, options, conversion.file);
+  conversion.created = !conversion.file.resumed();
+  if (request.resume && !conversion.file.kept()) {
+    co_return conversion.file.keep_incomplete();
+  }
+  co_return Result<void>();
+}
+
+namespace {
+
+// The node at the bottom, which holds the data.
+const block::Node& leaf_of(const block::Node& node) {
+  const block::Edge* file = node.child("file");
+  return file == nullptr ? node : leaf_of(file->node());
+}
+
+}  // namespace
+
+io::Task<Result<void>> open_target(block::Graph& graph, const ConvertRequest& request,
+                                   Conversion& conversion) {
+  if (auto possible = check_target_name(request); !request.create && !possible) {
+    co_return possible;
+  }
+  const block::OpenFlags flags{.discard_unmap = true,
+                               .cache_direct = request.target_cache.direct,
+                               .no_flush = request.target_cache.no_flush};
+  Result<std::unique_ptr<Edge>> target = co_await open_root(graph, conversion.name(request), flags);
+  if (!target) {
+    co_return pass(target);
+  }
+  conversion.target = std::move(*target);
+  const block::Node& node = conversion.target->node();
+  if (conversion.created && conversion.file.fresh()) {
+    for (std::string& path : host_files(node, false)) {
+      conversion.file.add_written(std::move(path));
+    }
+  }
+  // Devices hold what they held; what lies in new space is decrypted to noise.
+  conversion.created =
+      conversion.created && leaf_of(node).info().name == "file" && !node.driver().encrypted();
+  if (auto possible = check_target(request, node); !possible) {
+    co_return possible;
+  }
+  if (conversion.file.resumed()) {
+    Result<void> in_order = co_await check_remains(request, conversion.target->node());
+    if (!in_order) {
+      co_return in_order;
+    }
+  }
+  if (request.bitmaps) {
+    if (auto possible = check_target_bitmaps(conversion.target->node()); !possible) {
+      // The new image stays, empty: scripts of the field know it so.
+      conversion.keep = true;
+      co_return possible;
+    }
+  }
+  if (conversion.target->length() < conversion.length) {
+    co_return fail(EINVAL, "output file is smaller than input file");
+  }
+  co_return Result<void>();
+}
+
+}  // namespace cairn::tools
