@@ -12,6 +12,10 @@ io::Task<Result<void>> Qcow2Driver::change_backing(std::string filename, std::st
   if (filename.size() > kMaxBackingNameLength) {
     co_return std::unexpected(Error::from_errno(EINVAL));
   }
+  // What the raw data file holds has to be all of the disk.
+  if (!filename.empty() && image_.data_is_raw()) {
+    co_return std::unexpected(Error::from_errno(EINVAL));
+  }
   if (!filename.empty() && format.empty()) {
     co_return fail(EINVAL, "backing format must be specified");
   }

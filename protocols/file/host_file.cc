@@ -49,6 +49,9 @@ HostFile::HostFile(HostFileOptions options, std::unique_ptr<OpenFile> file, uint
 Result<std::unique_ptr<HostFile>> HostFile::open(HostFileOptions options) {
   const bool write_now = options.writable && !options.open_on_demand;
   auto file = io::File::open_now(options.path, {.writable = write_now, .direct = options.direct});
+  if (!file && options.direct && file.error().code() == EINVAL) {
+    return fail(EINVAL, "Could not open '{}': filesystem does not support O_DIRECT", options.path);
+  }
   if (!file) {
     return pass(file);
   }

@@ -9,7 +9,7 @@ ODD_COMMANDS = ["nosuch", "", " ", "help nosuch", "q", "quit", "close", "info", 
                 "open -o driver=nosuch t.raw", "open -Z t.raw", "open -t bogus t.raw", "open t.raw t.raw",
                 "open -n -k t.raw", "open -s t.raw", "open -C t.raw", "open -U t.raw", "open -d bogus x",
                 "reopen", "reopen -r", "reopen -w", "reopen -r -w", "reopen -c none", "reopen -c bogus",
-                "reopen -o bogus=1", "reopen -o driver=raw", "reopen x", "reopen -o lazy-refcounts=on",
+                "reopen -o bogus=1", "reopen x", "reopen -o lazy-refcounts=on",
                 "break x", "break bogus tag", "resume x", "wait_break x", "remove_break x", "resume",
                 "aio_flush", "aio_flush x", "w", "r", "read\t0\t512", "read  0  512", "'read 0 512'"]
 

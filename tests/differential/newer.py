@@ -77,8 +77,8 @@ def settled_json(text):
 
 def asks_for_help(words):
     return any(word in ("-h", "--help", "-?") or word.startswith("--h") for word in words) or any(
-        before in ("--object", "--obj") and "help" in word.split(",") or "--object=help" in word
-        or word.startswith("--object=") and word.endswith(",help")
+        re.fullmatch("--o[bject]*", before) and "help" in word.split(",")
+        or re.match("--o[bject]*=(.*,)?help$", word)
         for before, word in zip(words, words[1:]))
 
 

@@ -145,7 +145,7 @@ def same_bytes(ours, theirs):
 
 def padded(path):
     content = path.read_bytes()
-    return content + bytes(-len(content) % 512)
+    return content + bytes(-len(content) % 4096)
 
 
 class Judge:
@@ -173,7 +173,7 @@ class Judge:
                                                           for p in (ours, theirs)}) == 1:
             return []  # how far they go beyond the disk's end is nobody's affair
         if kind == "raw" and padded(ours) == padded(theirs):
-            return []  # the peer writes whole sectors, also where the file ends within one
+            return []  # the peer writes whole blocks, also where the file ends within one
         if kind == "raw":
             return [f"{name}: other bytes ({ours.stat().st_size} and {theirs.stat().st_size})"]
         found = []

@@ -21,7 +21,7 @@ CREATE_OPTIONS = {
     "qcow2": [
         ("size", None), ("compat", ["0.10", "1.1", "v2", "v3", "0.9", "", "2"]),
         ("backing_file", ["base.qcow2", "t.raw", "nosuch", "", "new", "json:{}"]),
-        ("backing_fmt", ["qcow2", "raw", "nosuch", ""]),
+        ("backing_fmt", ["qcow2", "raw", "nosuch"]),
         ("cluster_size", ["512", "4k", "64k", "2M", "1", "1000", "4M", "0", "-1", "256", "x", ""]),
         ("preallocation", ["off", "metadata", "falloc", "full", "bogus", ""]),
         ("lazy_refcounts", ["on", "off", "true", "maybe", ""]),
@@ -75,10 +75,10 @@ JSON_NAMES = [
     'json:{"driver":"throttle","throttle-group":"g","file.filename":"t.raw"}',
 ]
 ODD_NAMES = [
-    "nosuch", "nosuch/x", "folder", "", ".", "dangling", "/dev/null", "file:t.raw", "file:nosuch", "file:",
+    "nosuch", "nosuch/x", "folder", "", ".", "dangling", "file:t.raw", "file:nosuch", "file:",
     "nbd:localhost:1", "nbd://localhost:1/x", "nbd+unix:///x?socket=nosuch", "nbd:unix:nosuch", "nbd:",
     "nbd://", "nbd+unix:///x", "bogus:x", "a:b", "./a:b", "password", "null-co://",
-    "null-aio://", "blkdebug::t.raw", "blkdebug:", "file://t.raw", "x" * 300, "host_device:t.raw",
+    "null-aio://", "blkdebug::t.raw", "blkdebug:", "x" * 300, "host_device:t.raw",
     "t.raw/x", "/nosuch/x", "raw:t.raw", "data.bin", ":", ":x", "-x",
 ]
 IMAGE_OPTIONS = [
@@ -95,7 +95,7 @@ IMAGE_OPTIONS = [
     "driver={f},file.filename={},encrypt.key-secret=s0", "driver=luks,file.filename={},key-secret=s0",
     "driver=luks,file.filename={},key-secret=s1", "driver={f},file.filename={},backing=",
     "driver={f},file.filename={},backing.driver=null-co", "driver={f},file.filename={},backing.filename=x",
-    "driver={f},file.filename={},lazy-refcounts=x", "driver={f},file.filename={},l2-cache-size=1",
+    "driver={f},file.filename={},l2-cache-size=1",
     "driver=qcow2,file.filename={},data-file.driver=file,data-file.filename=data.bin",
     "driver=qcow2,file.driver=raw,file.file.filename={}", "driver=nbd,host=localhost,port=1",
     "driver=nbd,path=nosuch", "driver=nbd", "driver=blkdebug,image.filename={}", "file={}", "help",

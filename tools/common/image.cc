@@ -255,6 +255,9 @@ io::Task<Result<std::shared_ptr<block::Node>>> open_image(block::Graph& graph, I
 io::Task<Result<void>> refuse_native_aio(block::Graph& graph, ImageName name,
                                          block::OpenFlags flags) {
   name.guess_told = true;
+  if (!name.format.empty() && graph.drivers().find(name.format) == nullptr) {
+    co_return fail(ENOENT, "Unknown driver '{}'", name.format);
+  }
   if (!name.by_options && block::protocol_prefix(name.text).empty()) {
     name.give_format("file");  // what the file holds does not matter
   }

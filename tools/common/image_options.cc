@@ -244,7 +244,7 @@ Result<JsonObject> parse_option_string(std::string_view text, std::string_view i
   JsonObject options;
   if (first.find('=') == first.npos && !implied_key.empty()) {
     options.add(std::string(implied_key), first);  // whatever it is
-  } else if (first.find('=') == first.npos) {
+  } else if (first.find('=') == first.npos && first != "help") {
     report_warning(fmt::format("short-form boolean option '{0}' deprecated", first),
                    fmt::format("Please use {}=on instead\n", first));
     put(options, first, "on");

@@ -83,6 +83,11 @@ Result<void> fill_options(const ConvertRequest& request, const CreationTable& ta
       return set;
     }
   }
+  if (options.has("backing_file") && request.sources.size() > 1) {
+    return fail(EINVAL,
+                "Having a backing file for the target makes no sense when concatenating multiple "
+                "input images");
+  }
   if (options.has("backing_file") && !options.has("backing_fmt")) {
     return fail(EINVAL, "Use of backing file requires explicit backing format");
   }

@@ -68,7 +68,8 @@ io::Task<Result<BackingFacts>> look_at_backing(block::Graph& graph, std::string 
                                                std::string backing, std::string format) {
   const std::string path = block::resolve_relative(overlay, backing);
   const block::OpenFlags flags{.read_only = true};
-  auto node = co_await open_image(graph, {.text = path, .format = std::move(format)}, flags);
+  ImageName name{.text = path, .format = std::move(format)};
+  auto node = co_await open_image(graph, std::move(name), flags);
   if (!node) {
     co_return std::unexpected(std::move(node.error()).with_hint("Could not open backing image."));
   }
