@@ -38,13 +38,13 @@ class Machine:
         self.restored = 0
         img("create", "-q", "-f", driver, self.image, size)
 
-    def start(self, *more, speed=None, limit=None):
-        """`speed`: bytes a second that the disk's file gives."""
+    def start(self, *more, slowable=False):
+        """`slowable`: so that slow_down() works."""
         for name in ("q.sock", "nbd.sock"):
             (self.folder / name).unlink(missing_ok=True)
         file = {"driver": "file", "filename": str(self.image), "discard": "unmap"}
-        if speed:
-            more += ("--object", f"throttle-group,id=g,x-bps-read={speed}")
+        if slowable:
+            more += ("--object", "throttle-group,id=g")
             file = {"driver": "throttle", "throttle-group": "g", "file": file}
         node = {"driver": self.driver, "node-name": "disk", "discard": "unmap", "file": file}
         self.daemon = self.daemons(
@@ -58,6 +58,13 @@ class Machine:
         self.daemon.wait_for(self.folder / "nbd.sock")
         self.daemon.wait_for(self.folder / "r.sock")
         return self.daemon
+
+    def slow_down(self, rate=256 << 10):
+        """What reads the disk gets so many bytes a second, or for 0 all that there are: a backup
+        that begins now will be running for long."""
+        monitor = self.monitor()
+        monitor("qom-set", path="/objects/g", property="limits", value={"bps-read": rate})
+        monitor.close()
 
     def load(self):
         self.seed += 1
@@ -317,21 +324,59 @@ def test_the_daemon_ended_between_and_during_backups(machine, how):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_takes_the_backup_back(machine, number):
-    machine.start(speed=2 * MIB)
+    machine.start(slowable=True)
     history = machine.load()
     history.wait_for_writes(100)
     machine.create()
     history.wait_for_writes(100)
+    machine.slow_down()
     running = machine.begin("--full")
-    machine.wait_for_job().close()
-    history.wait_for_writes(5)
+    monitor = machine.wait_for_job()
     running.send_signal(number)
+    wait_until(lambda: all(j["status"] != "running" for j in monitor("query-jobs")),
+               "the cancelling")
+    monitor.close()
+    machine.slow_down(0)
     out, err = running.communicate(timeout=support.TIMEOUT)
     assert running.returncode == 1 and "Interrupted" in err and out == ""
     machine.is_tidy()
     point, _ = machine.create_and_check(history)
     assert point["kind"] == "incremental" and point["number"] == 2
     history.stop()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("victim", ["cairnctl", "daemon"])
+def test_killed_while_the_job_runs(machine, victim, whole):
+    """What was written before the kill is in the next backup."""
+    machine.start(slowable=True)
+    history = machine.load()
+    history.wait_for_writes(100)
+    machine.create()
+    history.wait_for_writes(100)
+    machine.slow_down()
+    running = machine.begin(*(["--full"] if whole else []))
+    machine.wait_for_job().close()
+    if victim == "cairnctl":
+        running.kill()
+        running.communicate()
+        machine.slow_down(0)
+        history.wait_for_writes(5)
+        assert len(machine.bitmaps()) == 2
+    else:
+        machine.daemon.kill_writing(machine.image)
+        history.stop()
+        _, err = running.communicate(timeout=support.TIMEOUT)
+        assert running.returncode == 3, err
+        assert err.endswith("; the next backup brings things in order\n")
+        machine.start()
+        history = machine.load()
+        history.wait_for_writes(5)
+        assert len(machine.bitmaps()) == 2
+    point, _ = machine.create_and_check(history)
+    assert point["kind"] == "incremental" and point["number"] == 2
+    history.stop()
+    machine.is_tidy()
 
 
 def test_a_signal_at_any_moment(machine):
@@ -358,10 +403,11 @@ def test_a_signal_at_any_moment(machine):
 
 
 def test_progress_is_drawn_on_a_terminal(machine):
-    machine.start(speed=2 * MIB)
+    machine.start(slowable=True)
     history = machine.load()
     history.wait_for_writes(100)
     history.stop()
+    machine.slow_down(4 * MIB)
     terminal = Terminal(machine.command("create", "disk", machine.backups))
     terminal.read_until(r"JOB .*backup.*running.*\[[#-]+\].*\x1b\[2A\x1b\[J.*of 8 MiB")
     terminal.end(0)
@@ -369,10 +415,11 @@ def test_progress_is_drawn_on_a_terminal(machine):
 
 
 def test_one_backup_at_a_time(machine):
-    machine.start(speed=2 * MIB)
+    machine.start(slowable=True)
     history = machine.load()
     history.wait_for_writes(100)
     history.stop()
+    machine.slow_down()
     running = machine.begin()
     machine.wait_for_job().close()
     second = [str(CTL), "-s", str(machine.folder / "r.sock"), "backup"]
@@ -381,19 +428,22 @@ def test_one_backup_at_a_time(machine):
         done = run(*second, *words, code=1)
         assert "is in use: a backup or a restore is running there" in done.err
     assert run(*second, "list", machine.backups).out == "There are no backups yet.\n"
+    machine.slow_down(0)
     assert running.wait(support.TIMEOUT) == 0
     machine.is_tidy()
 
 
 def test_a_job_that_somebody_else_cancels_makes_no_point(machine):
-    machine.start(speed=2 * MIB)
+    machine.start(slowable=True)
     history = machine.load()
     history.wait_for_writes(100)
     history.stop()
+    machine.slow_down()
     running = machine.begin()
     monitor = machine.wait_for_job()
     monitor("job-cancel", id=monitor("query-jobs")[0]["id"])
     monitor.close()
+    machine.slow_down(0)
     _, err = running.communicate(timeout=support.TIMEOUT)
     assert running.returncode == 1 and "Could not back up 'disk'" in err
     machine.is_tidy()
@@ -515,7 +565,7 @@ def test_verify_and_restore_find_damage(machine):
 
 
 def test_restoring_replaces_nothing_and_leaves_nothing(machine):
-    machine.start(speed=None)
+    machine.start()
     machine.create()
     for name in ("disk.img", "disk.img.part"):
         (machine.folder / name).write_text("mine")
@@ -532,6 +582,57 @@ def test_restoring_replaces_nothing_and_leaves_nothing(machine):
     assert json.loads(img("info", "--output=json", machine.folder / "disk.img").out)["format"] \
         == "qcow2"
     machine.is_tidy()
+
+
+def test_an_interrupted_restore_leaves_nothing(machine):
+    machine.start()
+    history = machine.load()
+    history.wait_for_writes(100)
+    machine.create()
+    history.stop()
+    content = machine.restore(1)
+    target = machine.folder / "disk.img"
+    began = time.monotonic()
+    machine.restore(1)
+    longest = time.monotonic() - began
+    for _ in range(BACKUPS):
+        process = subprocess.Popen(
+            machine.command("restore", machine.backups, target, "--format", "raw"),
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        time.sleep(random.random() * longest)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=support.TIMEOUT)
+        assert not (machine.folder / "disk.img.part").exists()
+        if process.returncode == 0:
+            assert target.read_bytes() == content
+            target.unlink()
+        else:
+            assert process.returncode == -signal.SIGINT or b"Interrupted" in err
+            assert not target.exists()
+        machine.is_tidy()
+
+
+def test_restoring_to_a_full_disk_leaves_nothing(machine):
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    machine.start()
+    history = machine.load()
+    history.wait_for_writes(200)
+    history.stop()
+    machine.create()
+    small = machine.folder / "small"
+    small.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=2M", "tmpfs", small)
+    try:
+        for form in ("raw", "qcow2"):
+            done = machine.backup("restore", machine.backups, small / "d", "--format", form, code=1)
+            assert f"'{small}/d" in done.err and "No space left on device" in done.err
+            assert list(small.iterdir()) == []
+            machine.is_tidy()
+        assert used(small) < 65536
+    finally:
+        run("umount", small)
 
 
 def test_a_killed_restore_is_cleared_away(machine):

@@ -54,7 +54,7 @@ class CtlBackupFiles : public testing::Test {
     std::string path = (std::filesystem::temp_directory_path() / "cairn-XXXXXX").string();
     directory_ = mkdtemp(path.data());
   }
-  ~CtlBackupFiles() override { std::filesystem::remove_all(directory_); }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
 
   [[nodiscard]] std::string write(const std::string& name, std::string_view content) const {
     const std::string path = directory_ + "/" + name;

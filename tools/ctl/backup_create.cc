@@ -290,14 +290,14 @@ Result<BackupChain> chain_for(const std::string& directory, const std::string& n
   if (*chain) {
     return std::move(**chain);
   }
-  for (const std::string& name : {backup_file(1), backup_file(1) + ".part"}) {
-    const auto exists = path_exists(directory + "/" + name);
+  const std::string first = directory + "/" + backup_file(1);
+  for (const std::string& path : {first, first + ".part"}) {
+    const auto exists = path_exists(path);
     if (!exists) {
       return std::unexpected(exists.error());
     }
     if (*exists) {
-      return fail(EEXIST, "'{}/{}' exists, but no list of backups: use an empty directory",
-                  directory, name);
+      return fail(EEXIST, "'{}' exists, but no list of backups: use an empty directory", path);
     }
   }
   return BackupChain::make(node);
