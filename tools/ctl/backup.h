@@ -25,10 +25,10 @@ namespace cairn::ctl {
 [[nodiscard]] schema::JsonObject chain_node(const std::string& directory,
                                             std::span<const BackupPoint> points);
 
-// ctl_backup_create.cc
+// backup_create.cc
 [[nodiscard]] Exit run_backup_create(const Options& options, const std::string& node,
                                      const std::string& directory);
-// ctl_backup_restore.cc
+// backup_restore.cc
 [[nodiscard]] Exit run_backup_restore(const Options& options, const std::string& directory,
                                       const std::string& file);
 

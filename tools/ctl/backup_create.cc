@@ -1,7 +1,7 @@
 // `cairnctl backup create`: one more point, full or incremental.
 //
 // The order, so that a cut between any two steps leaves a chain that is whole, and bitmaps from
-// which the next backup goes on (ctl_backup_bitmaps.h):
+// which the next backup goes on (backup_bitmaps.h):
 //   1. the image is made as NNNN.qcow2.part;
 //   2. at one moment the new bitmap begins, that of the last point is switched off, and the job;
 //   3. when that has ended well, the image is closed, durable, and gets its name;

@@ -48,7 +48,7 @@ struct FileDigest {
   std::string sha256;
   uint64_t length = 0;
 };
-// Of the whole file; EINTR when the program is to end (ctl_interrupt.h).
+// Of the whole file; EINTR when the program is to end (interrupt.h).
 [[nodiscard]] Result<FileDigest> digest_file(const std::string& path);
 
 // The backing file that a qcow2 image names; empty when it names none. EINVAL when it is no qcow2

@@ -57,7 +57,7 @@ void print_value(const schema::JsonValue& value, std::string_view command, const
 // What the daemon understands; what fails here is the connection, or a daemon without a schema.
 [[nodiscard]] Result<DaemonSchema> fetch_schema(Connection& connection);
 
-// ctl_command.cc: any command of the daemon.
+// command.cc: any command of the daemon.
 [[nodiscard]] Exit run_command(const Options& options);
 // Types the words and sends the command; prints nothing but errors. Null when it did not succeed,
 // and `exit` says why.
@@ -66,21 +66,21 @@ void print_value(const schema::JsonValue& value, std::string_view command, const
                                                              std::vector<std::string> words,
                                                              Exit& exit);
 
-// ctl_help.cc
+// help.cc
 [[nodiscard]] Exit run_commands(const Options& options);
 [[nodiscard]] Exit run_help(const Options& options);
 
-// ctl_events.cc
+// events.cc
 [[nodiscard]] Exit run_events(const Options& options);
 [[nodiscard]] Exit run_wait_event(const Options& options);
 
-// ctl_watch.cc
+// watch.cc
 [[nodiscard]] Exit run_watch(const Options& options);
 
-// ctl_backup.cc
+// backup.cc
 [[nodiscard]] Exit run_backup(const Options& options);
 
-// ctl_graph.cc
+// graph.cc
 [[nodiscard]] Exit run_graph(const Options& options);
 
 }  // namespace cairn::ctl

@@ -40,7 +40,7 @@ struct NodeGraph {
 [[nodiscard]] std::string graph_text(const NodeGraph& graph);
 // In the language of graphviz.
 [[nodiscard]] std::string graph_dot(const NodeGraph& graph);
-// A picture of its own, ctl_svg.cc.
+// A picture of its own, svg.cc.
 [[nodiscard]] std::string graph_svg(const NodeGraph& graph);
 
 }  // namespace cairn::ctl

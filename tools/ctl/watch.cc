@@ -22,7 +22,7 @@ volatile std::sig_atomic_t ended = 0;
 void on_end(int) { ended = 1; }
 void on_resize(int) {}
 
-// Signals come only while we wait for the daemon (ctl_connection.cc), and end the waiting.
+// Signals come only while we wait for the daemon (connection.cc), and end the waiting.
 void watch_signals() {
   sigset_t watched;
   sigemptyset(&watched);

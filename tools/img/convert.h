@@ -53,7 +53,7 @@ struct ConvertRequest {
 [[nodiscard]] io::Task<int> convert_images(block::Graph& graph, const ConvertRequest& request,
                                            const io::SignalWatcher& signals);
 
-// --bitmaps (img_convert_bitmaps.cc): whether source and target can have their part in it, and
+// --bitmaps (convert_bitmaps.cc): whether source and target can have their part in it, and
 // copying what the source keeps. The nodes outlive the task.
 [[nodiscard]] Result<void> check_source_bitmaps(const ConvertRequest& request, block::Node& source);
 [[nodiscard]] Result<void> check_target_bitmaps(block::Node& target);

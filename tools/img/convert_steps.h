@@ -30,7 +30,7 @@ struct Conversion {
   }
 };
 
-// img_convert_target.cc: makes the target; opens it, new or not, and checks that it can take the
+// convert_target.cc: makes the target; opens it, new or not, and checks that it can take the
 // copy. The references outlive the tasks.
 [[nodiscard]] io::Task<Result<void>> create_target(block::Graph& graph,
                                                    const ConvertRequest& request,
@@ -38,7 +38,7 @@ struct Conversion {
 [[nodiscard]] io::Task<Result<void>> open_target(block::Graph& graph, const ConvertRequest& request,
                                                  Conversion& conversion);
 
-// img_convert_verify.cc: --verify, once the target is written and closed: reads it from the disk
+// convert_verify.cc: --verify, once the target is written and closed: reads it from the disk
 // and compares it with the sources. The references outlive the task.
 [[nodiscard]] io::Task<Result<void>> verify_target(block::Graph& graph,
                                                    const ConvertRequest& request,

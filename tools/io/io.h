@@ -1,12 +1,12 @@
 // cairn-io: single requests to an image, from the command line or a prompt. For tests and repair.
 //
-//   io_main.cc      the program's options, -c and the prompt
-//   io_shell.cc     finding and running commands, help
-//   io_open.cc      open, close, reopen
-//   io_transfer.cc  read, write, readv, writev
-//   io_break.cc     break, remove_break, resume, wait_break
-//   io_aio.cc       aio_read, aio_write, aio_flush
-//   io_image.cc     the other commands on an image: discard, map, truncate, …
+//   main.cc      the program's options, -c and the prompt
+//   shell.cc     finding and running commands, help
+//   open.cc      open, close, reopen
+//   transfer.cc  read, write, readv, writev
+//   break.cc     break, remove_break, resume, wait_break
+//   aio.cc       aio_read, aio_write, aio_flush
+//   image.cc     the other commands on an image: discard, map, truncate, …
 #pragma once
 
 #include <cstdint>
