@@ -108,12 +108,12 @@ def introspection_header():
     return header("schema.json", "The answer of query-qmp-schema.") + """\
 #pragma once
 
-#include <string_view>
+#include <string>
 
 namespace cairn::schema {
 
 // A JSON array. It stays text so that a daemon that nobody asks pays nothing for it.
-[[nodiscard]] std::string_view introspection_json();
+[[nodiscard]] std::string introspection_json();
 
 }  // namespace cairn::schema
 """
@@ -122,8 +122,11 @@ namespace cairn::schema {
 def introspection_source(schema):
     text = json.dumps(introspection(schema), separators=(",", ":"))
     out = header("schema.json", "The answer of query-qmp-schema.")
-    out += '#include "schema/introspection.h"\n\nnamespace cairn::schema {\n\n'
-    out += "std::string_view introspection_json() {\n  return\n"
+    out += '#include "schema/introspection.h"\n\n#include <string_view>\n\n'
+    out += "namespace cairn::schema {\n\nnamespace {\n\n"
+    out += "constexpr std::string_view kPieces[] = {\n"
     for start in range(0, len(text), _PIECE):
-        out += f'      R"json({text[start:start + _PIECE]})json"\n'
-    return out + "      ;\n}\n\n}  // namespace cairn::schema\n"
+        out += f'    R"json({text[start:start + _PIECE]})json",\n'
+    out += "};\n\n}  // namespace\n\nstd::string introspection_json() {\n  std::string text;\n"
+    out += "  for (const std::string_view piece : kPieces) {\n    text += piece;\n  }\n"
+    return out + "  return text;\n}\n\n}  // namespace cairn::schema\n"
