@@ -1,6 +1,7 @@
 """Nodes as files of this host, through the kernel's FUSE driver."""
 
 import errno
+import hashlib
 import json
 import os
 import pathlib
@@ -70,6 +71,67 @@ def test_a_file_system_is_made_checked_and_read(folder, disk):
     run("qemu-img", "check", folder / "disk.qcow2")
     img("convert", "-O", "raw", folder / "disk.qcow2", folder / "disk.raw")
     run("e2fsck", "-f", "-n", folder / "disk.raw")
+
+
+@pytest.fixture
+def loop_device():
+    """Makes loop devices of files; they go at the end."""
+    devices = []
+
+    def attach(path):
+        done = subprocess.run(["losetup", "--find", "--show", str(path)], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"no loop devices here: {done.stderr.strip()}")
+        devices.append(done.stdout.strip())
+        return devices[-1]
+
+    yield attach
+    for device in devices:
+        subprocess.run(["umount", "-l", device], stderr=subprocess.DEVNULL, check=False)
+        subprocess.run(["losetup", "--detach", device], check=False)
+
+
+def digest_tree(top):
+    """The content of every file below a folder, by name."""
+    return {str(path.relative_to(top)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(top.rglob("*")) if path.is_file() and not path.is_symlink()}
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_a_loop_device_on_an_export_holds_a_file_system(folder, disk, loop_device, kind):
+    daemon, monitor = disk(size="512M")
+    device, place = loop_device(folder / "mnt"), folder / "place"
+    place.mkdir()
+    run(f"mkfs.{kind}", "-q", device)
+    run("mount", device, place)
+    try:
+        source = pathlib.Path(__file__).resolve().parents[2] / "formats"
+        run("cp", "-r", source, place / "tree")
+        with (place / "sparse").open("wb") as sparse:
+            sparse.truncate(100 * MIB)
+            sparse.seek(50 * MIB)
+            sparse.write(os.urandom(MIB))
+        run("cp", "--sparse=always", place / "sparse", place / "copy")
+        expected = digest_tree(place)
+        assert len(expected) > 100
+        run("fstrim", place)
+    finally:
+        run("umount", place)
+    run("losetup", "--detach", device)
+    check = ["e2fsck", "-f", "-n"] if kind == "ext4" else ["xfs_repair", "-n"]
+    run(*check, folder / "mnt")
+    monitor("block-export-del", id="f")
+    wait_until(lambda: not mounted(folder / "mnt"), "the export goes")
+    daemon.stop()
+    run("qemu-img", "check", folder / "disk.qcow2")
+    # The same files are in the image.
+    run("qemu-img", "convert", "-O", "raw", folder / "disk.qcow2", folder / "disk.raw")
+    run("mount", "-o", "loop,ro", folder / "disk.raw", place)
+    try:
+        assert digest_tree(place) == expected
+    finally:
+        run("umount", place)
 
 
 @pytest.mark.parametrize("direct", [0, 1])
