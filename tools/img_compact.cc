@@ -11,6 +11,7 @@
 #include "tools/common_image.h"
 #include "tools/common_interrupt.h"
 #include "tools/common_progress.h"
+#include "tools/common_repair.h"
 #include "tools/common_report.h"
 #include "tools/common_session.h"
 #include "tools/img_image.h"
@@ -36,6 +37,10 @@ uint64_t file_length(const block::Edge& root) {
 // The image is left in order, whether or not this fails.
 io::Task<Result<FileLength>> compact(block::Graph& graph, const CompactRequest& request,
                                      Interrupt& interrupt) {
+  Result<void> sound = co_await repair_leaks(graph, request.image, request.flags);
+  if (!sound) {
+    co_return pass(sound, fmt::format("'{}' can not be compacted: ", request.image.text));
+  }
   Result<std::unique_ptr<block::Edge>> root =
       co_await open_root(graph, request.image, request.flags);
   if (!root) {
