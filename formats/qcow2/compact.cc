@@ -48,6 +48,19 @@ io::Task<Result<void>> Qcow2Driver::check_compact() {
   co_return Result<void>{};
 }
 
+// A cluster that is in use twice and counted once must not move.
+io::Task<Result<void>> Qcow2Driver::check_soundness() {
+  block::CheckOptions options{.report = [](const std::string&) {}, .complain = [](const Error&) {}};
+  const Result<block::CheckResult> found = co_await check(std::move(options));
+  if (!found) {
+    co_return std::unexpected(found.error());
+  }
+  if (found->corruptions != 0 || found->check_errors != 0) {
+    co_return fail(EIO, "it is damaged, see what a check tells");
+  }
+  co_return Result<void>{};
+}
+
 io::Task<Result<void>> Qcow2Driver::compact(block::CompactOptions options) {
   Result<void> result = co_await check_compact();
   if (result) {
@@ -55,6 +68,9 @@ io::Task<Result<void>> Qcow2Driver::compact(block::CompactOptions options) {
   }
   if (result) {
     result = co_await settle();
+  }
+  if (result) {
+    result = co_await check_soundness();
   }
   // What counts the clusters behind the new end is given up with them, which makes room for more.
   uint64_t before = UINT64_MAX;

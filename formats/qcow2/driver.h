@@ -207,6 +207,7 @@ class Qcow2Driver final : public block::TranslatingDriver {
 
   // compact.cc
   [[nodiscard]] io::Task<Result<void>> check_compact();
+  [[nodiscard]] io::Task<Result<void>> check_soundness();
   [[nodiscard]] io::Task<Result<void>> compact_once(const block::CompactOptions& options);
   [[nodiscard]] io::Task<Result<void>> move_data(uint64_t limit,
                                                  const block::CompactOptions& options);

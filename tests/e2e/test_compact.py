@@ -101,6 +101,34 @@ def test_what_can_not_be_moved_is_left_alone(folder, what):
     assert path.read_bytes() == before
 
 
+def test_a_damaged_image_is_left_alone(folder):
+    """One cluster in two places, counted once: moving it would take it from the other place."""
+    path, _ = with_gaps(folder, "qemu-img")
+    image = bytearray(path.read_bytes())
+    table = int.from_bytes(image[40:48], "big")
+    entry = int.from_bytes(image[table:table + 8], "big") & 0x00fffffffffffe00
+    image[entry:entry + 8] = image[entry + 8 * 127:entry + 8 * 128]
+    path.write_bytes(image)
+    done = img("compact", path, code=1)
+    assert f"'{path}' can not be compacted: it is damaged" in done.err
+    assert len(image) == path.stat().st_size
+
+
+def test_what_is_in_use_by_nothing_goes(folder):
+    path, copy = with_gaps(folder, "qemu-img")
+    image = bytearray(path.read_bytes())
+    table = int.from_bytes(image[48:56], "big")
+    block = int.from_bytes(image[table:table + 8], "big")
+    for cluster in range(100, 900):
+        at = block + 2 * cluster
+        image[at:at + 2] = b"\0\1"
+    path.write_bytes(image)
+    assert img("check", path, code=3).code == 3
+    img("compact", path)
+    assert path.stat().st_size < 10 * MIB
+    expect_same(path, copy)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_interrupted_at_any_time_it_reads_the_same(folder, backend, how):
     path, copy = with_gaps(folder, "qemu-img", "cluster_size=4k", 128)

@@ -157,8 +157,21 @@ def test_a_damaged_image_is_not_gone_on_with(folder, source):
     image[entry:entry + 8] = image[entry + 8 * 20:entry + 8 * 21]  # one cluster in two places
     part(folder).write_bytes(image)
     done = img("convert", *options, folder / "out", code=1)
-    assert f"What there is of '{folder}/out' is damaged" in done.err
+    assert f"What there is of '{folder}/out' can not be gone on with: it is damaged" in done.err
     assert not (folder / "out").exists()
+
+
+def test_what_is_in_use_by_nothing_is_given_back(folder, source):
+    options = ["--resume", "-f", "raw", "-O", "qcow2", source]
+    interrupt(folder, signal.SIGTERM, *options)
+    image = bytearray(part(folder).read_bytes())
+    table = int.from_bytes(image[48:56], "big")
+    block = int.from_bytes(image[table:table + 8], "big")
+    image[block + 2 * 300:block + 2 * 320] = b"\0\1" * 20
+    part(folder).write_bytes(image)
+    img("convert", *options, folder / "out")
+    run("qemu-img", "check", "-q", folder / "out")
+    run("qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", source, folder / "out")
 
 
 def test_what_is_there_without_a_note_is_made_anew(folder, source):

@@ -12,6 +12,7 @@
 #include "tools/common/image.h"
 #include "tools/common/interrupt.h"
 #include "tools/common/progress.h"
+#include "tools/common/repair.h"
 #include "tools/common/report.h"
 #include "tools/common/session.h"
 #include "tools/img/image.h"
@@ -37,6 +38,10 @@ uint64_t file_length(const block::Edge& root) {
 // The image is left in order, whether or not this fails.
 io::Task<Result<FileLength>> compact(block::Graph& graph, const CompactRequest& request,
                                      Interrupt& interrupt) {
+  Result<void> sound = co_await repair_leaks(graph, request.image, request.flags);
+  if (!sound) {
+    co_return pass(sound, fmt::format("'{}' can not be compacted: ", request.image.text));
+  }
   Result<std::unique_ptr<block::Edge>> root =
       co_await open_root(graph, request.image, request.flags);
   if (!root) {

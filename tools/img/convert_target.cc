@@ -5,10 +5,10 @@
 
 #include <fmt/format.h>
 
-#include "block/check.h"
 #include "block/filename.h"
 #include "tools/common/create.h"
 #include "tools/common/host_cache.h"
+#include "tools/common/repair.h"
 #include "tools/img/convert_steps.h"
 
 namespace cairn::tools {
@@ -157,21 +157,6 @@ Result<NewFile> begin_target(const ConvertRequest& request, const block::CreateO
       fmt::format("-O {} -o '{}', {} bytes\n", request.target.format, request.options, length));
 }
 
-// What there is of a resumed target is in order, so that it can be written to.
-io::Task<Result<void>> check_remains(const ConvertRequest& request, block::Node& node) {
-  block::CheckOptions options{
-      .fix_leaks = true, .report = [](const std::string&) {}, .complain = [](const Error&) {}};
-  const Result<block::CheckResult> found = co_await node.driver().check(std::move(options));
-  if (!found && found.error().code() == ENOTSUP) {
-    co_return Result<void>();
-  }
-  if (!found || found->corruptions != 0 || found->check_errors != 0) {
-    co_return fail(EIO, "What there is of '{}' is damaged: convert without --resume",
-                   request.target.text);
-  }
-  co_return Result<void>();
-}
-
 // What of the request can not be had together.
 Result<void> check_combination(const ConvertRequest& request, const block::CreateOptions& options,
                                block::Node& source) {
@@ -262,6 +247,13 @@ io::Task<Result<void>> open_target(block::Graph& graph, const ConvertRequest& re
   const block::OpenFlags flags{.discard_unmap = true,
                                .cache_direct = request.target_cache.direct,
                                .no_flush = request.target_cache.no_flush};
+  if (conversion.file.resumed()) {
+    const Result<void> in_order = co_await repair_leaks(graph, conversion.name(request), flags);
+    if (!in_order) {
+      co_return fail(in_order.error().code(), "What there is of '{}' can not be gone on with: {}",
+                     request.target.text, in_order.error().message());
+    }
+  }
   Result<std::unique_ptr<Edge>> target = co_await open_root(graph, conversion.name(request), flags);
   if (!target) {
     co_return pass(target);
@@ -278,12 +270,6 @@ io::Task<Result<void>> open_target(block::Graph& graph, const ConvertRequest& re
       conversion.created && leaf_of(node).info().name == "file" && !node.driver().encrypted();
   if (auto possible = check_target(request, node); !possible) {
     co_return possible;
-  }
-  if (conversion.file.resumed()) {
-    Result<void> in_order = co_await check_remains(request, conversion.target->node());
-    if (!in_order) {
-      co_return in_order;
-    }
   }
   if (request.bitmaps) {
     if (auto possible = check_target_bitmaps(conversion.target->node()); !possible) {

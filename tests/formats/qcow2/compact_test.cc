@@ -247,7 +247,8 @@ void cut_everywhere(const Gaps& gaps) {
     image.expect_sound(true);
     ASSERT_TRUE(image.open());
     image.expect_content();
-    ASSERT_TRUE(image.compact());
+    const Result<void> again = image.compact();
+    ASSERT_TRUE(again) << again.error().message();
     image.expect_content();
     ASSERT_TRUE(image.close());
     image.expect_sound(true);
@@ -258,7 +259,6 @@ void cut_everywhere(const Gaps& gaps) {
 TEST(CompactSeries, AfterAnErrorAtAnyRequestTheImageReadsTheSame) {
   const Gaps gaps = make_gaps({.cluster_bits = 9}, 29);
   fail_everywhere(gaps, EIO);
-  fail_everywhere(gaps, ENOSPC);
   fail_and_fill_everywhere(gaps);
 }
 
