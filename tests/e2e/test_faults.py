@@ -35,6 +35,13 @@ def test_a_request_waits_at_a_breakpoint(image):
                                "wrote 65536/65536 bytes at offset 0"]
 
 
+def test_options_may_stand_beside_a_name_with_a_protocol(image, folder):
+    done = io("-c", f"open -o discard=unmap blkdebug::{image}", "-c", "break write_aio A",
+              "-c", "aio_write -P 3 0 64k", "-c", "wait_break A", "-c", "resume A",
+              "-c", "aio_flush", "-c", "discard -q 64k 64k", "-c", "read -q -P 0 64k 64k")
+    assert lines(done)[0] == "blkdebug: Suspended request 'A'"
+
+
 @pytest.mark.parametrize("command, says", [
     ("break nope A", "Could not set breakpoint: No such file or directory"),
     ("remove_break A", "Could not remove breakpoint A: No such file or directory"),

@@ -6,7 +6,9 @@
 #include <fmt/format.h>
 
 #include "block/filename.h"
-#include "schema/types_block_options.h"
+#include "schema/json.h"
+#include "schema/json_stream.h"
+#include "schema/visit_block_options.h"
 #include "tools/common/image_options.h"
 #include "tools/common/options.h"
 #include "tools/common/overlay.h"
@@ -25,6 +27,32 @@ std::string escape_commas(std::string_view text) {
   return escaped;
 }
 
+// The members of a description as options of the node "file", for a list of options.
+void append_options(std::string& list, const std::string& path, const schema::JsonValue& value) {
+  if (const schema::JsonObject* object = value.as_object()) {
+    for (const auto& [name, member] : *object) {
+      append_options(list, path + "." + name, member);
+    }
+  } else if (const std::string* text = value.as_string()) {
+    list += fmt::format(",{}={}", path, escape_commas(*text));
+  } else {
+    list += fmt::format(",{}={}", path, schema::to_text(value));
+  }
+}
+
+// What a filename stands for, as options of the node "file". A name with a protocol says more than
+// where a file is; what can not be read as one is a path.
+std::string file_options(const std::string& filename) {
+  std::string list;
+  if (!block::protocol_prefix(filename).empty()) {
+    if (const auto described = block::parse_filename(filename)) {
+      append_options(list, "file", schema::to_json(*described));
+      return list;
+    }
+  }
+  return ",file.filename=" + escape_commas(filename);
+}
+
 // The name under which an image with options is opened.
 ImageName name_with_options(const IoOpenRequest& request) {
   ImageName name = request.image;
@@ -36,7 +64,7 @@ ImageName name_with_options(const IoOpenRequest& request) {
     text = name.text + "," + text;
   } else {
     if (!name.text.empty()) {
-      text += ",file.filename=" + escape_commas(name.text);
+      text += file_options(name.text);
     }
     if (!name.format.empty()) {
       text += ",driver=" + name.format;
