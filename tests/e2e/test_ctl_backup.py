@@ -329,7 +329,7 @@ def test_a_signal_takes_the_backup_back(machine, number):
     history.wait_for_writes(100)
     machine.create()
     history.wait_for_writes(100)
-    machine.slow_down()
+    machine.slow_down(MIB)
     running = machine.begin("--full")
     monitor = machine.wait_for_job()
     running.send_signal(number)
