@@ -85,11 +85,7 @@ io::Task<int> run(block::Graph& graph, const SparsifyRequest& request,
 std::optional<int> read_options(ImgCommandLine& line, SparsifyRequest& request) {
   while (const auto option = line.next()) {
     if (take_image_option(*option, request) == OptionUse::kOther && option->id == 't') {
-      if (!take_cache_mode("cache", option->value, request.cache)) {
-        return 1;
-      }
-      request.flags.cache_direct = request.cache.direct;
-      request.flags.no_flush = request.cache.no_flush;
+      request.cache_text = option->value;
     }
   }
   return line.exit_code();
@@ -106,9 +102,11 @@ int img_sparsify(std::span<const std::string> arguments) {
   if (const auto code = read_options(line, request)) {
     return *code;
   }
-  if (const auto code = take_image_name(line, request.image)) {
+  if (const auto code = take_image_name(line, request)) {
     return *code;
   }
+  request.flags.cache_direct = request.cache.direct;
+  request.flags.no_flush = request.cache.no_flush;
   const auto signals = Interrupt::watch_signals();
   if (!signals) {
     return fail_command(signals.error());
