@@ -5,9 +5,7 @@
 
 #include <fmt/format.h>
 
-#include "block/filename.h"
 #include "schema/types_block_options.h"
-#include "tools/common_image_options.h"
 #include "tools/common_options.h"
 #include "tools/common_overlay.h"
 #include "tools/common_report.h"
@@ -71,18 +69,16 @@ io::Task<OpenedNode> open_copy_on_read(block::Graph& graph, std::shared_ptr<bloc
 
 io::Task<OpenedNode> open_node(block::Graph& graph, const IoOpenRequest& request) {
   const ImageName name = name_with_options(request);
-  if (block::is_json_filename(name.text)) {
-    if (const auto parsed = parse_json_name(name.text); !parsed) {
-      co_return std::unexpected(parsed.error());
-    }
-  }
-  if (request.copy_on_read && request.read_only) {
-    co_return fail(EACCES, "Can't use copy-on-read on read-only device");
-  }
   const block::OpenFlags flags = flags_of(request);
-  if (request.native_aio && !request.cache.direct) {
-    const Result<void> refused = co_await refuse_native_aio(graph, name, flags);
-    co_return std::unexpected(refused.error());
+  std::string_view wrong;
+  if (request.copy_on_read && request.read_only) {
+    wrong = "Can't use copy-on-read on read-only device";
+  } else if (request.native_aio && !request.cache.direct) {
+    wrong = kNativeThroughCache;
+  }
+  if (!wrong.empty()) {
+    Error refused = co_await refuse_open(graph, name, flags, wrong);
+    co_return std::unexpected(std::move(refused));
   }
   OpenedNode node = co_await open_image(graph, name, flags);
   if (node && (*node)->read_only() && !flags.read_only) {
