@@ -72,11 +72,10 @@ Result<void> check_amended_files(const block::CreateOptions& options, const Head
   if (options.boolean("data_file_raw").value_or(is_raw) && !is_raw) {
     return fail(EINVAL, "data-file-raw cannot be set on existing images");
   }
-  const bool format_left_out = options.has("backing_file") && !options.has("backing_fmt") &&
-                               !header.backing_format().empty();
-  if (format_left_out ||
-      options.string("backing_file").value_or(header.backing_file) != header.backing_file ||
-      options.string("backing_fmt").value_or(header.backing_format()) != header.backing_format()) {
+  // Who says one of the two says both.
+  const bool given = options.has("backing_file") || options.has("backing_fmt");
+  if (given && (options.string("backing_file").value_or("") != header.backing_file ||
+                options.string("backing_fmt").value_or("") != header.backing_format())) {
     return fail(EINVAL, "Cannot amend the backing file");
   }
   return {};

@@ -146,7 +146,7 @@ class Words:
         """A name for a file to be made."""
         if self.is_wrong(0.5):
             # Nothing is made on servers yet.
-            names = [name for name in ODD_NAMES if not name.startswith(("/dev", "nbd"))]
+            names = [name for name in ODD_NAMES if not name.startswith(("/dev", "nbd", "host"))]
             return self.chooser.choice([*names, *JSON_NAMES, *IMAGES])
         return self.chooser.choice(["new", "new", "new.qcow2", "new,x", "a.qcow2", "t.raw", "blank.qcow2"])
 
@@ -221,7 +221,7 @@ class Words:
             else:
                 value = self.chooser.choice(values[:2])
             # (In the installed peer "no" in front of a name means off.)
-            bare = self.is_wrong(0.2) and not name.startswith("no")
+            bare = self.is_wrong(0.2) and not name.startswith(("no", "compression"))
             parts.append(name if bare else f"{name}={value}")
         if self.is_wrong(0.3):
             parts.append(self.chooser.choice(["bogus=1", "bogus", "help", "Size=1M", "size"]))

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
+#include <system_error>
 
 #include "block/filename.h"
 #include "block/graph.h"
@@ -62,6 +64,15 @@ Result<CreationTable> CreationTable::find(const block::DriverTable& drivers,
   }
   if (protocol == nullptr || protocol->kind != block::DriverInfo::Kind::kProtocol) {
     return fail(ENOENT, "Unknown protocol '{}'", protocol_name);
+  }
+  std::error_code failed;
+  if (protocol_name == "host_device" &&
+      std::filesystem::is_regular_file(creation_path(filename), failed)) {
+    return fail(ENOTSUP,
+                "Protocol driver 'host_device' does not support image creation, and opening the "
+                "image failed: 'host_device' driver requires '{}' to be either a character or "
+                "block device",
+                creation_path(filename));
   }
   if (protocol->create == nullptr) {
     return fail(ENOTSUP, "Protocol driver '{}' does not support image creation", protocol_name);
@@ -168,8 +179,9 @@ Result<void> check_secrets(const block::Graph& graph, const block::CreateOptions
 }
 
 std::string creation_path(std::string_view filename) {
-  constexpr std::string_view kFile = "file:";
-  return std::string(filename.starts_with(kFile) ? filename.substr(kFile.size()) : filename);
+  const std::string_view prefix = block::protocol_prefix(filename);
+  const bool is_path = prefix == "file" || prefix == "host_device";
+  return std::string(is_path ? filename.substr(prefix.size() + 1) : filename);
 }
 
 Error creation_failure(const CreationTable& table, Error error) {

@@ -252,24 +252,22 @@ io::Task<Result<std::shared_ptr<block::Node>>> open_image(block::Graph& graph, I
   co_return node;
 }
 
-io::Task<Result<void>> refuse_native_aio(block::Graph& graph, ImageName name,
-                                         block::OpenFlags flags) {
+io::Task<Error> refuse_open(block::Graph& graph, ImageName name, block::OpenFlags flags,
+                            std::string_view why) {
   name.guess_told = true;
   if (!name.format.empty() && graph.drivers().find(name.format) == nullptr) {
-    co_return fail(ENOENT, "Unknown driver '{}'", name.format);
+    co_return Error(ENOENT, fmt::format("Unknown driver '{}'", name.format));
   }
   if (!name.by_options && block::protocol_prefix(name.text).empty()) {
     name.give_format("file");  // what the file holds does not matter
   }
   auto node = co_await open_image(graph, std::move(name), flags);
   if (!node) {
-    co_return pass(node);
+    co_return std::move(node.error());
   }
   Result<void> released = co_await graph.release(std::move(*node));
   static_cast<void>(released);
-  co_return fail(EINVAL,
-                 "aio=native was specified, but it requires cache.direct=on, which was not "
-                 "specified.");
+  co_return Error(EINVAL, std::string(why));
 }
 
 Error could_not_open(const ImageName& name, Error error) {

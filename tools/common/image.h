@@ -31,10 +31,12 @@ struct ImageName {
                                                                         ImageName name,
                                                                         block::OpenFlags flags);
 
-// Why the image can not be opened with the kernel's asynchronous I/O and through the host's cache:
-// always a failure. What is wrong with its file comes first.
-[[nodiscard]] io::Task<Result<void>> refuse_native_aio(block::Graph& graph, ImageName name,
-                                                       block::OpenFlags flags);
+// Why an image is not opened, for the reason `why`, a literal: what is wrong with its file comes
+// first.
+[[nodiscard]] io::Task<Error> refuse_open(block::Graph& graph, ImageName name,
+                                          block::OpenFlags flags, std::string_view why);
+inline constexpr std::string_view kNativeThroughCache =
+    "aio=native was specified, but it requires cache.direct=on, which was not specified.";
 
 // "Could not open 'NAME': …", as the offline tool says it.
 [[nodiscard]] Error could_not_open(const ImageName& name, Error error);

@@ -143,8 +143,8 @@ void announce(const BenchRequest& request) {
 
 io::Task<int> bench(block::Graph& graph, const BenchRequest& request) {
   if (request.native_aio && !request.cache.direct) {
-    const Result<void> refused = co_await refuse_native_aio(graph, request.image, request.flags);
-    co_return fail_command(could_not_open(request.image, refused.error()));
+    Error refused = co_await refuse_open(graph, request.image, request.flags, kNativeThroughCache);
+    co_return fail_command(could_not_open(request.image, std::move(refused)));
   }
   auto root = co_await open_root(graph, request.image, request.flags);
   if (!root) {

@@ -150,7 +150,7 @@ std::optional<int> read_options(ImgCommandLine& line, CompareRequest& request) {
         break;
     }
   }
-  return line.exit_code();
+  return line.object_refused() ? kExitNotOpened : line.exit_code();
 }
 
 }  // namespace

@@ -52,6 +52,7 @@ std::optional<ParsedOption> ImgCommandLine::next() {
       case kOptObject:
         if (const Result<void> added = add_object(option->value); !added) {
           exit_code_ = fail_command(added.error());
+          object_refused_ = true;
           return std::nullopt;
         }
         continue;

@@ -79,6 +79,8 @@ class ImgCommandLine {
   // return exit_code().
   [[nodiscard]] std::optional<ParsedOption> next();
   [[nodiscard]] std::optional<int> exit_code() const { return exit_code_; }
+  // Whether that is because of an object.
+  [[nodiscard]] bool object_refused() const { return object_refused_; }
   [[nodiscard]] std::vector<std::string> operands() const { return reader_.operands(); }
 
   // Tells what is wrong with the usage and where help is; returns 1.
@@ -88,6 +90,7 @@ class ImgCommandLine {
   std::string command_;
   OptionReader reader_;
   std::optional<int> exit_code_;
+  bool object_refused_ = false;
 };
 
 // The value of --output; nothing, with the error told, for anything but "human" and "json".

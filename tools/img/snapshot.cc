@@ -72,6 +72,12 @@ io::Task<int> apply(block::Graph& graph, block::Edge& root, const SnapshotReques
   if (!snapshots) {
     co_return fail_snapshot("apply", request.name, snapshots.error().message());
   }
+  // The disk gets the size that it had.
+  block::Permissions permissions = root.permissions();
+  permissions.used |= block::PermissionSet::kResize;
+  if (const auto granted = graph.set_permissions(root, permissions); !granted) {
+    co_return fail_command(granted.error());
+  }
   const block::Snapshot* found = block::find_snapshot(*snapshots, request.name);
   if (found == nullptr) {
     // An image that can have none says so.
@@ -79,12 +85,6 @@ io::Task<int> apply(block::Graph& graph, block::Edge& root, const SnapshotReques
     const int code = !tried && tried.error().code() == ENOTSUP ? ENOTSUP : ENOENT;
     const Error error = Error::from_errno(code, "Failed to load snapshot");
     co_return fail_snapshot("apply", request.name, error.message());
-  }
-  // The disk gets the size that it had.
-  block::Permissions permissions = root.permissions();
-  permissions.used |= block::PermissionSet::kResize;
-  if (const auto granted = graph.set_permissions(root, permissions); !granted) {
-    co_return fail_command(granted.error());
   }
   Result<void> applied = co_await root.apply_snapshot(found->id);
   if (!applied) {

@@ -9,7 +9,6 @@
 #include "schema/json.h"
 #include "schema/json_stream.h"
 #include "schema/visit_block_options.h"
-#include "tools/common/image_options.h"
 #include "tools/common/options.h"
 #include "tools/common/overlay.h"
 #include "tools/common/report.h"
@@ -99,18 +98,16 @@ io::Task<OpenedNode> open_copy_on_read(block::Graph& graph, std::shared_ptr<bloc
 
 io::Task<OpenedNode> open_node(block::Graph& graph, const IoOpenRequest& request) {
   const ImageName name = name_with_options(request);
-  if (block::is_json_filename(name.text)) {
-    if (const auto parsed = parse_json_name(name.text); !parsed) {
-      co_return std::unexpected(parsed.error());
-    }
-  }
-  if (request.copy_on_read && request.read_only) {
-    co_return fail(EACCES, "Can't use copy-on-read on read-only device");
-  }
   const block::OpenFlags flags = flags_of(request);
-  if (request.native_aio && !request.cache.direct) {
-    const Result<void> refused = co_await refuse_native_aio(graph, name, flags);
-    co_return std::unexpected(refused.error());
+  std::string_view wrong;
+  if (request.copy_on_read && request.read_only) {
+    wrong = "Can't use copy-on-read on read-only device";
+  } else if (request.native_aio && !request.cache.direct) {
+    wrong = kNativeThroughCache;
+  }
+  if (!wrong.empty()) {
+    Error refused = co_await refuse_open(graph, name, flags, wrong);
+    co_return std::unexpected(std::move(refused));
   }
   OpenedNode node = co_await open_image(graph, name, flags);
   if (node && (*node)->read_only() && !flags.read_only) {
