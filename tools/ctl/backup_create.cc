@@ -248,6 +248,9 @@ std::string BackupCreation::undo() {
   if (!chain_.find(point_.number)) {
     note(remove_file(part()));
     note(remove_file(path()));
+  } else {
+    trouble +=
+        fmt::format("; point {} is in the list, but a power cut may take it back", point_.number);
   }
   if (!daemon_.lost()) {
     if (const auto settled = settle_bitmaps(daemon_, chain_); !settled) {

@@ -107,7 +107,8 @@ Result<void> BackupRestoration::copy(const BackupPoint& point, const std::string
 Result<void> BackupRestoration::take_name() const {
   auto synced = sync_file(part());
   if (!synced) {
-    return pass(synced, "The daemon's files must be files here, too: ");
+    const bool elsewhere = synced.error().code() == ENOENT;
+    return pass(synced, elsewhere ? "The daemon's files must have the same names here: " : "");
   }
   return publish_file(part(), file_);
 }
