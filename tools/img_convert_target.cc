@@ -42,17 +42,10 @@ Result<void> check_target(const ConvertRequest& request, const block::Node& node
   return {};
 }
 
-Result<void> check_target_cache(const ConvertRequest& request) {
+// What is wrong with how the target is to be opened.
+Result<void> check_target_name(const ConvertRequest& request) {
   if (request.wrong_target_cache) {
     return fail(EINVAL, "Invalid cache option: {}", *request.wrong_target_cache);
-  }
-  return {};
-}
-
-// What is wrong with how the target of -n is given.
-Result<void> check_target_name(const ConvertRequest& request) {
-  if (auto possible = check_target_cache(request); !possible) {
-    return possible;
   }
   if (request.target.by_options && request.target_format_given) {
     return fail(EINVAL, "--image-opts and --format are mutually exclusive");
@@ -170,9 +163,6 @@ io::Task<Result<void>> create_target(block::Graph& graph, const ConvertRequest& 
       co_return possible;
     }
   }
-  if (auto possible = check_target_cache(request); !possible) {
-    co_return possible;
-  }
   Result<NewFile> file = NewFile::begin(creation_path(filename), way_for(request, options));
   if (file) {
     if (const auto data_file = options.string("data_file")) {
@@ -212,7 +202,7 @@ const block::Node& leaf_of(const block::Node& node) {
 
 io::Task<Result<void>> open_target(block::Graph& graph, const ConvertRequest& request,
                                    Conversion& conversion) {
-  if (auto possible = check_target_name(request); !request.create && !possible) {
+  if (auto possible = check_target_name(request); !possible) {
     co_return possible;
   }
   const block::OpenFlags flags{.discard_unmap = true,
