@@ -78,7 +78,7 @@ ODD_NAMES = [
     "nosuch", "nosuch/x", "folder", "", ".", "dangling", "file:t.raw", "file:nosuch", "file:",
     "nbd:localhost:1", "nbd://localhost:1/x", "nbd+unix:///x?socket=nosuch", "nbd:unix:nosuch", "nbd:",
     "nbd://", "nbd+unix:///x", "bogus:x", "a:b", "./a:b", "password", "null-co://",
-    "null-aio://", "blkdebug::t.raw", "blkdebug:", "x" * 300, "host_device:t.raw",
+    "null-aio://", "blkdebug::t.raw", "blkdebug:", "x" * 300, 
     "t.raw/x", "/nosuch/x", "raw:t.raw", "data.bin", ":", ":x", "-x",
 ]
 IMAGE_OPTIONS = [
@@ -92,7 +92,7 @@ IMAGE_OPTIONS = [
     "driver={f},file.filename={},node-name=n0", 
     "driver=raw,offset=512,file.filename={}", "driver=raw,offset=1,size=512,file.filename={}",
     "driver=raw,size=x,file.filename={}", "driver=null-co,size=64k,read-zeroes=on", "driver=null-co,read-zeroes=on",
-    "driver={f},file.filename={},encrypt.key-secret=s0", "driver=luks,file.filename={},key-secret=s0",
+    "driver=qcow2,file.filename={},encrypt.key-secret=s0", "driver=luks,file.filename={},key-secret=s0",
     "driver=luks,file.filename={},key-secret=s1", "driver={f},file.filename={},backing=",
     "driver={f},file.filename={},backing.driver=null-co", "driver={f},file.filename={},backing.filename=x",
     "driver={f},file.filename={},l2-cache-size=1",

@@ -51,7 +51,7 @@ Result<void> check_request(const ConvertRequest& request, const Conversion& conv
   if (request.snapshot && request.sources.size() > 1) {
     return fail(ENOTSUP, "No support for concatenating multiple snapshot");
   }
-  if (request.backing && request.sources.size() > 1) {
+  if (!request.create && request.backing && request.sources.size() > 1) {
     return fail(EINVAL,
                 "Having a backing file for the target makes no sense when concatenating multiple "
                 "input images");

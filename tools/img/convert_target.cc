@@ -43,17 +43,10 @@ Result<void> check_target(const ConvertRequest& request, const block::Node& node
   return {};
 }
 
-Result<void> check_target_cache(const ConvertRequest& request) {
+// What is wrong with how the target is to be opened.
+Result<void> check_target_name(const ConvertRequest& request) {
   if (request.wrong_target_cache) {
     return fail(EINVAL, "Invalid cache option: {}", *request.wrong_target_cache);
-  }
-  return {};
-}
-
-// What is wrong with how the target of -n is given.
-Result<void> check_target_name(const ConvertRequest& request) {
-  if (auto possible = check_target_cache(request); !possible) {
-    return possible;
   }
   if (request.target.by_options && request.target_format_given) {
     return fail(EINVAL, "--image-opts and --format are mutually exclusive");
@@ -168,12 +161,7 @@ Result<void> check_combination(const ConvertRequest& request, const block::Creat
   if (request.compress && options.string("preallocation").value_or("off") != "off") {
     return fail(EINVAL, "Compression and preallocation not supported at the same time");
   }
-  if (request.bitmaps) {
-    if (auto possible = check_source_bitmaps(request, source); !possible) {
-      return possible;
-    }
-  }
-  return check_target_cache(request);
+  return request.bitmaps ? check_source_bitmaps(request, source) : Result<void>();
 }
 
 }  // namespace
@@ -241,7 +229,7 @@ const block::Node& leaf_of(const block::Node& node) {
 
 io::Task<Result<void>> open_target(block::Graph& graph, const ConvertRequest& request,
                                    Conversion& conversion) {
-  if (auto possible = check_target_name(request); !request.create && !possible) {
+  if (auto possible = check_target_name(request); !possible) {
     co_return possible;
   }
   const block::OpenFlags flags{.discard_unmap = true,
