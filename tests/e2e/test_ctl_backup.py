@@ -1,160 +1,17 @@
-"""cairnctl backup: chains of backups of a disk in use; what is left of one that was killed.
-
-CAIRN_BACKUPS in the environment is the number of backups that are killed."""
+"""cairnctl backup: chains of backups of a disk in use, what they are worth, and what is refused."""
 
 import json
 import os
-import random
 import re
-import shutil
-import signal
-import subprocess
-import time
 
 import pytest
 
 import support
-from disk_history import History
-from support import Qmp, img, run, wait_until
+from backup_machine import CTL, MIB, PEER, SIZE, Machine, Peer, used
+from support import img, run
 from test_ctl import Terminal
 
 pytestmark = pytest.mark.skipif(support.PEER, reason="the peer has no such program")
-
-CTL = support.TOOLS / "cairnctl"
-MIB = 1 << 20
-SIZE = 8 * MIB
-PEER = shutil.which("qemu-storage-daemon")
-BACKUPS = int(os.environ.get("CAIRN_BACKUPS", "8"))
-
-
-class Machine:
-    """A daemon with the node 'disk', an NBD export and a monitor; `backups` is a directory for it."""
-
-    def __init__(self, folder, daemons, driver="qcow2", size=SIZE):
-        self.folder, self.daemons, self.driver, self.size = folder, daemons, driver, size
-        self.image, self.backups = folder / f"disk.{driver}", folder / "backups"
-        self.daemon = None
-        self.seed = 0
-        self.restored = 0
-        img("create", "-q", "-f", driver, self.image, size)
-
-    def start(self, *more, slowable=False):
-        """`slowable`: so that slow_down() works."""
-        for name in ("q.sock", "nbd.sock"):
-            (self.folder / name).unlink(missing_ok=True)
-        file = {"driver": "file", "filename": str(self.image), "discard": "unmap"}
-        if slowable:
-            more += ("--object", "throttle-group,id=g")
-            file = {"driver": "throttle", "throttle-group": "g", "file": file}
-        node = {"driver": self.driver, "node-name": "disk", "discard": "unmap", "file": file}
-        self.daemon = self.daemons(
-            *more, "--blockdev", json.dumps(node),
-            "--chardev", f"socket,id=c,path={self.folder}/q.sock,server=on,wait=off",
-            "--monitor", "chardev=c",
-            "--chardev", f"socket,id=d,path={self.folder}/r.sock,server=on,wait=off",
-            "--monitor", "chardev=d",
-            "--nbd-server", f"addr.type=unix,addr.path={self.folder}/nbd.sock",
-            "--export", "type=nbd,id=e,node-name=disk,name=disk,writable=on")
-        self.daemon.wait_for(self.folder / "nbd.sock")
-        self.daemon.wait_for(self.folder / "r.sock")
-        return self.daemon
-
-    def slow_down(self, rate=256 << 10):
-        """What reads the disk gets so many bytes a second, or for 0 all that there are: a backup
-        that begins now will be running for long."""
-        monitor = self.monitor()
-        monitor("qom-set", path="/objects/g", property="limits", value={"bps-read": rate})
-        monitor.close()
-
-    def load(self):
-        self.seed += 1
-        return History(self.daemon.uri(), self.size, self.seed)
-
-    def command(self, *words):
-        return [str(w) for w in (CTL, "-s", self.folder / "q.sock", "backup", *words)]
-
-    def backup(self, *words, code=0):
-        """Tries again when it finds nobody: the peer's monitor refuses connections for a moment
-        after one has ended."""
-        def found():
-            done = run(*self.command(*words), code=None)
-            return done if done.code != 3 or not isinstance(self.daemon, Peer) else None
-        done = wait_until(found, "a monitor that takes a connection")
-        assert done.code == code, done
-        return done
-
-    def create(self, *words, code=0):
-        return self.backup("create", "disk", self.backups, *words, code=code)
-
-    def begin(self, *words):
-        """A backup that runs; signals reach it, whatever this process ignores."""
-        return subprocess.Popen(self.command("create", "disk", self.backups, *words), text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
-
-    def create_and_check(self, history, *words):
-        """A point, restored and compared with what the disk was; returns it and the content."""
-        first = history.done
-        point = json.loads(self.create("--json", *words).out)
-        last = len(history.requests)
-        content = self.restore(point["number"])
-        assert history.holds(content, first, last), point
-        return point, content
-
-    def restore(self, number, form="raw"):
-        self.restored += 1
-        target = self.folder / f"restored{self.restored}.{form}"
-        self.backup("restore", self.backups, target, "--point", number, "--format", form)
-        if form != "raw":
-            img("convert", "-O", "raw", target, f"{target}.raw")
-            target.unlink()
-            target = self.folder / f"{target.name}.raw"
-        content = target.read_bytes()
-        target.unlink()
-        return content
-
-    def points(self):
-        return json.loads(self.backup("list", self.backups, "--json").out)["points"]
-
-    def files(self):
-        return sorted(p.name for p in self.backups.iterdir())
-
-    def monitor(self):
-        return Qmp(self.folder / "r.sock")
-
-    def bitmaps(self):
-        monitor = self.monitor()
-        nodes = {n["node-name"]: n for n in monitor("query-named-block-nodes")}
-        monitor.close()
-        return nodes["disk"].get("dirty-bitmaps", [])
-
-    def wait_for_job(self):
-        monitor = self.monitor()
-        wait_until(lambda: any(j["type"] == "backup" and j["status"] == "running"
-                               for j in monitor("query-jobs")), "the backup's job")
-        return monitor
-
-    def is_tidy(self):
-        """Nothing is there but complete points, and one bitmap: that of the last."""
-        points = self.points()
-        assert self.files() == [p["file"] for p in points] + ["chain.json"]
-        monitor = self.monitor()
-        assert monitor("query-jobs") == []
-        names = [n["node-name"] for n in monitor("query-named-block-nodes")]
-        assert not [n for n in names if n.startswith("cairn-")], names
-        monitor.close()
-        expected = [(points[-1]["bitmap"], True)] if points else []
-        assert [(b["name"], b["recording"]) for b in self.bitmaps()] == expected
-
-
-class Peer(support.Daemon):
-    """The peer's daemon in the place of ours."""
-
-    def __init__(self, folder, *arguments):
-        self.folder, self.socket, self.log = folder, folder / "nbd.sock", folder / "daemon.log"
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen([PEER, *arguments], cwd=folder, stdout=log, stderr=log,
-                                            stdin=subprocess.DEVNULL)
 
 
 @pytest.fixture
@@ -251,157 +108,6 @@ def test_the_peers_daemon_can_do_it_too(folder):
                 daemon.kill()
 
 
-def used(directory):
-    """What the file system of the directory has given away."""
-    status = os.statvfs(directory)
-    return (status.f_blocks - status.f_bfree) * status.f_frsize
-
-
-def kill_some_time(process, longest):
-    time.sleep(random.random() * longest)
-    process.kill()
-    process.communicate()
-
-
-def test_cairnctl_killed_at_any_moment(machine):
-    """Whatever it leaves, the next backup is one that goes on, and no point is lost."""
-    machine.start()
-    history = machine.load()
-    history.wait_for_writes(20)
-    began = time.monotonic()
-    _, content = machine.create_and_check(history)
-    longest = time.monotonic() - began
-    contents = {1: content}
-    for _ in range(BACKUPS):
-        kill_some_time(machine.begin(), longest)
-        history.wait_for_writes(3)
-        before = len(machine.points())
-        assert before >= len(contents)
-        if before > len(contents):
-            # It was killed when its point was there already.
-            contents[before] = machine.restore(before)
-        point, contents[before + 1] = machine.create_and_check(history)
-        assert point["kind"] == "incremental" and point["number"] == before + 1
-        machine.is_tidy()
-    history.stop()
-    for number, content in contents.items():
-        assert machine.restore(number) == content
-
-
-@pytest.mark.parametrize("how", ["kill", "stop"])
-def test_the_daemon_ended_between_and_during_backups(machine, how):
-    machine.start()
-    contents = {}
-    longest = 0.2
-    for turn in range(BACKUPS):
-        history = machine.load()
-        history.wait_for_writes(20)
-        before = len(machine.points()) if machine.backups.exists() else 0
-        if before > len(contents):
-            contents[before] = machine.restore(before)
-        began = time.monotonic()
-        point, contents[before + 1] = machine.create_and_check(history)
-        longest = time.monotonic() - began
-        assert point["kind"] == ("incremental" if turn else "full"), point
-        assert point["number"] == before + 1
-        machine.is_tidy()
-        history.wait_for_writes(10)
-        running = machine.begin() if turn % 3 != 2 else None
-        if running:
-            time.sleep(random.random() * longest)
-        if how == "kill":
-            machine.daemon.kill_writing(machine.image)
-        else:
-            machine.daemon.stop()
-        history.stop()
-        if running:
-            out, err = running.communicate(timeout=support.TIMEOUT)
-            assert running.returncode in (0, 1, 3), out + err
-        machine.start()
-    for number, content in contents.items():
-        assert machine.restore(number) == content
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_takes_the_backup_back(machine, number):
-    machine.start(slowable=True)
-    history = machine.load()
-    history.wait_for_writes(100)
-    machine.create()
-    history.wait_for_writes(100)
-    machine.slow_down(MIB)
-    running = machine.begin("--full")
-    monitor = machine.wait_for_job()
-    running.send_signal(number)
-    wait_until(lambda: all(j["status"] != "running" for j in monitor("query-jobs")),
-               "the cancelling")
-    monitor.close()
-    machine.slow_down(0)
-    out, err = running.communicate(timeout=support.TIMEOUT)
-    assert running.returncode == 1 and "Interrupted" in err and out == ""
-    machine.is_tidy()
-    point, _ = machine.create_and_check(history)
-    assert point["kind"] == "incremental" and point["number"] == 2
-    history.stop()
-
-
-@pytest.mark.parametrize("whole", [True, False])
-@pytest.mark.parametrize("victim", ["cairnctl", "daemon"])
-def test_killed_while_the_job_runs(machine, victim, whole):
-    """What was written before the kill is in the next backup."""
-    machine.start(slowable=True)
-    history = machine.load()
-    history.wait_for_writes(100)
-    machine.create()
-    history.wait_for_writes(100)
-    machine.slow_down()
-    running = machine.begin(*(["--full"] if whole else []))
-    machine.wait_for_job().close()
-    if victim == "cairnctl":
-        running.kill()
-        running.communicate()
-        machine.slow_down(0)
-        history.wait_for_writes(5)
-        assert len(machine.bitmaps()) == 2
-    else:
-        machine.daemon.kill_writing(machine.image)
-        history.stop()
-        _, err = running.communicate(timeout=support.TIMEOUT)
-        assert running.returncode == 3, err
-        assert err.endswith("; the next backup brings things in order\n")
-        machine.start()
-        history = machine.load()
-        history.wait_for_writes(5)
-        assert len(machine.bitmaps()) == 2
-    point, _ = machine.create_and_check(history)
-    assert point["kind"] == "incremental" and point["number"] == 2
-    history.stop()
-    machine.is_tidy()
-
-
-def test_a_signal_at_any_moment(machine):
-    machine.start()
-    history = machine.load()
-    history.wait_for_writes(20)
-    began = time.monotonic()
-    machine.create_and_check(history)
-    longest = time.monotonic() - began
-    for _ in range(BACKUPS):
-        before = len(machine.points())
-        running = machine.begin()
-        time.sleep(random.random() * longest)
-        running.send_signal(signal.SIGINT)
-        _, err = running.communicate(timeout=support.TIMEOUT)
-        if running.returncode != -signal.SIGINT:  # it came before anything was begun
-            assert running.returncode in (0, 1), err
-            assert len(machine.points()) == before + (running.returncode == 0)
-            machine.is_tidy()
-        history.wait_for_writes(5)
-        point, _ = machine.create_and_check(history)
-        assert point["kind"] == "incremental"
-    history.stop()
-
-
 def test_progress_is_drawn_on_a_terminal(machine):
     machine.start(slowable=True)
     history = machine.load()
@@ -412,42 +118,6 @@ def test_progress_is_drawn_on_a_terminal(machine):
     terminal.read_until(r"JOB .*backup.*running.*\[[#-]+\].*\x1b\[2A\x1b\[J.*of 8 MiB")
     terminal.end(0)
     assert re.search(r"\x1b\[2A\x1b\[JPoint 1, full, .*0001.qcow2\r\n$", terminal.text)
-
-
-def test_one_backup_at_a_time(machine):
-    machine.start(slowable=True)
-    history = machine.load()
-    history.wait_for_writes(100)
-    history.stop()
-    machine.slow_down()
-    running = machine.begin()
-    machine.wait_for_job().close()
-    second = [str(CTL), "-s", str(machine.folder / "r.sock"), "backup"]
-    for words in (["create", "disk", machine.backups],
-                  ["restore", machine.backups, machine.folder / "x"]):
-        done = run(*second, *words, code=1)
-        assert "is in use: a backup or a restore is running there" in done.err
-    assert run(*second, "list", machine.backups).out == "There are no backups yet.\n"
-    machine.slow_down(0)
-    assert running.wait(support.TIMEOUT) == 0
-    machine.is_tidy()
-
-
-def test_a_job_that_somebody_else_cancels_makes_no_point(machine):
-    machine.start(slowable=True)
-    history = machine.load()
-    history.wait_for_writes(100)
-    history.stop()
-    machine.slow_down()
-    running = machine.begin()
-    monitor = machine.wait_for_job()
-    monitor("job-cancel", id=monitor("query-jobs")[0]["id"])
-    monitor.close()
-    machine.slow_down(0)
-    _, err = running.communicate(timeout=support.TIMEOUT)
-    assert running.returncode == 1 and "Could not back up 'disk'" in err
-    machine.is_tidy()
-    assert machine.points() == []
 
 
 def test_a_full_disk(machine):
@@ -584,35 +254,6 @@ def test_restoring_replaces_nothing_and_leaves_nothing(machine):
     machine.is_tidy()
 
 
-def test_an_interrupted_restore_leaves_nothing(machine):
-    machine.start()
-    history = machine.load()
-    history.wait_for_writes(100)
-    machine.create()
-    history.stop()
-    content = machine.restore(1)
-    target = machine.folder / "disk.img"
-    began = time.monotonic()
-    machine.restore(1)
-    longest = time.monotonic() - began
-    for _ in range(BACKUPS):
-        process = subprocess.Popen(
-            machine.command("restore", machine.backups, target, "--format", "raw"),
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
-        time.sleep(random.random() * longest)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=support.TIMEOUT)
-        assert not (machine.folder / "disk.img.part").exists()
-        if process.returncode == 0:
-            assert target.read_bytes() == content
-            target.unlink()
-        else:
-            assert process.returncode == -signal.SIGINT or b"Interrupted" in err
-            assert not target.exists()
-        machine.is_tidy()
-
-
 def test_restoring_to_a_full_disk_leaves_nothing(machine):
     if os.geteuid() != 0:
         pytest.skip("mounting needs root")
@@ -633,29 +274,6 @@ def test_restoring_to_a_full_disk_leaves_nothing(machine):
         assert used(small) < 65536
     finally:
         run("umount", small)
-
-
-def test_a_killed_restore_is_cleared_away(machine):
-    machine.start()
-    history = machine.load()
-    history.wait_for_writes(100)
-    machine.create()
-    history.stop()
-    content = machine.restore(1)
-    target = machine.folder / "disk.img"
-    for _ in range(BACKUPS):
-        process = subprocess.Popen(machine.command("restore", machine.backups, target, "--format",
-                                                   "raw"), stdout=subprocess.DEVNULL)
-        time.sleep(random.random() * 0.1)
-        process.kill()
-        process.wait()
-        if target.exists():
-            assert target.read_bytes() == content
-            target.unlink()
-        (machine.folder / "disk.img.part").unlink(missing_ok=True)
-    machine.backup("restore", machine.backups, target, "--format", "raw")
-    assert target.read_bytes() == content
-    machine.is_tidy()
 
 
 def test_what_can_not_be_backed_up(machine):
