@@ -51,9 +51,7 @@ TEST(OptionWords, SayWhatFiltersMiss) {
       {"driver=preallocate,file.$N,prealloc-align=100",
        "prealloc-align parameter of preallocate filter is not aligned to 512"},
       {"driver=preallocate,file.$N,prealloc-size=x",
-       "Parameter 'prealloc-size' expects a non-negative number below 2^64\n"
-       "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
-       "and exabytes, respectively."},
+       "Parameter 'prealloc-size' expects a non-negative number below 2^64"},
       {"driver=blkdebug,image.$N,inject-error.0.event=none,inject-error.0.errno=x",
        "Parameter 'errno' expects a number"},
       {"driver=preallocate,file.$N,prealloc-align=1k,prealloc-size=1M", ""},
