@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 
 import support
@@ -79,7 +78,7 @@ class Machine:
         """A backup that runs; signals reach it, whatever this process ignores."""
         return subprocess.Popen(self.command("create", "disk", self.backups, *words), text=True,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+                                preexec_fn=support.hear_signals)
 
     def create_and_check(self, history, *words):
         """A point, restored and compared with what the disk was; returns it and the content."""

@@ -78,6 +78,13 @@ def io(*arguments, **options):
     return run("cairn-io", *arguments, **options)
 
 
+def hear_signals():
+    """For preexec_fn. Whoever runs the tests may have had them ignore some: in the background, or
+    under nohup."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def wait_until(condition, what, timeout=TIMEOUT):
     """Polls until condition() is true; returns what it returned."""
     deadline = time.monotonic() + timeout

@@ -135,7 +135,7 @@ def test_interrupted_at_any_time_it_reads_the_same(folder, backend, how):
     for delay in (0.02, 0.05, 0.1, 0.2):
         process = subprocess.Popen([TOOLS / "cairn-img", "compact", "-q", "-f", "qcow2", path],
                                    env=support.environment(backend), stderr=subprocess.PIPE,
-                                   text=True)
+                                   text=True, preexec_fn=support.hear_signals)
         time.sleep(delay)
         process.send_signal(how)
         err = process.communicate(timeout=support.TIMEOUT)[1]

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from support import PEER, TIMEOUT, environment, img, program, run, wait_until
+from support import PEER, TIMEOUT, environment, hear_signals, img, program, run, wait_until
 
 pytestmark = pytest.mark.skipif(PEER, reason="the peer leaves what it has written")
 
@@ -31,12 +31,6 @@ def source(folder):
         file.seek(4 * MIB, 1)
         file.write(noise[:SIZE // 2 - 4 * MIB])
     return path
-
-
-def hear_signals():
-    """Whoever runs the tests may have had them ignore some: in the background, or under nohup."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def start(folder, *arguments, backend=None, **options):

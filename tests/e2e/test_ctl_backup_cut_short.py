@@ -220,7 +220,7 @@ def test_an_interrupted_restore_leaves_nothing(machine):
         process = subprocess.Popen(
             machine.command("restore", machine.backups, target, "--format", "raw"),
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+            preexec_fn=support.hear_signals)
         time.sleep(random.random() * longest)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=support.TIMEOUT)

@@ -51,7 +51,8 @@ def interrupt(folder, how, *arguments, after=6 * MIB, backend=None):
     process = subprocess.Popen(
         [str(word) for word in (TOOLS / "cairn-img", "convert", "-r", "12M", *arguments,
                                 folder / "out")],
-        env=support.environment(backend), stderr=subprocess.PIPE, text=True)
+        env=support.environment(backend), stderr=subprocess.PIPE, text=True,
+        preexec_fn=support.hear_signals)
 
     def far_enough():
         assert process.poll() is None, process.stderr.read()

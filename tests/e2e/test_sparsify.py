@@ -117,7 +117,8 @@ def test_interrupted_at_any_time_it_reads_the_same(folder, backend, how, format)
     img("convert", "-f", format, "-O", "raw", path, copy)
     for delay in (0.01, 0.03, 0.06):
         process = subprocess.Popen([TOOLS / "cairn-img", "sparsify", "-q", "-f", format, path],
-                                   env=support.environment(backend), stderr=subprocess.PIPE, text=True)
+                                   env=support.environment(backend), stderr=subprocess.PIPE, text=True,
+                                   preexec_fn=support.hear_signals)
         time.sleep(delay)
         process.send_signal(how)
         err = process.communicate(timeout=support.TIMEOUT)[1]
