@@ -38,7 +38,7 @@ void flatten(const schema::JsonValue& value, const std::string& path, Flat& flat
     return;
   }
   for (const auto& [name, member] : *object) {
-    flatten(member, path.empty() ? name : path + "." + name, flat);
+    flatten(member, path.empty() ? name : fmt::format("{}.{}", path, name), flat);
   }
 }
 

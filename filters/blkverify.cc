@@ -68,6 +68,7 @@ class BlkverifyDriver final : public FilterDriver {
     co_return outcome;
   }
 
+  // NOLINTBEGIN(bugprone-parent-virtual-call): FilterDriver would ask the child alone
   // Both ways of writing zeroes are to be tested by writing.
   [[nodiscard]] io::Task<Result<void>> write_zeroes(uint64_t offset, uint64_t length,
                                                     block::ZeroFlags flags) override {
@@ -81,6 +82,7 @@ class BlkverifyDriver final : public FilterDriver {
                                               block::ResizeOptions options) override {
     return RequestDriver::resize(length, options);
   }
+  // NOLINTEND(bugprone-parent-virtual-call)
   // Only what is tested has to be durable.
   [[nodiscard]] io::Task<Result<void>> flush() override { return test_.flush(); }
 

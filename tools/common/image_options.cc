@@ -258,8 +258,8 @@ Result<JsonObject> parse_option_string(std::string_view text, std::string_view i
   if (!parsed) {
     return pass(parsed);
   }
-  for (auto& [name, value] : *parsed->as_object()) {
-    put(options, name, std::move(value));
+  for (const auto& [name, value] : *parsed->as_object()) {
+    put(options, name, value);
   }
   return options;
 }
