@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 
@@ -28,7 +29,7 @@ void on_signal(int /*signal*/) { asked = 1; }
 
 // "0:07", "12:34", "3:00:00".
 std::string clock_text(double seconds) {
-  const auto all = static_cast<uint64_t>(seconds + 0.5);
+  const auto all = static_cast<uint64_t>(std::llround(seconds));
   const uint64_t hours = all / 3600;
   const uint64_t minutes = all / 60 % 60;
   return hours > 0 ? fmt::format("{}:{:02}:{:02}", hours, minutes, all % 60)

@@ -169,14 +169,13 @@ Result<void> Connection::drain_events(Clock::time_point deadline) {
   }
 }
 
-Result<void> Connection::send(std::string text) {
-  std::string_view rest = text;
-  while (!rest.empty()) {
-    const ssize_t count = ::send(fd_.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
+Result<void> Connection::send(std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t count = ::send(fd_.get(), text.data(), text.size(), MSG_NOSIGNAL);
     if (count < 0 && errno != EINTR) {
       return fail_errno(errno, "Lost the connection to '{}'", where_);
     }
-    rest.remove_prefix(static_cast<size_t>(std::max<ssize_t>(count, 0)));
+    text.remove_prefix(static_cast<size_t>(std::max<ssize_t>(count, 0)));
   }
   return {};
 }

@@ -61,7 +61,7 @@ class Connection {
  private:
   Connection(io::Fd fd, std::string where);
   [[nodiscard]] Result<void> greet(Clock::time_point deadline);
-  [[nodiscard]] Result<void> send(std::string text);
+  [[nodiscard]] Result<void> send(std::string_view text);
   // The next message that is no event.
   [[nodiscard]] Result<schema::JsonValue> answer();
   // The next message; nothing at `deadline`.

@@ -311,8 +311,8 @@ std::optional<int> read_command_line(std::span<const std::string> arguments,
     report_error(fmt::format("Invalid source cache option: {}", *source_cache));
     return 1;
   }
-  if (const auto code = check_image_name(source)) {
-    return *code;
+  if (auto code = check_image_name(source)) {
+    return code;
   }
   request.target.text = operands.back();
   for (size_t i = 0; i + 1 < operands.size(); ++i) {

@@ -30,7 +30,7 @@ std::string escape_commas(std::string_view text) {
 void append_options(std::string& list, const std::string& path, const schema::JsonValue& value) {
   if (const schema::JsonObject* object = value.as_object()) {
     for (const auto& [name, member] : *object) {
-      append_options(list, path + "." + name, member);
+      append_options(list, fmt::format("{}.{}", path, name), member);
     }
   } else if (const std::string* text = value.as_string()) {
     list += fmt::format(",{}={}", path, escape_commas(*text));
