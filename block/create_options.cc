@@ -4,26 +4,13 @@
 #include <cerrno>
 #include <charconv>
 
+#include "base/bool_text.h"
 #include "base/size_text.h"
 
 namespace cairn::block {
 namespace {
 
 using Type = CreateOptionInfo::Type;
-
-std::optional<bool> parse_bool(std::string_view text) {
-  for (const std::string_view yes : {"on", "yes", "true", "y"}) {
-    if (text == yes) {
-      return true;
-    }
-  }
-  for (const std::string_view no : {"off", "no", "false", "n"}) {
-    if (text == no) {
-      return false;
-    }
-  }
-  return std::nullopt;
-}
 
 // A negative number is that much less than 2^64, as the field has it.
 Result<uint64_t> parse_number(std::string_view name, std::string_view text) {

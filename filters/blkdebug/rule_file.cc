@@ -10,6 +10,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/bool_text.h"
 #include "schema/types_block_options.h"
 
 namespace cairn::filters::blkdebug {
@@ -54,20 +55,6 @@ std::optional<int64_t> to_number(const std::string& text) {
     return std::nullopt;
   }
   return static_cast<int64_t>(value);
-}
-
-std::optional<bool> to_bool(std::string_view text) {
-  for (const std::string_view yes : {"on", "yes", "true", "y"}) {
-    if (text == yes) {
-      return true;
-    }
-  }
-  for (const std::string_view no : {"off", "no", "false", "n"}) {
-    if (text == no) {
-      return false;
-    }
-  }
-  return std::nullopt;
 }
 
 // Takes the next line, with its end.
@@ -120,7 +107,7 @@ Result<void> check_member(const Group& group, const std::string& name, const std
   if (member->type == MemberType::kNumber && !to_number(value)) {
     return fail(EINVAL, "Parameter '{}' expects a number", name);
   }
-  if (member->type == MemberType::kBool && !to_bool(value)) {
+  if (member->type == MemberType::kBool && !parse_bool(value)) {
     return fail(EINVAL, "Parameter '{}' expects 'on' or 'off'", name);
   }
   return {};
@@ -161,7 +148,7 @@ int64_t number_or(const Group& group, std::string_view name, int64_t otherwise) 
 
 bool is_set(const Group& group, std::string_view name) {
   const auto found = group.members.find(name);
-  return found != group.members.end() && to_bool(found->second).value_or(false);
+  return found != group.members.end() && parse_bool(found->second).value_or(false);
 }
 
 Result<void> add_rule(const Group& group, Rules& rules) {

@@ -1,7 +1,6 @@
 // cairn-img compact
 #include "block/compact.h"
 
-#include <array>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -89,32 +88,14 @@ io::Task<int> run_compact(block::Graph& graph, const CompactRequest& request,
   co_return 0;
 }
 
-// Reads the options into `request`; the exit code when there is nothing more to do.
-std::optional<int> read_compact_options(ImgCommandLine& line, CompactRequest& request) {
-  while (const auto option = line.next()) {
-    if (take_image_option(*option, request) == OptionUse::kOther && option->id == 't') {
-      request.cache_text = option->value;
-    }
-  }
-  return line.exit_code();
-}
-
 }  // namespace
 
 int img_compact(std::span<const std::string> arguments) {
-  constexpr std::array kSpecs = {
-      kHelpOption,   kQuietOption,  kProgressOption,  kFormatOption,
-      kObjectOption, kPolicyOption, kImageOptsOption, OptionSpec{'t', "cache", true}};
   CompactRequest request;
-  ImgCommandLine line("compact", arguments, kSpecs);
-  if (const auto code = read_compact_options(line, request)) {
+  ImgCommandLine line("compact", arguments, kInPlaceOptions);
+  if (const auto code = read_in_place(line, request)) {
     return *code;
   }
-  if (const auto code = take_image_name(line, request)) {
-    return *code;
-  }
-  request.flags.cache_direct = request.cache.direct;
-  request.flags.no_flush = request.cache.no_flush;
   const auto signals = Interrupt::watch_signals();
   if (!signals) {
     return fail_command(signals.error());

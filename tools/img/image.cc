@@ -84,4 +84,19 @@ std::optional<int> take_image_name(const ImgCommandLine& line, ImageRequest& req
   return settle_values(request);
 }
 
+std::optional<int> read_in_place(ImgCommandLine& line, ImageRequest& request) {
+  while (const auto option = line.next()) {
+    if (take_image_option(*option, request) == OptionUse::kOther && option->id == 't') {
+      request.cache_text = option->value;
+    }
+  }
+  auto code = line.exit_code();
+  if (!code) {
+    code = take_image_name(line, request);
+  }
+  request.flags.cache_direct = request.cache.direct;
+  request.flags.no_flush = request.cache.no_flush;
+  return code;
+}
+
 }  // namespace cairn::tools

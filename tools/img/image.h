@@ -1,6 +1,7 @@
 // What the subcommands of cairn-img that look at one image have in common on their command lines.
 #pragma once
 
+#include <array>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -45,6 +46,15 @@ enum class OptionUse : uint8_t {
 // Takes the image's name from the operands, and settles the values. The exit code when there is not
 // one name, or when settling has failed.
 [[nodiscard]] std::optional<int> take_image_name(const ImgCommandLine& line, ImageRequest& request);
+
+// The options of subcommands that change what an image is stored in, and nothing of what it reads
+// as.
+inline constexpr std::array kInPlaceOptions = {
+    kHelpOption,   kQuietOption,  kProgressOption,  kFormatOption,
+    kObjectOption, kPolicyOption, kImageOptsOption, OptionSpec{'t', "cache", true}};
+
+// Reads these and the image's name into `request`. The exit code when there is nothing more to do.
+[[nodiscard]] std::optional<int> read_in_place(ImgCommandLine& line, ImageRequest& request);
 
 // Runs the work of a subcommand in a session of its own; the exit code.
 template <typename Request>

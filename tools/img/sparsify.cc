@@ -1,7 +1,6 @@
 // cairn-img sparsify
 #include "jobs/sparsify.h"
 
-#include <array>
 #include <cerrno>
 #include <memory>
 #include <optional>
@@ -81,32 +80,14 @@ io::Task<int> run(block::Graph& graph, const SparsifyRequest& request,
   co_return outcome ? tell(request, *outcome) : fail_command(outcome.error());
 }
 
-// Reads the options into `request`; the exit code when there is nothing more to do.
-std::optional<int> read_options(ImgCommandLine& line, SparsifyRequest& request) {
-  while (const auto option = line.next()) {
-    if (take_image_option(*option, request) == OptionUse::kOther && option->id == 't') {
-      request.cache_text = option->value;
-    }
-  }
-  return line.exit_code();
-}
-
 }  // namespace
 
 int img_sparsify(std::span<const std::string> arguments) {
-  constexpr std::array kSpecs = {
-      kHelpOption,   kQuietOption,  kProgressOption,  kFormatOption,
-      kObjectOption, kPolicyOption, kImageOptsOption, OptionSpec{'t', "cache", true}};
   SparsifyRequest request;
-  ImgCommandLine line("sparsify", arguments, kSpecs);
-  if (const auto code = read_options(line, request)) {
+  ImgCommandLine line("sparsify", arguments, kInPlaceOptions);
+  if (const auto code = read_in_place(line, request)) {
     return *code;
   }
-  if (const auto code = take_image_name(line, request)) {
-    return *code;
-  }
-  request.flags.cache_direct = request.cache.direct;
-  request.flags.no_flush = request.cache.no_flush;
   const auto signals = Interrupt::watch_signals();
   if (!signals) {
     return fail_command(signals.error());
