@@ -133,5 +133,7 @@ def test_interrupted_at_any_time_it_reads_the_same(folder, backend, how, format)
             assert "corruptions" not in json.loads(done.out)
         img("compare", "-f", format, "-F", "raw", path, copy)
     img("sparsify", "-q", "-f", format, path)
-    assert used(path) < 4 * MIB
+    # What a kill leaves leaked keeps its space until a check finds it.
+    leaks = format == "qcow2" and img("check", path, code=None).code == 3
+    assert used(path) < 4 * MIB or leaks and how == signal.SIGKILL
     img("compare", "-f", format, "-F", "raw", path, copy)
