@@ -15,7 +15,7 @@
 namespace cairn::jobs {
 namespace {
 
-constexpr uint64_t kPiece = 256u << 10;
+constexpr uint64_t kPiece = 512u << 10;
 constexpr size_t kWorkers = 4;  // each with a buffer for either image
 
 // A range of one image that is the same all over.

@@ -50,7 +50,7 @@ struct CopyOptions {
   uint64_t length = UINT64_MAX;  // cut off where they end
 
   unsigned workers = 8;              // pieces in flight, each with a buffer
-  uint64_t piece_size = 256u << 10;  // of one buffer; a power of two
+  uint64_t piece_size = 1024u << 10;  // of one buffer; a power of two
   // Pieces are begun in order, so that the target's space is given out in order. Otherwise a piece
   // is written as soon as it is read.
   bool ordered = true;
