@@ -185,8 +185,11 @@ TEST_F(CopyTest, EndsWhenItIsCancelledAndWhenWhatIsBehindFails) {
     Counter counter;
     counter.enough = 2 * kMib;
     counter.source = cancels ? &cancel : nullptr;
-    const auto copied = run(copy_images(
-        {.sources = {source}, .target = target, .behind = &counter, .cancel = cancel.token()}));
+    const auto copied = run(copy_images({.sources = {source},
+                                         .target = target,
+                                         .piece_size = kMib / 4,
+                                         .behind = &counter,
+                                         .cancel = cancel.token()}));
     ASSERT_FALSE(copied);
     EXPECT_EQ(copied.error().code(), cancels ? ECANCELED : EIO);
     EXPECT_LT(counter.bytes(), 8 * kMib);
@@ -242,6 +245,7 @@ TEST_F(CopyTest, LeavesToTheHostWhatItCanCopy) {
   ASSERT_TRUE(run(copy_images({.sources = {source},
                                .target = target,
                                .skip = kMib / 2,
+                               .piece_size = kMib / 4,
                                .target_is_zero = true,
                                .offload = &offload})));
   EXPECT_EQ(content("s").substr(kMib / 2), content("t").substr(0, 8 * kMib - kMib / 2));
