@@ -35,6 +35,8 @@ BUILDS = {
     "build-asan": (CLANG, [*INSTRUMENTED, "-Dfuzz=true", "-Db_sanitize=address,undefined"]),
     "build-tsan": (CLANG, [*INSTRUMENTED, "-Db_sanitize=thread"]),
 }
+# The language of messages, and where a tree lies, change nothing of what is compiled.
+CACHE_OPTIONS = {"CCACHE_SLOPPINESS": "locale", "CCACHE_NOHASHDIR": "1"}
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
@@ -67,7 +69,8 @@ class Log:
         self.file.flush()
         done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=self.file,
                               stderr=subprocess.STDOUT, check=False,
-                              env={**os.environ, **SANITIZER_OPTIONS, **environment})
+                              env={**CACHE_OPTIONS, **os.environ, **SANITIZER_OPTIONS,
+                                   **environment})
         self.file.flush()
         return done.returncode
 
@@ -193,6 +196,17 @@ def e2e(log):
     return pytest_suite("e2e", log, ["tests/e2e"], CAIRN_TOOLS="build/tools")
 
 
+def packages(log):
+    """Debian packages of this tree, built with the flags of the other build, so that the compiler's
+    cache answers; and tests of them."""
+    build("build", log)
+    flags = {f"DEB_{kind}FLAGS_SET": "" for kind in ("C", "CPP", "CXX", "LD")}
+    folder = "build/packages"
+    if log.run(["scripts/build-packages", folder], **flags) != 0:
+        return Outcome(failures=["scripts/build-packages failed"])
+    return pytest_suite("packages", log, ["tests/packages"], CAIRN_PACKAGES=folder)
+
+
 def instrumented_e2e(build_name, log):
     """Some of these tests measure the memory of a program, so that the sanitizer is to keep little of
     what was freed; in the unit tests it keeps much, to find who still uses it."""
@@ -232,7 +246,7 @@ def fuzz(log):
 
 
 # In the order of a full run: what fails soonest and cheapest comes first.
-SUITES = [unit, tidy, golden, e2e, sim]
+SUITES = [unit, tidy, golden, packages, e2e, sim]
 # Run when they are named: they take longer than a change should wait for.
 NAMED_SUITES = [lint, tsan, asan, fuzz]
 

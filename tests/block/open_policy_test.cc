@@ -20,7 +20,7 @@ constexpr DriverInfo kStriped = {.name = "striped",
                                    return !head.empty() && head[0] == std::byte{'='} ? 100 : 0;
                                  }};
 
-class OpenPolicyTest : public testing::Test {
+class OpenPolicyTest : public ::testing::Test {
  protected:
   OpenPolicyTest() {
     drivers_.add(kAnything);

@@ -56,7 +56,7 @@ class Echo final : public Frontend {
   io::Event ended;
 };
 
-class DeviceTest : public testing::Test {
+class DeviceTest : public ::testing::Test {
  protected:
   DeviceTest() {
     const char* wanted = std::getenv("CAIRN_IO");

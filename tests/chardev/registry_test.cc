@@ -38,7 +38,7 @@ class Listening final : public Frontend {
   io::Event gone;
 };
 
-class RegistryTest : public testing::Test {
+class RegistryTest : public ::testing::Test {
  protected:
   RegistryTest() {
     const char* wanted = std::getenv("CAIRN_IO");

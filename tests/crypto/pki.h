@@ -16,7 +16,7 @@
 namespace cairn::crypto {
 
 // Made once: ca, another ca, and certificates of all kinds.
-class PkiTest : public testing::Test {
+class PkiTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     std::string name = (std::filesystem::temp_directory_path() / "cairn-tls-XXXXXX").string();

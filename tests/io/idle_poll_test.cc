@@ -128,7 +128,7 @@ Task<void> wait_for_events(ScriptedBackend& backend, int count, Duration each) {
   }
 }
 
-class PollingReactorTest : public testing::Test {
+class PollingReactorTest : public ::testing::Test {
  protected:
   PollingReactorTest() {
     auto backend = std::make_unique<ScriptedBackend>();

@@ -50,7 +50,7 @@ TEST(Authz, TheFirstRuleThatFitsCounts) {
   EXPECT_EQ(check(registry, "a", "CN=bob"), "");
 }
 
-class AuthzListFileTest : public testing::Test {
+class AuthzListFileTest : public ::testing::Test {
  public:
   ~AuthzListFileTest() override { std::filesystem::remove(path_); }
 

@@ -107,7 +107,7 @@ TEST(MainLoop, IsThereOnceAndStays) {
   EXPECT_EQ(registry.remove("ml").error().message(), "object 'ml' is in use, can not be deleted");
 }
 
-class PskTest : public testing::Test {
+class PskTest : public ::testing::Test {
  protected:
   PskTest() {
     std::string name = (std::filesystem::temp_directory_path() / "cairn-objects-XXXXXX").string();

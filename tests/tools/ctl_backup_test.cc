@@ -48,7 +48,7 @@ std::string text_with(std::string_view part, std::string_view replacement) {
 }
 
 // A directory that goes with the test.
-class CtlBackupFiles : public testing::Test {
+class CtlBackupFiles : public ::testing::Test {
  protected:
   CtlBackupFiles() {
     std::string path = (std::filesystem::temp_directory_path() / "cairn-XXXXXX").string();

@@ -13,7 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class MemoryLimit : public testing::Test {
+class MemoryLimit : public ::testing::Test {
  protected:
   void SetUp() override {
     std::string name = testing::TempDir() + "cairn-groups-XXXXXX";

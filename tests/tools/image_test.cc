@@ -13,7 +13,7 @@
 namespace cairn::tools {
 namespace {
 
-class ImageTest : public testing::Test {
+class ImageTest : public ::testing::Test {
  protected:
   void SetUp() override {
     std::string pattern = testing::TempDir() + "cairn-XXXXXX";

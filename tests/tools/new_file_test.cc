@@ -20,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class NewFileTest : public testing::Test {
+class NewFileTest : public ::testing::Test {
  protected:
   void SetUp() override {
     std::string name = testing::TempDir() + "cairn-new-XXXXXX";

@@ -115,6 +115,7 @@ bool parse_cache(const std::string& text, CacheMode& mode) {
 Result<void> take_value(const ParsedOption& option, ConvertRequest& request) {
   switch (option.id) {
     case 't':
+      request.target_cache_given = true;
       request.wrong_target_cache.reset();
       if (!parse_cache(option.value, request.target_cache)) {
         request.wrong_target_cache = option.value;
@@ -307,6 +308,7 @@ std::optional<int> read_command_line(std::span<const std::string> arguments,
     report_error("Must specify image file name");
     return 1;
   }
+  request.source_cache_given = source_cache.has_value();
   if (source_cache && !parse_cache(*source_cache, request.source_cache)) {
     report_error(fmt::format("Invalid source cache option: {}", *source_cache));
     return 1;

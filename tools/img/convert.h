@@ -15,12 +15,14 @@ namespace cairn::tools {
 struct ConvertRequest {
   std::vector<ImageName> sources;
   CacheMode source_cache;
+  bool source_cache_given = false;
   bool force_share = false;
   std::optional<SnapshotChoice> snapshot;
 
   ImageName target;  // its format is what it is created in: raw unless something else is said
   bool target_format_given = false;
   CacheMode target_cache{.no_flush = true};
+  bool target_cache_given = false;
   // What is told when everything else is right: an unknown mode for that.
   std::optional<std::string> wrong_target_cache;
   std::string options;  // what all -o say

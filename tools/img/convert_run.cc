@@ -15,6 +15,7 @@
 #include "tools/common/snapshots.h"
 #include "tools/img/convert_steps.h"
 #include "tools/img/img.h"
+#include "tools/img/past_cache.h"
 
 namespace cairn::tools {
 namespace {
@@ -29,8 +30,10 @@ io::Task<Result<void>> open_sources(block::Graph& graph, const ConvertRequest& r
                                .force_share = request.force_share,
                                .cache_direct = request.source_cache.direct,
                                .no_flush = request.source_cache.no_flush};
+  const bool past_cache = !request.source_cache_given && avoids_cache(request);
   for (const ImageName& name : request.sources) {
-    Result<std::unique_ptr<Edge>> source = co_await open_root(graph, name, flags);
+    auto opening = past_cache ? open_past_cache(graph, name, flags) : open_root(graph, name, flags);
+    Result<std::unique_ptr<Edge>> source = co_await std::move(opening);
     if (!source) {
       co_return pass(source);
     }

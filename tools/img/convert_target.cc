@@ -10,6 +10,7 @@
 #include "tools/common/host_cache.h"
 #include "tools/common/repair.h"
 #include "tools/img/convert_steps.h"
+#include "tools/img/past_cache.h"
 
 namespace cairn::tools {
 namespace {
@@ -242,7 +243,10 @@ io::Task<Result<void>> open_target(block::Graph& graph, const ConvertRequest& re
                      request.target.text, in_order.error().message());
     }
   }
-  Result<std::unique_ptr<Edge>> target = co_await open_root(graph, conversion.name(request), flags);
+  const bool past_cache = !request.target_cache_given && avoids_cache(request);
+  auto opening = past_cache ? open_past_cache(graph, conversion.name(request), flags)
+                            : open_root(graph, conversion.name(request), flags);
+  Result<std::unique_ptr<Edge>> target = co_await std::move(opening);
   if (!target) {
     co_return pass(target);
   }
