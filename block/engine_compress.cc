@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "block/codec.h"
+#include "block/driver_table.h"
 #include "block/engine.h"
 #include "block/fault_point.h"
 #include "io/event.h"
@@ -56,16 +57,26 @@ struct Engine::EncodedUnit {
   Result<void> outcome;
 };
 
+Result<void> Engine::check_compression(const Node& node) {
+  const bool possible = node.info_.kind == DriverInfo::Kind::kFilter ||
+                        (node.translating_ != nullptr &&
+                         (node.translating_->encoder() != nullptr ||
+                          node.translating_->encoding() == TranslatingDriver::Encoding::kNever));
+  return possible ? Result<void>()
+                  : fail(ENOTSUP, "Block node '{}' can not write compressed data", node.name());
+}
+
 Engine::Outcome Engine::write_compressed(Node& node, uint64_t offset, io::IoVector data,
                                          WriteFlags flags) {
   if (node.translating_ != nullptr &&
       node.translating_->encoding() == TranslatingDriver::Encoding::kNever) {
+    flags.compressed = false;
     co_return co_await write_translated(node, offset, std::move(data), flags);
   }
-  const Codec* codec = node.translating_ == nullptr ? nullptr : node.translating_->encoder();
-  if (codec == nullptr) {
-    co_return fail(ENOTSUP, "Block node '{}' can not write compressed data", node.name());
+  if (auto possible = check_compression(node); !possible) {
+    co_return possible;
   }
+  const Codec* codec = node.translating_->encoder();
   const uint64_t unit = node.translating_->allocation_unit();
   const uint64_t end = offset + data.size();
   const bool whole = is_aligned(offset, unit) && (is_aligned(end, unit) || end == node.length());

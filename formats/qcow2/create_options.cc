@@ -15,6 +15,7 @@ using Type = block::CreateOptionInfo::Type;
 using block::Preallocation;
 
 constexpr uint64_t kSector = 512;
+constexpr uint64_t kLargestDisk = (uint64_t{1} << 63) - (uint64_t{1} << 30);  // of any node
 constexpr uint64_t kSmallestSubclusteredCluster = 16384;
 
 constexpr block::CreateOptionInfo kOptions[] = {
@@ -259,6 +260,13 @@ Result<void> check_create_parameters(const CreateParameters& parameters) {
   }
   if (auto checked = check_subclusters(parameters); !checked) {
     return checked;
+  }
+  if (parameters.size > static_cast<uint64_t>(INT64_MAX)) {
+    return fail(EINVAL, "Could not resize image: Image size cannot be negative");
+  }
+  if (parameters.size > kLargestDisk) {
+    return fail(EINVAL, "Could not resize image: offset({}) exceeds maximum({})", parameters.size,
+                kLargestDisk);
   }
   if (!within_limits(parameters)) {
     return fail(EFBIG,

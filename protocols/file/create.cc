@@ -171,7 +171,7 @@ Result<CreateParameters> parse_options(std::string filename, const block::Create
   parameters.path = std::move(filename);
   const auto size = checked_align_up(options.number("size").value_or(0), kSector);
   if (!size || *size > static_cast<uint64_t>(INT64_MAX)) {
-    return fail_errno(EFBIG, "Could not resize file");
+    return fail_errno(EINVAL, "Could not resize file");
   }
   parameters.size = *size;
   auto mode = parse_preallocation(options.string("preallocation").value_or("off"));

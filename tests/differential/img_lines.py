@@ -60,8 +60,7 @@ class ImgLine:
 
     def rate(self):
         """Most bytes a second: enough for a small image."""
-        size = self.words.size()
-        return size if self.words.is_wrong() else "64M"
+        return self.words.pick(["", "x", "-1", "8E", "1k1", "+64M"]) if self.words.is_wrong() else "64M"
 
     def aio(self):
         return self.words.pick(["threads", "native", "io_uring", "bogus", ""])

@@ -229,19 +229,22 @@ io::Task<Result<std::shared_ptr<block::Node>>> open_image(block::Graph& graph, I
                    fmt::join(*formats, ", "));
   }
   Result<std::shared_ptr<block::Node>> node = nullptr;
-  if (name.format_given && name.format.empty()) {
-    co_return fail(ENOENT, "Unknown driver ''");
-  }
+  const bool no_format = name.format_given && name.format.empty();
   if (name.by_options || block::is_json_filename(name.text)) {
     Result<JsonObject> options = name.by_options ? parse_option_string(name.text, name.implied_key)
                                                  : parse_json_name(name.text);
     if (!options) {
       co_return pass(options);
     }
+    if (no_format) {
+      co_return fail(ENOENT, "Unknown driver ''");
+    }
     if (!name.format.empty()) {
       put(*options, "driver", name.format);
     }
     node = co_await open_by_options(graph, std::move(*options), flags);
+  } else if (no_format) {
+    co_return fail(ENOENT, "Unknown driver ''");
   } else {
     node = co_await graph.open_filename(name.text, name.format, flags);
   }

@@ -200,7 +200,7 @@ std::optional<int> read_operands(const ImgCommandLine& line, MeasureRequest& req
   }
   request.has_image = !operands.empty();
   if (!request.has_image &&
-      (request.image.by_options || !request.image.format.empty() || request.snapshot)) {
+      (request.image.by_options || request.image.format_given || request.snapshot)) {
     report_error("--image-opts, -f, and -l require a filename argument.");
     return 1;
   }
