@@ -1,4 +1,5 @@
 // Options of qcow2's `create`: their names, values and how they go together.
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cerrno>
@@ -13,6 +14,8 @@ namespace {
 
 using Type = block::CreateOptionInfo::Type;
 using block::Preallocation;
+
+using namespace std::string_view_literals;
 
 constexpr uint64_t kSector = 512;
 constexpr uint64_t kLargestDisk = (uint64_t{1} << 63) - (uint64_t{1} << 30);  // of any node
@@ -78,6 +81,23 @@ constexpr block::CreateOptionInfo kOptions[] = {
      .help = "Width of a reference count entry in bits",
      .default_value = "16"},
 };
+
+// What may be named as the format of a backing file, whether this program has it or not: the
+// drivers of the field's interface.
+constexpr std::array kBackingFormats = {"blkdebug"sv,    "blklogwrites"sv, "blkreplay"sv,
+                                        "blkverify"sv,   "bochs"sv,        "cloop"sv,
+                                        "compress"sv,    "copy-on-read"sv, "copy-before-write"sv,
+                                        "dmg"sv,         "file"sv,         "snapshot-access"sv,
+                                        "ftp"sv,         "ftps"sv,         "gluster"sv,
+                                        "host_cdrom"sv,  "host_device"sv,  "http"sv,
+                                        "https"sv,       "iscsi"sv,        "luks"sv,
+                                        "nbd"sv,         "nfs"sv,          "null-aio"sv,
+                                        "null-co"sv,     "nvme"sv,         "parallels"sv,
+                                        "preallocate"sv, "qcow"sv,         "qcow2"sv,
+                                        "qed"sv,         "quorum"sv,       "raw"sv,
+                                        "rbd"sv,         "replication"sv,  "ssh"sv,
+                                        "throttle"sv,    "vdi"sv,          "vhdx"sv,
+                                        "vmdk"sv,        "vpc"sv,          "vvfat"sv};
 
 template <typename T>
 struct Choice {
@@ -189,6 +209,11 @@ Result<CreateParameters> parse_create_options(const block::CreateOptions& option
   if (parsed) {
     parsed = choose(options, "compression_type", "compression-type", kCompressions,
                     parameters.compression);
+  }
+  const auto backing_format = options.string("backing_fmt");
+  if (parsed && backing_format &&
+      std::ranges::find(kBackingFormats, *backing_format) == kBackingFormats.end()) {
+    parsed = fail(EINVAL, "Parameter 'backing-fmt' does not accept value '{}'", *backing_format);
   }
   if (!parsed) {
     return pass(parsed);

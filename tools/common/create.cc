@@ -8,6 +8,7 @@
 
 #include "block/filename.h"
 #include "block/graph.h"
+#include "protocols/file/create.h"
 
 namespace cairn::tools {
 namespace {
@@ -184,7 +185,13 @@ std::string creation_path(std::string_view filename) {
   return std::string(is_path ? filename.substr(prefix.size() + 1) : filename);
 }
 
-Error creation_failure(const CreationTable& table, Error error) {
+Error creation_failure(const CreationTable& table, const std::string& path, Error error) {
+  // These look at their options when they have their file.
+  if (table.format().name == "qcow2" || table.format().name == "luks") {
+    if (Result<void> possible = file::check_creation(path); !possible) {
+      return std::move(possible.error());
+    }
+  }
   if (error.code() != EFBIG) {
     return error;
   }

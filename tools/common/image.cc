@@ -218,6 +218,20 @@ void warn_of_guess(std::string_view filename) {
              filename);
 }
 
+// The file of a described image whose driver there is; empty when that is not all it needs.
+Result<JsonObject> file_alone(const block::Graph& graph, const ImageName& name) {
+  Result<JsonObject> options = name.by_options ? parse_option_string(name.text, name.implied_key)
+                                               : parse_json_name(name.text);
+  if (!options) {
+    return options;
+  }
+  const std::string* driver = text_of(*options, "driver");
+  const JsonValue* file = options->find("file");
+  const bool apart = driver != nullptr && graph.drivers().find(*driver) != nullptr &&
+                     file != nullptr && file->as_object() != nullptr;
+  return apart ? *file->as_object() : JsonObject();
+}
+
 }  // namespace
 
 io::Task<Result<std::shared_ptr<block::Node>>> open_image(block::Graph& graph, ImageName name,
@@ -261,10 +275,19 @@ io::Task<Error> refuse_open(block::Graph& graph, ImageName name, block::OpenFlag
   if (!name.format.empty() && graph.drivers().find(name.format) == nullptr) {
     co_return Error(ENOENT, fmt::format("Unknown driver '{}'", name.format));
   }
-  if (!name.by_options && block::protocol_prefix(name.text).empty()) {
+  const bool described = name.by_options || block::is_json_filename(name.text);
+  if (!described && block::protocol_prefix(name.text).empty()) {
     name.give_format("file");  // what the file holds does not matter
   }
-  auto node = co_await open_image(graph, std::move(name), flags);
+  Result<JsonObject> file = described ? file_alone(graph, name) : JsonObject();
+  Result<std::shared_ptr<block::Node>> node = nullptr;
+  if (!file) {
+    node = pass(file);
+  } else if (!file->empty()) {
+    node = co_await open_by_options(graph, std::move(*file), flags);
+  } else {
+    node = co_await open_image(graph, std::move(name), flags);
+  }
   if (!node) {
     co_return std::move(node.error());
   }

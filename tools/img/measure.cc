@@ -93,7 +93,7 @@ Result<Target> find_target(const block::Graph& graph, const MeasureRequest& requ
   if (!table && !protocol) {
     return pass(table);
   }
-  if (!protocol) {
+  if (table) {
     const Result<block::CreateOptions> options = target_options(request, *table);
     if (!options) {
       return std::unexpected(options.error());
@@ -242,9 +242,9 @@ int img_measure(std::span<const std::string> arguments) {
     return fail_command(session.error());
   }
   block::Graph& graph = (*session)->graph();
-  if (asks_for_help(request.options)) {
-    const auto printed = print_creation_help(graph.drivers(), request.target_format, "");
-    return printed ? 0 : fail_command(printed.error());
+  if (asks_for_help(request.options) &&
+      print_creation_help(graph.drivers(), request.target_format, "")) {
+    return 0;  // of other formats is said what is wrong
   }
   if (const auto code = read_operands(line, request)) {
     return *code;
