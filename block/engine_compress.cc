@@ -81,7 +81,16 @@ Engine::Outcome Engine::write_compressed(Node& node, uint64_t offset, io::IoVect
   const uint64_t end = offset + data.size();
   const bool whole = is_aligned(offset, unit) && (is_aligned(end, unit) || end == node.length());
   if (!whole && node.translating_->encoding() == TranslatingDriver::Encoding::kAlways) {
-    // The format knows best what is wrong.
+    // Whole units in front are written; the format knows best what is wrong with the rest.
+    const uint64_t front = is_aligned(offset, unit) ? align_down(data.size(), unit) : 0;
+    if (front > 0) {
+      Result<void> written = co_await write_compressed(node, offset, data.slice(0, front), flags);
+      if (!written) {
+        co_return written;
+      }
+      offset += front;
+      data = data.slice(front, data.size() - front);
+    }
     Result<WritePlan> refused = co_await node.translating_->begin_write(offset, data.size());
     if (!refused) {
       co_return pass(refused);

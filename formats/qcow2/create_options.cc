@@ -237,6 +237,39 @@ Result<CreateParameters> parse_create_options(const block::CreateOptions& option
   return parameters;
 }
 
+Result<CreateParameters> parse_measure_options(const block::CreateOptions& options) {
+  constexpr std::array kApart = {"compat"sv, "preallocation"sv, "compression_type"sv,
+                                 "backing_fmt"sv};
+  block::CreateOptions kept(options.table());
+  for (const block::CreateOptionInfo& info : options.table()) {
+    if (options.has(info.name) && std::ranges::find(kApart, info.name) == kApart.end()) {
+      const Result<void> set = kept.set(info.name, *options.string(info.name));
+      static_cast<void>(set);  // it was right before
+    }
+  }
+  Result<CreateParameters> parameters = parse_create_options(kept);
+  Result<void> checked = parameters ? check_cluster_size(*parameters) : pass(parameters);
+  if (checked && !choose(options, "compat", "", kVersions, parameters->version)) {
+    checked = fail(EINVAL, "Invalid compatibility level: '{}'", *options.string("compat"));
+  }
+  if (checked) {
+    checked = check_refcount_bits(*parameters);
+  }
+  if (checked && parameters->version < 3 && parameters->refcount_bits != 16) {
+    checked = fail(EINVAL,
+                   "Different refcount widths than 16 bits require compatibility level 1.1 or "
+                   "above (use compat=1.1 or greater)");
+  }
+  if (checked &&
+      !choose(options, "preallocation", "", kPreallocations, parameters->preallocation)) {
+    checked = fail(EINVAL, "invalid parameter value: {}", *options.string("preallocation"));
+  }
+  if (!checked) {
+    return pass(checked);
+  }
+  return parameters;
+}
+
 Result<void> check_geometry(const CreateParameters& parameters) {
   if (auto checked = check_cluster_size(parameters); !checked) {
     return checked;

@@ -154,6 +154,15 @@ void name_node(block::Node& node, const JsonObject& as_given, const JsonObject& 
   node.set_filename("json:" + to_text(JsonValue(std::move(name))));
 }
 
+// What is wrong with a file that is a reference to a node, of which there are none here, or
+// nothing.
+std::unexpected<Error> no_object(const std::string* reference) {
+  if (reference == nullptr) {
+    return fail(EINVAL, "A block device must be specified for \"file\"");
+  }
+  return fail(ENODEV, "Cannot find device='{0}' nor node-name='{0}'", *reference);
+}
+
 io::Task<Result<std::shared_ptr<block::Node>>> open_by_options(block::Graph& graph,
                                                                JsonObject given,
                                                                block::OpenFlags flags) {
@@ -165,8 +174,11 @@ io::Task<Result<std::shared_ptr<block::Node>>> open_by_options(block::Graph& gra
     (void)given.take("backing");
     flags.no_backing = true;
   }
-  if (const std::string* reference = text_of(given, "file")) {
-    co_return fail(ENODEV, "Cannot find device='{0}' nor node-name='{0}'", *reference);
+  if (const JsonValue* driver = given.find("driver"); driver && driver->as_string() == nullptr) {
+    (void)given.take("driver");  // names none
+  }
+  if (const JsonValue* file = given.find("file"); file && file->as_object() == nullptr) {
+    co_return no_object(file->as_string());
   }
   if (auto ok = require_file(graph, given); !ok) {
     co_return pass(ok);
@@ -227,9 +239,15 @@ Result<JsonObject> file_alone(const block::Graph& graph, const ImageName& name) 
   }
   const std::string* driver = text_of(*options, "driver");
   const JsonValue* file = options->find("file");
-  const bool apart = driver != nullptr && graph.drivers().find(*driver) != nullptr &&
-                     file != nullptr && file->as_object() != nullptr;
-  return apart ? *file->as_object() : JsonObject();
+  if (driver == nullptr || graph.drivers().find(*driver) == nullptr || file == nullptr ||
+      file->as_object() == nullptr) {
+    return JsonObject();
+  }
+  JsonObject alone = *file->as_object();
+  if (alone.find("driver") == nullptr && text_of(alone, "filename") != nullptr) {
+    alone.add("driver", "file");
+  }
+  return alone;
 }
 
 }  // namespace
@@ -276,10 +294,12 @@ io::Task<Error> refuse_open(block::Graph& graph, ImageName name, block::OpenFlag
     co_return Error(ENOENT, fmt::format("Unknown driver '{}'", name.format));
   }
   const bool described = name.by_options || block::is_json_filename(name.text);
-  if (!described && block::protocol_prefix(name.text).empty()) {
+  if (!described && !(name.format_given && name.format.empty()) &&
+      block::protocol_prefix(name.text).empty()) {
     name.give_format("file");  // what the file holds does not matter
   }
-  Result<JsonObject> file = described ? file_alone(graph, name) : JsonObject();
+  const bool no_format = name.format_given && name.format.empty();
+  Result<JsonObject> file = described && !no_format ? file_alone(graph, name) : JsonObject();
   Result<std::shared_ptr<block::Node>> node = nullptr;
   if (!file) {
     node = pass(file);
