@@ -194,7 +194,7 @@ Engine::Outcome Engine::write(Edge& edge, uint64_t offset, io::IoVector data, Wr
   Node& node = *edge.child_;
   if (auto ok = check_change(edge, offset, length, needed, true); !ok || length == 0) {
     node.statistics_.writes.invalid += ok ? 0 : 1;
-    co_return ok;
+    co_return ok&& flags.compressed ? check_compression(node) : ok;
   }
   if (node.options_.detect_zeroes != NodeOptions::DetectZeroes::kOff && data.is_zero()) {
     const ZeroFlags zero_flags{

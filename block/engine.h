@@ -67,7 +67,7 @@ class Engine {
   friend class Reopening;
 
   // Offsets and sizes of requests stay below this, so that sums of a few of them can not overflow.
-  static constexpr uint64_t kLargestOffset = INT64_MAX - (uint64_t{1} << 30);
+  static constexpr uint64_t kLargestOffset = (uint64_t{1} << 63) - (uint64_t{1} << 30);
 
   // Choke point (engine.cc).
   static Result<void> check_range(const Edge& edge, uint64_t offset, uint64_t length,
@@ -118,6 +118,8 @@ class Engine {
   static Outcome write_in_units(Node& node, uint64_t offset, io::IoVector data);
   static Outcome write_planned(Node& node, WritePlan plan, uint64_t offset, io::IoVector data);
   struct EncodedUnit;
+  // Whether a node takes compressed writes at all, of nothing, too.
+  static Result<void> check_compression(const Node& node);
   static Outcome write_compressed(Node& node, uint64_t offset, io::IoVector data, WriteFlags flags);
   static io::Task<void> encode_unit(const Codec& codec, uint64_t unit_length, EncodedUnit& unit);
   static Outcome encode_units(const Codec& codec, uint64_t unit_length,

@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "block/codec.h"
+#include "block/driver_table.h"
 #include "block/engine.h"
 #include "block/fault_point.h"
 #include "io/event.h"
@@ -56,21 +57,40 @@ struct Engine::EncodedUnit {
   Result<void> outcome;
 };
 
+Result<void> Engine::check_compression(const Node& node) {
+  const bool possible = node.info_.kind == DriverInfo::Kind::kFilter ||
+                        (node.translating_ != nullptr &&
+                         (node.translating_->encoder() != nullptr ||
+                          node.translating_->encoding() == TranslatingDriver::Encoding::kNever));
+  return possible ? Result<void>()
+                  : fail(ENOTSUP, "Block node '{}' can not write compressed data", node.name());
+}
+
 Engine::Outcome Engine::write_compressed(Node& node, uint64_t offset, io::IoVector data,
                                          WriteFlags flags) {
   if (node.translating_ != nullptr &&
       node.translating_->encoding() == TranslatingDriver::Encoding::kNever) {
+    flags.compressed = false;
     co_return co_await write_translated(node, offset, std::move(data), flags);
   }
-  const Codec* codec = node.translating_ == nullptr ? nullptr : node.translating_->encoder();
-  if (codec == nullptr) {
-    co_return fail(ENOTSUP, "Block node '{}' can not write compressed data", node.name());
+  if (auto possible = check_compression(node); !possible) {
+    co_return possible;
   }
+  const Codec* codec = node.translating_->encoder();
   const uint64_t unit = node.translating_->allocation_unit();
   const uint64_t end = offset + data.size();
   const bool whole = is_aligned(offset, unit) && (is_aligned(end, unit) || end == node.length());
   if (!whole && node.translating_->encoding() == TranslatingDriver::Encoding::kAlways) {
-    // The format knows best what is wrong.
+    // Whole units in front are written; the format knows best what is wrong with the rest.
+    const uint64_t front = is_aligned(offset, unit) ? align_down(data.size(), unit) : 0;
+    if (front > 0) {
+      Result<void> written = co_await write_compressed(node, offset, data.slice(0, front), flags);
+      if (!written) {
+        co_return written;
+      }
+      offset += front;
+      data = data.slice(front, data.size() - front);
+    }
     Result<WritePlan> refused = co_await node.translating_->begin_write(offset, data.size());
     if (!refused) {
       co_return pass(refused);

@@ -19,7 +19,7 @@ Engine::Outcome Engine::resize(Edge& edge, uint64_t length, ResizeOptions option
                    edge.child_->name());
   }
   if (length > kLargestOffset) {
-    co_return fail(EFBIG, "The new size of '{}' is too large", edge.child_->name());
+    co_return fail(EFBIG, "offset({}) exceeds maximum({})", length, kLargestOffset);
   }
   Result<void> result;
   Graph& graph = edge.child_->graph_;

@@ -95,7 +95,7 @@ Result<VolumeParameters> parse_volume(const block::CreateOptions& options) {
   const auto size = checked_align_up(options.number("size").value_or(0), sector);
   const uint64_t header = parameters.header_length();
   if (!size || *size > static_cast<uint64_t>(INT64_MAX) - header) {
-    return fail(EFBIG, "The requested file size is too large");
+    return fail(ERANGE, "The requested file size is too large");
   }
   parameters.size = *size;
   return parameters;

@@ -109,6 +109,9 @@ Result<Qcow2Driver::Amendment> Qcow2Driver::plan_amendment(
     }
     plan.version = *version;
   }
+  if (auto files = check_amended_files(options, header); !files) {
+    return std::unexpected(files.error());
+  }
   if (const auto bits = options.number("refcount_bits")) {
     if (!std::has_single_bit(*bits) || *bits > 64) {
       return fail(EINVAL, "Refcount width must be a power of two and may not exceed 64 bits");
@@ -119,9 +122,6 @@ Result<Qcow2Driver::Amendment> Qcow2Driver::plan_amendment(
                   "Refcount widths other than 16 bits require compatibility level 1.1 or above "
                   "(use compat=1.1 or greater)");
     }
-  }
-  if (auto files = check_amended_files(options, header); !files) {
-    return std::unexpected(files.error());
   }
   if (const auto lazy = options.boolean("lazy_refcounts")) {
     plan.lazy_refcounts = *lazy;

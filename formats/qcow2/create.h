@@ -55,6 +55,9 @@ struct CreateParameters {
 // Takes the parameters from options by name. EINVAL for unknown values.
 [[nodiscard]] Result<CreateParameters> parse_create_options(const block::CreateOptions& options);
 
+// The same to measure an image, which does not look at everything, and in another order.
+[[nodiscard]] Result<CreateParameters> parse_measure_options(const block::CreateOptions& options);
+
 // The part of it that is about encryption (create_encryption.cc).
 [[nodiscard]] Result<void> parse_encryption(const block::CreateOptions& options,
                                             CreateParameters& parameters);

@@ -1,4 +1,5 @@
 // Options of qcow2's `create`: their names, values and how they go together.
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cerrno>
@@ -14,7 +15,10 @@ namespace {
 using Type = block::CreateOptionInfo::Type;
 using block::Preallocation;
 
+using namespace std::string_view_literals;
+
 constexpr uint64_t kSector = 512;
+constexpr uint64_t kLargestDisk = (uint64_t{1} << 63) - (uint64_t{1} << 30);  // of any node
 constexpr uint64_t kSmallestSubclusteredCluster = 16384;
 
 constexpr block::CreateOptionInfo kOptions[] = {
@@ -77,6 +81,23 @@ constexpr block::CreateOptionInfo kOptions[] = {
      .help = "Width of a reference count entry in bits",
      .default_value = "16"},
 };
+
+// What may be named as the format of a backing file, whether this program has it or not: the
+// drivers of the field's interface.
+constexpr std::array kBackingFormats = {"blkdebug"sv,    "blklogwrites"sv, "blkreplay"sv,
+                                        "blkverify"sv,   "bochs"sv,        "cloop"sv,
+                                        "compress"sv,    "copy-on-read"sv, "copy-before-write"sv,
+                                        "dmg"sv,         "file"sv,         "snapshot-access"sv,
+                                        "ftp"sv,         "ftps"sv,         "gluster"sv,
+                                        "host_cdrom"sv,  "host_device"sv,  "http"sv,
+                                        "https"sv,       "iscsi"sv,        "luks"sv,
+                                        "nbd"sv,         "nfs"sv,          "null-aio"sv,
+                                        "null-co"sv,     "nvme"sv,         "parallels"sv,
+                                        "preallocate"sv, "qcow"sv,         "qcow2"sv,
+                                        "qed"sv,         "quorum"sv,       "raw"sv,
+                                        "rbd"sv,         "replication"sv,  "ssh"sv,
+                                        "throttle"sv,    "vdi"sv,          "vhdx"sv,
+                                        "vmdk"sv,        "vpc"sv,          "vvfat"sv};
 
 template <typename T>
 struct Choice {
@@ -189,6 +210,11 @@ Result<CreateParameters> parse_create_options(const block::CreateOptions& option
     parsed = choose(options, "compression_type", "compression-type", kCompressions,
                     parameters.compression);
   }
+  const auto backing_format = options.string("backing_fmt");
+  if (parsed && backing_format &&
+      std::ranges::find(kBackingFormats, *backing_format) == kBackingFormats.end()) {
+    parsed = fail(EINVAL, "Parameter 'backing-fmt' does not accept value '{}'", *backing_format);
+  }
   if (!parsed) {
     return pass(parsed);
   }
@@ -208,6 +234,39 @@ Result<CreateParameters> parse_create_options(const block::CreateOptions& option
   parameters.backing_format = options.string("backing_fmt").value_or("");
   parameters.data_file = options.string("data_file").value_or("");
   parameters.data_file_raw = options.boolean("data_file_raw").value_or(false);
+  return parameters;
+}
+
+Result<CreateParameters> parse_measure_options(const block::CreateOptions& options) {
+  constexpr std::array kApart = {"compat"sv, "preallocation"sv, "compression_type"sv,
+                                 "backing_fmt"sv};
+  block::CreateOptions kept(options.table());
+  for (const block::CreateOptionInfo& info : options.table()) {
+    if (options.has(info.name) && std::ranges::find(kApart, info.name) == kApart.end()) {
+      const Result<void> set = kept.set(info.name, *options.string(info.name));
+      static_cast<void>(set);  // it was right before
+    }
+  }
+  Result<CreateParameters> parameters = parse_create_options(kept);
+  Result<void> checked = parameters ? check_cluster_size(*parameters) : pass(parameters);
+  if (checked && !choose(options, "compat", "", kVersions, parameters->version)) {
+    checked = fail(EINVAL, "Invalid compatibility level: '{}'", *options.string("compat"));
+  }
+  if (checked) {
+    checked = check_refcount_bits(*parameters);
+  }
+  if (checked && parameters->version < 3 && parameters->refcount_bits != 16) {
+    checked = fail(EINVAL,
+                   "Different refcount widths than 16 bits require compatibility level 1.1 or "
+                   "above (use compat=1.1 or greater)");
+  }
+  if (checked &&
+      !choose(options, "preallocation", "", kPreallocations, parameters->preallocation)) {
+    checked = fail(EINVAL, "invalid parameter value: {}", *options.string("preallocation"));
+  }
+  if (!checked) {
+    return pass(checked);
+  }
   return parameters;
 }
 
@@ -259,6 +318,13 @@ Result<void> check_create_parameters(const CreateParameters& parameters) {
   }
   if (auto checked = check_subclusters(parameters); !checked) {
     return checked;
+  }
+  if (parameters.size > static_cast<uint64_t>(INT64_MAX)) {
+    return fail(EINVAL, "Could not resize image: Image size cannot be negative");
+  }
+  if (parameters.size > kLargestDisk) {
+    return fail(EINVAL, "Could not resize image: offset({}) exceeds maximum({})", parameters.size,
+                kLargestDisk);
   }
   if (!within_limits(parameters)) {
     return fail(EFBIG,

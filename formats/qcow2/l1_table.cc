@@ -82,7 +82,7 @@ void Mapping::finish(Writeout& out, bool success) {
 io::Task<Result<void>> Mapping::grow_l1(uint64_t entries, uint64_t size) {
   const uint64_t bytes = entries * kL1EntryBytes;
   if (bytes > kMaxL1Bytes) {
-    co_return fail(EFBIG, "The image size is too large for file format 'qcow2'");
+    co_return fail_errno(EFBIG, "Failed to grow the L1 table");
   }
   if (entries <= l1_.size()) {
     std::function<void(Header&)> change = [size](Header& header) { header.size = size; };

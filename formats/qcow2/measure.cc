@@ -85,7 +85,7 @@ uint64_t clusters_in_use(const Geometry& geometry, uint64_t size, uint64_t data_
 
 io::Task<Result<block::MeasuredSize>> measure_image(const block::CreateOptions& options,
                                                     block::Edge* source) {
-  Result<CreateParameters> parameters = parse_create_options(options);
+  Result<CreateParameters> parameters = parse_measure_options(options);
   if (!parameters) {
     co_return pass(parameters);
   }

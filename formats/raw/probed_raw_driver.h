@@ -6,6 +6,8 @@
 // detour is taken only by images that nobody gave a format.
 #pragma once
 
+#include <optional>
+
 #include "block/driver.h"
 #include "block/driver_table.h"
 #include "block/node.h"
@@ -20,6 +22,7 @@ class ProbedRawDriver final : public block::RequestDriver {
       : file_(file), window_(window), drivers_(drivers) {}
 
   [[nodiscard]] uint64_t length() const override { return window_.length(file_.length()); }
+  [[nodiscard]] std::optional<bool> dirty() const override { return file_.node().driver().dirty(); }
   // Whole sectors, so that a write to a part of the first one shows what the sector becomes.
   [[nodiscard]] block::Limits limits() const override;
   [[nodiscard]] block::Permissions child_permissions(block::ChildRole role,

@@ -1,6 +1,8 @@
 // RawDriver: translates by adding the window's offset. Owns nothing but the numbers.
 #pragma once
 
+#include <optional>
+
 #include "block/driver.h"
 #include "block/node.h"
 #include "formats/raw/window.h"
@@ -13,6 +15,8 @@ class RawDriver final : public block::TranslatingDriver {
   RawDriver(block::Edge& file, RawWindow window) : file_(file), window_(window) {}
 
   [[nodiscard]] uint64_t length() const override { return window_.length(file_.length()); }
+  // What the file can not tell, nobody knows.
+  [[nodiscard]] std::optional<bool> dirty() const override { return file_.node().driver().dirty(); }
   [[nodiscard]] block::Permissions child_permissions(block::ChildRole role,
                                                      block::Permissions parents,
                                                      bool writable) const override;

@@ -49,6 +49,8 @@ constexpr std::array<Subformat, 5> kSubformats = {{
 constexpr std::array<std::string_view, 4> kAdapters = {"ide", "buslogic", "lsilogic", "legacyESX"};
 
 constexpr uint64_t kLargestSplitExtent = uint64_t{2} << 30;
+// The directories of the one extent, or the list of its files, fit in memory.
+constexpr uint64_t kLargestSparseDisk = uint64_t{1} << 50;
 constexpr uint64_t kTableSectors = kMostTableEntries * kTableEntryBytes / kSector;
 constexpr std::string_view kUndefined = "undefined";
 
@@ -91,6 +93,9 @@ Result<CreateParameters> parse_create_options(const block::CreateOptions& option
     return fail(EINVAL, "invalid parameter value: {}", name);
   }
   parameters.subformat = *subformat;
+  if (parameters.size > kLargestSparseDisk && (!subformat->flat || subformat->split)) {
+    return fail(EFBIG, "The image size is too large for file format 'vmdk'");
+  }
   parameters.backing_file = options.string("backing_file").value_or("");
   parameters.backing_format = options.string("backing_fmt").value_or("");
   if (!parameters.backing_format.empty() && parameters.backing_format != "vmdk") {

@@ -45,6 +45,9 @@ io::Task<Result<std::string>> read_text(block::Edge& file, uint64_t offset, uint
 
 io::Task<Result<HeaderSector>> read_first_sector(block::Edge& file) {
   HeaderSector sector{};
+  if (file.length() == 0) {
+    co_return fail(EINVAL, "File is too small, not a valid image");
+  }
   const uint64_t present = std::min<uint64_t>(file.length(), kSector);
   if (present > 0) {
     Result<void> read = co_await file.read(0, sector.data(), present);

@@ -125,35 +125,53 @@ Result<void> check_device(int fd, uint64_t size) {
   return {};
 }
 
-// Runs on a thread that may block.
-Result<void> create_file(const CreateParameters& parameters) {
-  const char* path = parameters.path.c_str();
+struct OpenedFile {
+  io::Fd fd;
+  bool is_new = false;
+  bool is_device = false;
+};
+
+// The file to be, which is made when it is not there, and loses nothing when it is.
+Result<OpenedFile> open_for_creation(const std::string& path) {
   constexpr int kFlags = O_RDWR | O_CREAT | O_CLOEXEC;
-  io::Fd fd(open(path, kFlags | O_EXCL, 0644));
-  const bool is_new = fd.valid();
-  if (!fd.valid() && errno == EEXIST) {
-    fd = io::Fd(open(path, kFlags, 0644));
+  OpenedFile file{.fd = io::Fd(open(path.c_str(), kFlags | O_EXCL, 0644))};
+  file.is_new = file.fd.valid();
+  if (!file.is_new && errno == EEXIST) {
+    file.fd = io::Fd(open(path.c_str(), kFlags, 0644));
   }
   struct stat status = {};
-  if (!fd.valid() || fstat(fd.get(), &status) != 0) {
-    return fail_errno(errno, "Could not create '{}'", parameters.path);
+  if (!file.fd.valid() || fstat(file.fd.get(), &status) != 0) {
+    return fail_errno(errno, "Could not create '{}'", path);
   }
-  if (S_ISBLK(status.st_mode)) {
-    return check_device(fd.get(), parameters.size);
+  file.is_device = S_ISBLK(status.st_mode);
+  if (!file.is_device && !S_ISREG(status.st_mode)) {
+    return fail(EINVAL, "Could not create '{}': It is not a regular file", path);
   }
-  if (!S_ISREG(status.st_mode)) {
-    return fail(EINVAL, "Could not create '{}': It is not a regular file", parameters.path);
-  }
-  auto result = fill_new_file(fd.get(), parameters);
+  return file;
+}
+
+Result<void> name_user(Result<void> result, const std::string& path) {
   if (!result && result.error().code() == EAGAIN) {
     return std::unexpected(
-        std::move(result.error())
-            .with_hint("Is another process using the image [" + parameters.path + "]?"));
-  }
-  if (!result && is_new) {
-    (void)unlink(path);
+        std::move(result.error()).with_hint("Is another process using the image [" + path + "]?"));
   }
   return result;
+}
+
+// Runs on a thread that may block.
+Result<void> create_file(const CreateParameters& parameters) {
+  Result<OpenedFile> file = open_for_creation(parameters.path);
+  if (!file) {
+    return pass(file);
+  }
+  if (file->is_device) {
+    return check_device(file->fd.get(), parameters.size);
+  }
+  auto result = fill_new_file(file->fd.get(), parameters);
+  if (!result && file->is_new) {
+    (void)unlink(parameters.path.c_str());
+  }
+  return name_user(std::move(result), parameters.path);
 }
 
 Result<Preallocation> parse_preallocation(const std::string& text) {
@@ -171,7 +189,7 @@ Result<CreateParameters> parse_options(std::string filename, const block::Create
   parameters.path = std::move(filename);
   const auto size = checked_align_up(options.number("size").value_or(0), kSector);
   if (!size || *size > static_cast<uint64_t>(INT64_MAX)) {
-    return fail_errno(EFBIG, "Could not resize file");
+    return fail_errno(EINVAL, "Could not resize file");
   }
   parameters.size = *size;
   auto mode = parse_preallocation(options.string("preallocation").value_or("off"));
@@ -186,6 +204,17 @@ Result<CreateParameters> parse_options(std::string filename, const block::Create
 }
 
 }  // namespace
+
+Result<void> check_creation(const std::string& path) {
+  const Result<OpenedFile> file = open_for_creation(path);
+  if (!file) {
+    return std::unexpected(file.error());
+  }
+  if (file->is_new) {
+    (void)unlink(path.c_str());
+  }
+  return file->is_device ? Result<void>() : name_user(lock_for_creation(file->fd.get()), path);
+}
 
 Result<void> change_file_length(int fd, uint64_t from, uint64_t to, Preallocation mode) {
   if (mode != Preallocation::kOff && to < from) {

@@ -31,6 +31,9 @@ struct CreateParameters {
 [[nodiscard]] io::Task<Result<void>> create_from_options(block::Graph& graph, std::string filename,
                                                          const block::CreateOptions& options);
 
+// Whether the file could be made, and why not; nothing changes. Blocks.
+[[nodiscard]] Result<void> check_creation(const std::string& path);
+
 // Makes the file `to` bytes long, which was `from` bytes long, with space for what is added. On
 // failure it has its old length. EINVAL for a mode that files do not have. Blocks: runs in the
 // caller's thread.

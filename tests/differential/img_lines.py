@@ -1,65 +1,8 @@
-"""Random command lines of qemu-img: for each command its options, and how a plausible line is made.
-
-An option is (short name or None, long name or None, what draws its value or None, how often it is
-given). Options that the newest peer has and the installed one has not are left out.
-"""
+"""Random command lines of qemu-img: how a plausible line is made."""
 
 from images import ENCRYPTED, HUGE, IMAGES
+from options import IMAGE_OPTS, OPTIONS
 
-OBJECT = (None, "object", "object", 0.08)
-IMAGE_OPTS = (None, "image-opts", None, 0)  # changes the operands: see _by_options
-FORMAT = ("f", None, "format", 0.6)
-LONG_FORMAT = ("f", "format", "format", 0.6)
-SHARE = ("U", "force-share", None, 0.12)
-QUIET = ("q", None, None, 0.2)
-PROGRESS = ("p", None, None, 0.06)
-OUTPUT = (None, "output", "output", 0.4)
-HELP = ("h", "help", None, 0.004)
-CACHE = ("t", None, "cache", 0.12)
-SOURCE_CACHE = ("T", None, "cache", 0.12)
-
-OPTIONS = {
-    "create": [FORMAT, QUIET, OBJECT, ("b", None, "below", 0.25), ("F", None, "below_format", 0.25),
-               ("u", None, None, 0.1), ("o", None, "create_options", 0.5)],
-    "info": [LONG_FORMAT, OBJECT, SHARE, OUTPUT, IMAGE_OPTS, (None, "backing-chain", None, 0.3)],
-    "check": [LONG_FORMAT, OBJECT, SHARE, OUTPUT, IMAGE_OPTS, QUIET, SOURCE_CACHE,
-              ("r", "repair", "repair", 0.3)],
-    "map": [LONG_FORMAT, OBJECT, SHARE, OUTPUT, IMAGE_OPTS, ("s", "start-offset", "size", 0.3),
-            ("l", "max-length", "size", 0.3)],
-    "measure": [FORMAT, OBJECT, SHARE, OUTPUT, IMAGE_OPTS, ("l", None, "snapshot", 0.1),
-                ("O", None, "target_format", 0.7), ("o", None, "target_options", 0.4),
-                (None, "size", "size", 0.2)],
-    "convert": [FORMAT, OBJECT, SHARE, IMAGE_OPTS, QUIET, PROGRESS, CACHE, SOURCE_CACHE,
-                ("O", None, "target_format", 0.8), ("o", None, "target_options", 0.35),
-                (None, "target-image-opts", None, 0), (None, "target-is-zero", None, 0.04),
-                (None, "bitmaps", None, 0.08), (None, "skip-broken-bitmaps", None, 0.05),
-                ("C", None, None, 0.08), ("c", None, None, 0.15), ("n", None, None, 0.12),
-                ("B", None, "below", 0.08), ("F", None, "below_format", 0.08),
-                ("l", None, "snapshot", 0.08), ("S", None, "size", 0.15), ("r", None, "size", 0.04),
-                ("m", None, "number", 0.1), ("W", None, None, 0.1), (None, "salvage", None, 0.06)],
-    "compare": [FORMAT, ("F", None, "other_format", 0.4), OBJECT, SHARE, IMAGE_OPTS, QUIET, PROGRESS,
-                SOURCE_CACHE, ("s", None, None, 0.2)],
-    "resize": [FORMAT, OBJECT, IMAGE_OPTS, QUIET, (None, "shrink", None, 0.4),
-               (None, "preallocation", "preallocation", 0.2)],
-    "snapshot": [OBJECT, SHARE, IMAGE_OPTS, QUIET, ("l", None, None, 0.3), ("c", None, "name", 0.25),
-                 ("a", None, "name", 0.25), ("d", None, "name", 0.25)],
-    "bitmap": [FORMAT, OBJECT, IMAGE_OPTS, (None, "add", None, 0.4), (None, "remove", None, 0.2),
-               (None, "clear", None, 0.2), (None, "enable", None, 0.2), (None, "disable", None, 0.2),
-               (None, "merge", "name", 0.2), ("g", "granularity", "size", 0.15),
-               ("b", None, "other_image", 0.1), ("F", None, "other_format", 0.1)],
-    "rebase": [FORMAT, OBJECT, SHARE, IMAGE_OPTS, QUIET, PROGRESS, CACHE, SOURCE_CACHE,
-               ("b", None, "below", 0.85), ("F", None, "below_format", 0.7), ("u", None, None, 0.3)],
-    "commit": [FORMAT, OBJECT, IMAGE_OPTS, QUIET, PROGRESS, CACHE, ("b", None, "below", 0.3),
-               ("d", None, None, 0.2), ("r", None, "size", 0.06)],
-    "amend": [FORMAT, OBJECT, IMAGE_OPTS, QUIET, PROGRESS, CACHE, (None, "force", None, 0.2),
-              ("o", None, "amend_options", 0.93)],
-    "dd": [FORMAT, OBJECT, SHARE, IMAGE_OPTS, ("O", None, "target_format", 0.5)],
-    "bench": [FORMAT, SHARE, IMAGE_OPTS, QUIET, CACHE, ("c", None, "number", 0.9),
-              ("d", None, "number", 0.4), ("s", None, "size", 0.4), ("o", None, "size", 0.3),
-              ("S", None, "size", 0.3), ("w", None, None, 0.4), (None, "pattern", "number", 0.2),
-              (None, "flush-interval", "number", 0.2), (None, "no-drain", None, 0.2),
-              ("i", None, "aio", 0.1), ("n", None, None, 0.1)],
-}
 WEIGHTS = {"create": 5, "convert": 6, "info": 3, "rebase": 3, "resize": 3, "measure": 3, "bitmap": 3,
            "snapshot": 3, "commit": 2, "amend": 3, "dd": 3}
 UNKNOWN_OPTIONS = ["-y", "-Z", "--bogus", "--bogus=1", "--", "-", "-fy", "-1", "---", "--x-y", "-?", "--="]
@@ -114,6 +57,10 @@ class ImgLine:
     def snapshot(self):
         return self.words.pick(["one", "two", "1", "snapshot.name=one", "snapshot.id=2", "snapshot.name=",
                                 "snapshot.bogus=1", "nosuch", "", "snapshot.id=1,snapshot.name=one"])
+
+    def rate(self):
+        """Most bytes a second: enough for a small image."""
+        return self.words.pick(["", "x", "-1", "8E", "1k1", "+64M"]) if self.words.is_wrong() else "64M"
 
     def aio(self):
         return self.words.pick(["threads", "native", "io_uring", "bogus", ""])
@@ -212,8 +159,6 @@ class ImgLine:
             operands[-1] = words.image_options("blank.qcow2")
         if words.is_wrong(0.15):
             parts.append([words.pick(UNKNOWN_OPTIONS)])
-        if words.chance(0.004):
-            parts.append(["--help"])
         words.chooser.shuffle(parts)
         if words.is_wrong(0.1) and self.command != "resize":
             operands.append(words.other_image())

@@ -4,8 +4,10 @@ import dataclasses
 import json
 import os
 import pathlib
+import random
 import re
 import subprocess
+import time
 
 from images import OLD, OTHER_SECRET, SECRET
 
@@ -13,6 +15,7 @@ LONGEST = 30    # seconds: ends a hang, no more
 NOBODY = 65534
 DATA_FILES = {"data.bin", "new.bin"}
 LARGE = 1 << 28  # bytes
+SERVED = 1 << 20
 SIGNATURES = ((b"QFI\xfb", "qcow2"), (b"LUKS\xba\xbe", "luks"), (b"KDMV", "vmdk"),
               (b"# Disk Descriptor", "vmdk"))
 # What differs from run to run, wherever it lies.
@@ -101,6 +104,9 @@ class Place:
             os.chown(target, self.owner, self.owner, follow_symlinks=False)
         self.expected[name] = self._state(target)
 
+    def expect(self, name):
+        self.expected[name] = self._state(self.folder / name)
+
     @staticmethod
     def _state(path):
         found = path.lstat()
@@ -129,6 +135,38 @@ class Place:
                 self._bring(name)
         for path in (self.folder / "folder").iterdir():
             path.unlink()
+
+
+class Server:
+    """A server of the peer in a place, with an image that is nowhere else."""
+
+    def __init__(self, place, environment):
+        self.image = place.folder.parent / f"{place.folder.name}.served"
+        self.content = random.Random(2).randbytes(8192) + bytes(SERVED - 8192)
+        self.image.write_bytes(self.content)
+        socket = place.folder / "nbd.sock"
+        command = ["/usr/bin/qemu-nbd", "-f", "raw", "-x", "n", "-e", "8", "-t", "-k", str(socket), str(self.image)]
+        self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(600):
+            if socket.exists():
+                break
+            time.sleep(0.05)
+        socket.chmod(0o777)
+        place.expect("nbd.sock")
+
+    def take_content(self):
+        """What the image holds now; after that it holds what it did."""
+        now = self.image.read_bytes()
+        if now != self.content:
+            with self.image.open("r+b") as file:
+                file.write(self.content)
+                file.truncate(SERVED)
+        return now
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
 
 
 def kind_of(path):

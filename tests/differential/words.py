@@ -8,10 +8,16 @@ WRONG_SIZES = ["", "x", "1x", "1e3", "-1", "-512", "--", "0x", "0x10", "1.5M", "
                "1k ", " 1k", "1kB", "1MiB", "1m", "1B", "1b", "+1k", "1,5k", "8E", "16E", "7E",
                "9223372036854775807", "9223372036854775808", "18446744073709551615",
                "18446744073709551616", "9223372036854774784", "99999999999999999999999", "1e1000",
-               "inf", "nan", "1P", "1k1", "0.1", "0.0001k", "1.k", "١"]
+               "inf", "nan", "1P", "1k1", "0.1", "0.0001k", "1.k", "١", "0b1", "0x1k", "0x1.8", "1.5k", "1.25M",
+               "0.5M", "1E", "1T", "2.5K", "1.0", "-0", "00", "010", "0x7fffffffffffffff",
+               "0xffffffffffffffff", "9223372035781033984", "9223372035781033985", "9223372036854775296",
+               "1024b", "1 k", "1,k", "k", "1kk", "1e", "0e0", "1e-3", "infinity", "-1k", "-0x10", "+", "1:2"]
 NAMES = ["one", "two", "three", "1", "2", "", "b0", "b1", "b9", "x" * 300, "a b", "0", "%s", "é"]
 CACHES = ["none", "writeback", "unsafe", "directsync", "writethrough", "off", "bogus", "", "WriteBack"]
-MALFORMED_LISTS = ["", ",", "size", "=", "=1", "size=", ",size=1M", "size=1M,", "size=1M,,", "help,,x",
+MALFORMED_LISTS = ["size=1M,,x", "backing_file=a,,b,backing_fmt=raw", "size=,", "=,=", "size=1M,=", "size=1M,help=1",
+                   "size=1M,?", ",,", ",help", "help,", "backing_file=", "size=1M,bogus=1,worse=2", "size=x,cluster_size=y",
+                   "cluster_size=3,refcount_bits=3", "compat=0.9,cluster_size=3", "preallocation=x,size=y",
+                   "encrypt.bogus=1", "encrypt=1", "encrypt.=1", "size=1M,size=2M", "Size=1M", "cluster-size=4k", "", ",", "size", "=", "=1", "size=", ",size=1M", "size=1M,", "size=1M,,", "help,,x",
                    "help", "?", "size=1M,help", "bogus", "bogus=1", "size==1M", "size=1M=2"]
 
 CREATE_OPTIONS = {
@@ -73,6 +79,21 @@ JSON_NAMES = [
     'json:{"driver":"raw","file":"nosuch"}', 'json:{"driver":"raw","file":{"filename":"t.raw"}}',
     'json:{"driver":"qcow2","file.filename":"a.qcow2"} x', 'json:{"driver":"raw","driver":"qcow2"}',
     'json:{"driver":"throttle","throttle-group":"g","file.filename":"t.raw"}',
+    'json:{"driver":"raw","file":{"driver":"file","filename":"t.raw"},"file.filename":"a.qcow2"}',
+    'json:{"driver":"raw","file":{"driver":"file","filename":"t.raw","filename":"other.raw"}}',
+    'json:{"driver":"raw","file":{"driver":"file","filename":"t.raw","bogus":1}}',
+    'json:{"driver":"qcow2","file":{"driver":"file","filename":"top.qcow2"},"backing":null}',
+    'json:{"driver":"qcow2","file":{"driver":"file","filename":"top.qcow2"},"backing":{"driver":"bogus"}}',
+    'json:{"driver":"raw","size":"64k","file.filename":"t.raw"}', 'json:{"driver":"raw","size":-1,"file.filename":"t.raw"}',
+    'json:{"driver":"raw","size":1.5,"file.filename":"t.raw"}', 'json:{"driver":1}', 'json:{"driver":null}', 'json:{"":1}',
+    'json:{"driver":"raw","read-only":"on","file.filename":"t.raw"}', 'json:{"driver":"raw","read-only":true,"file.filename":"t.raw"}',
+    'json:{"driver":"raw","file.driver":"nbd","file.path":"nosuch"}', 'json:{"driver":"raw","file.driver":"file"}',
+    'json:{"driver":"raw","file":{}}', 'json:{"driver":"raw","file":[]}', 'json:{"driver":"raw","file":null}', 'json:{"driver":"raw","file":1}',
+    "json:{'driver':'raw','file.filename':'t.raw'}", 'json: {"driver":"raw","file.filename":"t.raw"} ', 'json:{"driver":"raw",}',
+    'json:{"driver":"quorum","vote-threshold":1,"children":[{"driver":"raw","file.filename":"t.raw"}]}',
+    'json:{"driver":"compress","file":{"driver":"qcow2","file.filename":"a.qcow2"}}',
+    'json:{"driver":"vmdk","file.filename":"sparse.vmdk"}', 'json:{"driver":"luks","key-secret":"s0","file.filename":"l.luks"}',
+    'json:{"file":{"driver":"qcow2","file.filename":"a.qcow2"}}', 'json:{"driver":"raw","node-name":"x y","file.filename":"t.raw"}',
 ]
 ODD_NAMES = [
     "nosuch", "nosuch/x", "folder", "", ".", "dangling", "file:t.raw", "file:nosuch", "file:",
@@ -103,6 +124,31 @@ IMAGE_OPTIONS = [
     "driver={f},file.filename={},force-share=on", "driver={f},file.filename={},auto-read-only=on",
     "driver={f},file.locking=off,file.filename={}", "driver={f},file.aio=bogus,file.filename={}",
     "driver={f},file.filename={},", "driver={f},,file.filename={}", "driver", "=", "=x", "a.b.c=1",
+    "driver={f},file.driver=raw,file.file.driver=file,file.file.filename={}", "driver={f},file.file.file.filename={}",
+    "driver={f},file.driver={f},file.file.filename={}", "driver={f},file.0=x,file.filename={}", "driver={f},file..filename={}",
+    "driver={f},file.filename={},file.filename=t.raw", "driver={f},file={},file.filename={}", "driver={f},file.filename=",
+    "driver=qcow2,file.filename={},backing.driver=qcow2,backing.file.filename=base.qcow2",
+    "driver=qcow2,file.filename={},backing.driver=raw,backing.file.driver=file,backing.file.filename=t.raw",
+    "driver=qcow2,file.filename={},backing=x", "driver=qcow2,file.filename={},backing.file.filename=base.qcow2",
+    "driver=raw,size=512,offset=512,file.filename={}", "driver=raw,size=0,file.filename={}", "driver=raw,offset=8E,file.filename={}",
+    "driver=raw,size=1.5k,file.filename={}", "driver=raw,size=-1,file.filename={}", "driver=raw,size=,file.filename={}",
+    "driver=quorum,vote-threshold=1,children.0.driver={f},children.0.file.filename={}", "driver=quorum,vote-threshold=2,children.0.driver=raw",
+    "driver=quorum,vote-threshold=1,children.1.driver={f},children.1.file.filename={}", "driver=quorum", "driver=blkverify",
+    "driver=qcow2,file.filename={},lazy-refcounts=on", "driver=qcow2,file.filename={},overlap-check=bogus", "driver=qcow2,file.filename={},cache-size=1",
+    "driver=qcow2,file.filename={},l2-cache-entry-size=1", "driver=qcow2,file.filename={},refcount-cache-size=x",
+    "driver=qcow2,file.filename={},cache-clean-interval=-1", "driver=qcow2,file.filename={},pass-discard-request=maybe",
+    "driver=qcow2,file.filename={},encrypt.format=luks", "driver=qcow2,file.filename={},encrypt.format=aes,encrypt.key-secret=s0",
+    "driver=qcow2,file.filename={},encrypt.bogus=x", "driver=vmdk,file.filename={}", "driver=luks,file.filename={},bogus=1,key-secret=s0",
+    "driver=throttle,throttle-group=g,file.driver={f},file.file.filename={}", "driver={f},file.driver=blkdebug,file.image.filename={}",
+    "driver={f},file.driver=blkdebug,file.image.driver=file,file.image.filename={},file.inject-error.0.event=read_aio",
+    "driver={f},file.driver=blkdebug,file.image.filename={},file.inject-error.0.event=bogus", "driver=file,filename={},locking=maybe",
+    "driver=host_device,filename={}", "driver=file,filename={},pr-manager=x", "driver=file,filename={},drop-cache=maybe",
+    "driver=nbd,server.type=unix,server.path=nosuch", "driver=nbd,server.type=inet,server.host=localhost", "driver=nbd,server.type=bogus",
+    "driver=nbd,server.type=unix,server.path=nosuch,export=x,bogus=1", "driver=nbd,path=nosuch,host=localhost", "driver=nbd,host=localhost,port=x",
+    "driver=preallocate,file.driver=file,file.filename={}", "driver={f},node-name=,file.filename={}", "driver={f},node-name=0x,file.filename={}",
+    "driver={f},file.filename={},cache.no-flush=on,cache.direct=off", "driver={f},file.filename={},cache.bogus=on", "driver={f},file.filename={},cache=none",
+    "driver={f},file.filename={},read-only=on,read-only=off", "driver={f},file.filename={},copy-on-read=on", "driver={f},file.filename={},werror=stop",
+    "driver={f},snapshot=on,file.filename={}", "driver={f},file.filename={},format=raw", "driver={f},file.filename={},file.read-only=on",
 ]
 OBJECTS = [SECRET, SECRET, SECRET, OTHER_SECRET, "secret,id=s0,file=password", "secret,id=s0",
            "secret,id=s0,file=nosuch", "secret,data=x", "secret,id=0x,data=x", "nosuch,id=x", "", "secret",
@@ -133,6 +179,8 @@ class Words:
 
     def image(self):
         """The image of this line; another, or none, when wrong."""
+        if self.main not in HUGE and not self.main.endswith("vmdk") and self.chance(0.02):
+            return "nbd+unix:///" + self.pick(["n", "n", "n", "", "other"]) + "?socket=nbd.sock"
         if self.is_wrong():
             return self.chooser.choice([*ODD_NAMES, *JSON_NAMES, *IMAGES])
         return self.main
@@ -222,6 +270,7 @@ class Words:
                 value = self.chooser.choice(values[:2])
             # (In the installed peer "no" in front of a name means off.)
             bare = self.is_wrong(0.2) and not name.startswith(("no", "compression"))
+            value = value if not self.is_wrong(0.1) else self.chooser.choice(["a,,b", ",,", "x,,", value + " "])
             parts.append(name if bare else f"{name}={value}")
         if self.is_wrong(0.3):
             parts.append(self.chooser.choice(["bogus=1", "bogus", "help", "Size=1M", "size"]))

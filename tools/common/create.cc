@@ -8,6 +8,7 @@
 
 #include "block/filename.h"
 #include "block/graph.h"
+#include "protocols/file/create.h"
 
 namespace cairn::tools {
 namespace {
@@ -28,13 +29,13 @@ std::string_view type_name(CreateOptionInfo::Type type) {
   return "";
 }
 
-// The parts of a list, with doubled commas made single again.
+// The parts of a list, with commas that are doubled in a value made single again.
 std::vector<std::string> split(std::string_view list) {
   std::vector<std::string> parts(1);
   for (size_t i = 0; i < list.size(); ++i) {
     if (list[i] != ',') {
       parts.back().push_back(list[i]);
-    } else if (list.substr(i).starts_with(",,")) {
+    } else if (list.substr(i).starts_with(",,") && parts.back().find('=') != std::string::npos) {
       parts.back().push_back(',');
       ++i;
     } else {
@@ -53,9 +54,6 @@ Result<CreationTable> CreationTable::find(const block::DriverTable& drivers,
   if (table.format_ == nullptr) {
     return fail(ENOENT, "Unknown file format '{}'", format);
   }
-  if (table.format_->create == nullptr) {
-    return fail(ENOTSUP, "Format driver '{}' does not support image creation", format);
-  }
   const std::string_view prefix = block::protocol_prefix(filename);
   const std::string_view protocol_name = prefix.empty() ? "file" : prefix;
   const block::DriverInfo* protocol = drivers.find(protocol_name);
@@ -64,6 +62,9 @@ Result<CreationTable> CreationTable::find(const block::DriverTable& drivers,
   }
   if (protocol == nullptr || protocol->kind != block::DriverInfo::Kind::kProtocol) {
     return fail(ENOENT, "Unknown protocol '{}'", protocol_name);
+  }
+  if (table.format_->create == nullptr) {
+    return fail(ENOTSUP, "Format driver '{}' does not support image creation", format);
   }
   std::error_code failed;
   if (protocol_name == "host_device" &&
@@ -92,8 +93,9 @@ bool CreationTable::has(std::string_view option) const {
 }
 
 Result<void> append_option_list(std::string& list, std::string_view more) {
-  const std::vector<std::string> parts = split(more);
-  if (parts.front().empty() || parts.back().empty()) {
+  const size_t last = more.find_last_not_of(',');
+  const size_t commas_behind = last == more.npos ? more.size() : more.size() - 1 - last;
+  if (more.empty() || more.starts_with(',') || commas_behind % 2 != 0) {
     return fail(EINVAL, "Invalid option list: {}", more);
   }
   list.append(list.empty() ? "" : ",").append(more);
@@ -184,7 +186,13 @@ std::string creation_path(std::string_view filename) {
   return std::string(is_path ? filename.substr(prefix.size() + 1) : filename);
 }
 
-Error creation_failure(const CreationTable& table, Error error) {
+Error creation_failure(const CreationTable& table, const std::string& path, Error error) {
+  // These look at their options when they have their file.
+  if (table.format().name == "qcow2" || table.format().name == "luks") {
+    if (Result<void> possible = file::check_creation(path); !possible) {
+      return std::move(possible.error());
+    }
+  }
   if (error.code() != EFBIG) {
     return error;
   }

@@ -61,7 +61,9 @@ void print_options(std::vector<block::CreateOptionInfo> options);
 // What a driver is to create for `filename`: the path, without "file:" before it.
 [[nodiscard]] std::string creation_path(std::string_view filename);
 
-// The words for a failed creation: an image that its format can not hold has its own.
-[[nodiscard]] Error creation_failure(const CreationTable& table, Error error);
+// The words for a failed creation at `path`: what is wrong with the file comes before what is wrong
+// with the options of its format, and an image that its format can not hold has its own.
+[[nodiscard]] Error creation_failure(const CreationTable& table, const std::string& path,
+                                     Error error);
 
 }  // namespace cairn::tools

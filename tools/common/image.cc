@@ -154,6 +154,15 @@ void name_node(block::Node& node, const JsonObject& as_given, const JsonObject& 
   node.set_filename("json:" + to_text(JsonValue(std::move(name))));
 }
 
+// What is wrong with a file that is a reference to a node, of which there are none here, or
+// nothing.
+std::unexpected<Error> no_object(const std::string* reference) {
+  if (reference == nullptr) {
+    return fail(EINVAL, "A block device must be specified for \"file\"");
+  }
+  return fail(ENODEV, "Cannot find device='{0}' nor node-name='{0}'", *reference);
+}
+
 io::Task<Result<std::shared_ptr<block::Node>>> open_by_options(block::Graph& graph,
                                                                JsonObject given,
                                                                block::OpenFlags flags) {
@@ -165,8 +174,11 @@ io::Task<Result<std::shared_ptr<block::Node>>> open_by_options(block::Graph& gra
     (void)given.take("backing");
     flags.no_backing = true;
   }
-  if (const std::string* reference = text_of(given, "file")) {
-    co_return fail(ENODEV, "Cannot find device='{0}' nor node-name='{0}'", *reference);
+  if (const JsonValue* driver = given.find("driver"); driver && driver->as_string() == nullptr) {
+    (void)given.take("driver");  // names none
+  }
+  if (const JsonValue* file = given.find("file"); file && file->as_object() == nullptr) {
+    co_return no_object(file->as_string());
   }
   if (auto ok = require_file(graph, given); !ok) {
     co_return pass(ok);
@@ -218,6 +230,26 @@ void warn_of_guess(std::string_view filename) {
              filename);
 }
 
+// The file of a described image whose driver there is; empty when that is not all it needs.
+Result<JsonObject> file_alone(const block::Graph& graph, const ImageName& name) {
+  Result<JsonObject> options = name.by_options ? parse_option_string(name.text, name.implied_key)
+                                               : parse_json_name(name.text);
+  if (!options) {
+    return options;
+  }
+  const std::string* driver = text_of(*options, "driver");
+  const JsonValue* file = options->find("file");
+  if (driver == nullptr || graph.drivers().find(*driver) == nullptr || file == nullptr ||
+      file->as_object() == nullptr) {
+    return JsonObject();
+  }
+  JsonObject alone = *file->as_object();
+  if (alone.find("driver") == nullptr && text_of(alone, "filename") != nullptr) {
+    alone.add("driver", "file");
+  }
+  return alone;
+}
+
 }  // namespace
 
 io::Task<Result<std::shared_ptr<block::Node>>> open_image(block::Graph& graph, ImageName name,
@@ -229,19 +261,22 @@ io::Task<Result<std::shared_ptr<block::Node>>> open_image(block::Graph& graph, I
                    fmt::join(*formats, ", "));
   }
   Result<std::shared_ptr<block::Node>> node = nullptr;
-  if (name.format_given && name.format.empty()) {
-    co_return fail(ENOENT, "Unknown driver ''");
-  }
+  const bool no_format = name.format_given && name.format.empty();
   if (name.by_options || block::is_json_filename(name.text)) {
     Result<JsonObject> options = name.by_options ? parse_option_string(name.text, name.implied_key)
                                                  : parse_json_name(name.text);
     if (!options) {
       co_return pass(options);
     }
+    if (no_format) {
+      co_return fail(ENOENT, "Unknown driver ''");
+    }
     if (!name.format.empty()) {
       put(*options, "driver", name.format);
     }
     node = co_await open_by_options(graph, std::move(*options), flags);
+  } else if (no_format) {
+    co_return fail(ENOENT, "Unknown driver ''");
   } else {
     node = co_await graph.open_filename(name.text, name.format, flags);
   }
@@ -258,10 +293,21 @@ io::Task<Error> refuse_open(block::Graph& graph, ImageName name, block::OpenFlag
   if (!name.format.empty() && graph.drivers().find(name.format) == nullptr) {
     co_return Error(ENOENT, fmt::format("Unknown driver '{}'", name.format));
   }
-  if (!name.by_options && block::protocol_prefix(name.text).empty()) {
+  const bool described = name.by_options || block::is_json_filename(name.text);
+  if (!described && !(name.format_given && name.format.empty()) &&
+      block::protocol_prefix(name.text).empty()) {
     name.give_format("file");  // what the file holds does not matter
   }
-  auto node = co_await open_image(graph, std::move(name), flags);
+  const bool no_format = name.format_given && name.format.empty();
+  Result<JsonObject> file = described && !no_format ? file_alone(graph, name) : JsonObject();
+  Result<std::shared_ptr<block::Node>> node = nullptr;
+  if (!file) {
+    node = pass(file);
+  } else if (!file->empty()) {
+    node = co_await open_by_options(graph, std::move(*file), flags);
+  } else {
+    node = co_await open_image(graph, std::move(name), flags);
+  }
   if (!node) {
     co_return std::move(node.error());
   }

@@ -90,10 +90,13 @@ Result<void> check_overlap_mode(const JsonObject& object) {
 }
 
 // Servers can be told in the short form of old: host and port, or path.
-void expand_server(JsonObject& object) {
+Result<void> expand_server(JsonObject& object) {
   const std::string* driver = text_of(object, "driver");
   if (driver == nullptr || *driver != "nbd" || object.find("server") != nullptr) {
-    return;
+    return {};
+  }
+  if (object.find("path") != nullptr && object.find("host") != nullptr) {
+    return fail(EINVAL, "path and host may not be used at the same time");
   }
   JsonObject server;
   if (object.find("path") != nullptr) {
@@ -105,9 +108,10 @@ void expand_server(JsonObject& object) {
     server.add("host", object.take("host"));
     server.add("port", has_port ? object.take("port") : JsonValue("10809"));
   } else {
-    return;
+    return {};
   }
   object.add("server", std::move(server));
+  return {};
 }
 
 // "file.filename" means "filename" within "file", also in JSON.
@@ -121,11 +125,12 @@ void add_unfolded(JsonObject& out, std::string_view name, const JsonValue& value
       add_unfolded(*inner, name.substr(dot + 1), value);
     }
   } else if (const JsonObject* object = value.as_object()) {
-    JsonObject inner;
-    for (const auto& [key, member] : *object) {
-      add_unfolded(inner, key, member);
+    if (out.find(name) == nullptr || out.find(name)->as_object() == nullptr) {
+      put(out, name, JsonObject());
     }
-    put(out, name, JsonValue(std::move(inner)));
+    for (const auto& [key, member] : *object) {
+      add_unfolded(*out.find(name)->as_object(), key, member);
+    }
   } else {
     put(out, name, value);
   }
@@ -163,6 +168,9 @@ void put(JsonObject& object, std::string_view name, JsonValue value) {
 
 Result<void> normalize_options(JsonObject& object) {
   for (const std::string_view name : kSizes) {
+    if (const JsonValue* value = object.find(name); value != nullptr && value->is_number()) {
+      put(object, name, to_text(JsonValue(*value)));
+    }
     if (const std::string* text = text_of(object, name)) {
       const auto size = parse_size(*text);
       if (!size && size.error().code() == ERANGE) {
@@ -179,8 +187,7 @@ Result<void> normalize_options(JsonObject& object) {
       put(object, name, std::to_string(*size));
     }
   }
-  expand_server(object);
-  return {};
+  return expand_server(object);
 }
 
 Result<schema::BlockdevOptions> decode_options(const block::Graph& graph,
@@ -228,8 +235,13 @@ Result<JsonObject> parse_json_name(std::string_view name) {
     return fail(EINVAL, "Invalid JSON object given");
   }
   JsonObject options;
-  for (const auto& [key, member] : *value->as_object()) {
-    add_unfolded(options, key, member);
+  // What is said within an object counts more than what names with dots say.
+  for (const bool within : {false, true}) {
+    for (const auto& [key, member] : *value->as_object()) {
+      if (member.is_object() == within) {
+        add_unfolded(options, key, member);
+      }
+    }
   }
   const JsonValue listed = with_lists(options);
   return listed.as_object() != nullptr ? *listed.as_object() : options;
@@ -240,25 +252,37 @@ Result<JsonObject> parse_option_string(std::string_view text, std::string_view i
     return JsonObject();
   }
   std::string_view rest = text;
-  const std::string first = schema::take_keyval_part(rest);
   JsonObject options;
-  if (first.find('=') == first.npos && !implied_key.empty()) {
-    options.add(std::string(implied_key), first);  // whatever it is
-  } else if (first.find('=') == first.npos && first != "help") {
-    report_warning(fmt::format("short-form boolean option '{0}' deprecated", first),
-                   fmt::format("Please use {}=on instead\n", first));
-    put(options, first, "on");
-  } else if (!first.starts_with('=')) {
-    rest = text;
+  std::string list;  // of what has a value
+  for (bool first = true; !rest.empty(); first = false) {
+    const std::string_view before = rest;
+    const std::string part = schema::take_keyval_part(rest);
+    if (part.find('=') != part.npos) {
+      if (!first || !part.starts_with('=')) {
+        list.append(list.empty() ? "" : ",").append(before.substr(0, before.size() - rest.size()));
+        list.resize(list.size() - (rest.empty() ? 0 : 1));
+      }
+    } else if (first && !implied_key.empty()) {
+      options.add(std::string(implied_key), part);  // whatever it is
+    } else if (!part.empty() && part != "help" && part != "?") {
+      report_warning(fmt::format("short-form boolean option '{0}' deprecated", part),
+                     fmt::format("Please use {}=on instead\n", part));
+      put(options, part, "on");
+    }
   }
-  if (rest.empty()) {
+  if (list.empty()) {
     return options;
   }
-  Result<JsonValue> parsed = schema::parse_keyval(rest, "");
+  Result<JsonValue> parsed = schema::parse_keyval(list, "");
   if (!parsed) {
     return pass(parsed);
   }
   for (const auto& [name, value] : *parsed->as_object()) {
+    if (name == implied_key && options.find(name) != nullptr) {
+      return fail(EINVAL,
+                  "Cannot reference an existing block device with additional options or a new "
+                  "filename");
+    }
     put(options, name, value);
   }
   return options;

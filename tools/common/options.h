@@ -18,6 +18,7 @@ struct OptionSpec {
   const char* long_name = nullptr;  // null: short name only
   bool has_value = false;
   bool may_have_value = false;  // the long name: "--name" and "--name=value"
+  bool own = false;             // not the field's: makes none of its abbreviations unclear
 };
 
 struct ParsedOption {

@@ -71,7 +71,8 @@ io::Task<Result<void>> carry_out(const BitmapRequest& request, block::Node& node
   switch (action.kind) {
     case BitmapAction::Kind::kAdd: {
       block::NewBitmap wanted{.name = name, .granularity = request.granularity, .persistent = true};
-      wanted.disabled = request.has(BitmapAction::Kind::kDisable);
+      wanted.disabled =
+          request.has(BitmapAction::Kind::kDisable) && !request.has(BitmapAction::Kind::kEnable);
       co_return co_await block::add_bitmap(node, std::move(wanted));
     }
     case BitmapAction::Kind::kRemove:

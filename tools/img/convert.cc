@@ -50,12 +50,12 @@ constexpr std::array kConvertSpecs = {
     OptionSpec{kOptSalvage, "salvage", false},
     OptionSpec{'C', "copy-range-offloading", false},
     OptionSpec{'c', "compress", false},
-    OptionSpec{kOptCompressionLevel, "compression-level", true},
+    OptionSpec{kOptCompressionLevel, "compression-level", true, false, true},
     OptionSpec{kOptBitmaps, "bitmaps", false},
     OptionSpec{kOptSkipBrokenBitmaps, "skip-broken-bitmaps", false},
-    OptionSpec{kOptVerify, "verify", false},
-    OptionSpec{kOptResume, "resume", false},
-    OptionSpec{kOptCacheLimit, "cache-limit", true}};
+    OptionSpec{kOptVerify, "verify", false, false, true},
+    OptionSpec{kOptResume, "resume", false, false, true},
+    OptionSpec{kOptCacheLimit, "cache-limit", true, false, true}};
 
 Result<void> parse_sparse_size(const std::string& text, ConvertRequest& request) {
   const auto size = parse_size_argument("buffer size for sparse output", text);
@@ -161,7 +161,7 @@ Result<void> take_value(const ParsedOption& option, ConvertRequest& request) {
       return {};
     }
     case 'O':
-      request.target.format = option.value;
+      request.target.give_format(option.value);
       request.target_format_given = true;
       return {};
     case 'b':

@@ -205,9 +205,10 @@ io::Task<Result<void>> create_target(block::Graph& graph, const ConvertRequest& 
     created = pass(file);
   }
   if (!created) {
-    co_return std::unexpected(creation_failure(*table, std::move(created.error()))
-                                  .prefix(fmt::format("{}: error while converting {}: ", filename,
-                                                      request.target.format)));
+    co_return std::unexpected(
+        creation_failure(*table, creation_path(filename), std::move(created.error()))
+            .prefix(
+                fmt::format("{}: error while converting {}: ", filename, request.target.format)));
   }
   conversion.file.created();
   conversion.target_name = name_of_new(request, options, conversion.file);

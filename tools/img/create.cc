@@ -140,9 +140,9 @@ io::Task<Result<void>> create(block::Graph& graph, const CreateRequest& request)
     fmt::print("Formatting '{}', fmt={} {}\n", request.filename, request.format, options.to_text());
   }
   std::string path = creation_path(request.filename);
-  Result<void> created = co_await table->format().create(graph, std::move(path), options);
+  Result<void> created = co_await table->format().create(graph, path, options);
   if (!created) {
-    co_return std::unexpected(creation_failure(*table, std::move(created.error())));
+    co_return std::unexpected(creation_failure(*table, path, std::move(created.error())));
   }
   co_return created;
 }

@@ -76,7 +76,7 @@ io::Task<Result<void>> create_output(block::Graph& graph, const DdRequest& reque
   Result<void> created = co_await table.format().create(graph, path, options);
   if (!created) {
     co_return std::unexpected(
-        creation_failure(table, std::move(created.error()))
+        creation_failure(table, path, std::move(created.error()))
             .prefix(request.output + ": error while creating output image: "));
   }
   co_return created;

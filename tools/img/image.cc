@@ -47,7 +47,7 @@ OptionUse take_image_option(const ParsedOption& option, ImageRequest& request) {
 }
 
 std::optional<int> check_image_name(const ImageName& image) {
-  if (image.by_options && !image.format.empty()) {
+  if (image.by_options && image.format_given) {
     report_error("--image-opts and --format are mutually exclusive");
     return 1;
   }

@@ -63,7 +63,7 @@ inline constexpr OptionSpec kProgressOption{'p', "progress", false};
 inline constexpr OptionSpec kFormatOption{'f', "format", true};
 inline constexpr OptionSpec kShareOption{'U', "force-share", false};
 inline constexpr OptionSpec kObjectOption{kOptObject, "object", true};
-inline constexpr OptionSpec kPolicyOption{kOptPolicy, "policy", true};
+inline constexpr OptionSpec kPolicyOption{kOptPolicy, "policy", true, false, true};
 inline constexpr OptionSpec kImageOptsOption{kOptImageOpts, "image-opts", false};
 inline constexpr OptionSpec kOutputOption{kOptOutput, "output", true};
 

@@ -93,7 +93,7 @@ Result<Target> find_target(const block::Graph& graph, const MeasureRequest& requ
   if (!table && !protocol) {
     return pass(table);
   }
-  if (!protocol) {
+  if (table) {
     const Result<block::CreateOptions> options = target_options(request, *table);
     if (!options) {
       return std::unexpected(options.error());
@@ -200,7 +200,7 @@ std::optional<int> read_operands(const ImgCommandLine& line, MeasureRequest& req
   }
   request.has_image = !operands.empty();
   if (!request.has_image &&
-      (request.image.by_options || !request.image.format.empty() || request.snapshot)) {
+      (request.image.by_options || request.image.format_given || request.snapshot)) {
     report_error("--image-opts, -f, and -l require a filename argument.");
     return 1;
   }
@@ -242,9 +242,9 @@ int img_measure(std::span<const std::string> arguments) {
     return fail_command(session.error());
   }
   block::Graph& graph = (*session)->graph();
-  if (asks_for_help(request.options)) {
-    const auto printed = print_creation_help(graph.drivers(), request.target_format, "");
-    return printed ? 0 : fail_command(printed.error());
+  if (asks_for_help(request.options) &&
+      print_creation_help(graph.drivers(), request.target_format, "")) {
+    return 0;  // of other formats is said what is wrong
   }
   if (const auto code = read_operands(line, request)) {
     return *code;

@@ -80,8 +80,11 @@ io::Task<int> apply(block::Graph& graph, block::Edge& root, const SnapshotReques
   }
   const block::Snapshot* found = block::find_snapshot(*snapshots, request.name);
   if (found == nullptr) {
-    // An image that can have none says so.
+    // An image that can have none, or that can not go back, says so.
     const Result<void> tried = co_await root.apply_snapshot(request.name);
+    if (!tried && tried.error().code() == EBUSY) {
+      co_return fail_snapshot("apply", request.name, tried.error().message());
+    }
     const int code = !tried && tried.error().code() == ENOTSUP ? ENOTSUP : ENOENT;
     const Error error = Error::from_errno(code, "Failed to load snapshot");
     co_return fail_snapshot("apply", request.name, error.message());
@@ -198,7 +201,7 @@ int img_snapshot(std::span<const std::string> arguments) {
     return line.misuse("Expecting one image file name");
   }
   request.image.text = operands.front();
-  if (request.image.by_options && !request.image.format.empty()) {
+  if (request.image.by_options && request.image.format_given) {
     report_error("--image-opts and --format are mutually exclusive");
     return 1;
   }

@@ -43,6 +43,10 @@ io::Task<Result<Allocation>> allocation_at(block::Edge& root, uint64_t offset, u
   co_return found;
 }
 
+// A driver that filenames can begin with is told by both of its names, which are one.
+constexpr std::array<std::string_view, 7> kNamedTwice = {
+    "file", "host_device", "nbd", "null-co", "null-aio", "blkdebug", "blkverify"};
+
 int fail_io(const Error& error) {
   report_error(error);
   return 1;
@@ -151,6 +155,9 @@ int io_info(IoShell& shell, const IoArguments& /*arguments*/) {
   }
   const block::Driver& driver = node.driver();
   fmt::print("format name: {}\n", node.info().name);
+  if (std::ranges::find(kNamedTwice, node.info().name) != kNamedTwice.end()) {
+    fmt::print("format name: {}\n", node.info().name);
+  }
   if (!driver.dirty()) {
     return 1;  // nothing is stored, and there is nothing more to tell
   }

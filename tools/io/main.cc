@@ -94,6 +94,10 @@ std::optional<int> take_checked(const ParsedOption& option, IoProgram& program) 
       request.native_aio = request.native_aio || option.value == "native";
       break;
     case kOptObject:
+      if (const auto help = object_help(option.value)) {
+        fmt::print("{}", *help);
+        return 0;
+      }
       if (const auto added = add_object(option.value); !added) {
         report_error(added.error());
         return 1;
@@ -170,7 +174,7 @@ std::optional<int> read_command_line(std::span<const std::string> arguments, IoP
     print_usage();
     return 1;
   }
-  if (program.request.image.by_options && !program.request.image.format.empty()) {
+  if (program.request.image.by_options && program.request.image.format_given) {
     report_error("--image-opts and -f are mutually exclusive");
     return 1;
   }

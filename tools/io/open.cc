@@ -100,10 +100,10 @@ io::Task<OpenedNode> open_node(block::Graph& graph, const IoOpenRequest& request
   const ImageName name = name_with_options(request);
   const block::OpenFlags flags = flags_of(request);
   std::string_view wrong;
-  if (request.copy_on_read && request.read_only) {
-    wrong = "Can't use copy-on-read on read-only device";
-  } else if (request.native_aio && !request.cache.direct) {
+  if (request.native_aio && !request.cache.direct) {
     wrong = kNativeThroughCache;
+  } else if (request.copy_on_read && request.read_only) {
+    wrong = "Can't use copy-on-read on read-only device";
   }
   if (!wrong.empty()) {
     Error refused = co_await refuse_open(graph, name, flags, wrong);

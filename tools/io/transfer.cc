@@ -104,7 +104,7 @@ bool parse_range(const std::vector<std::string>& operands, Transfer& transfer) {
   const bool unlimited = transfer.zero && transfer.zero_flags.no_fallback;
   if (*length > kLargestIoRequest && !unlimited) {
     fmt::print("length cannot exceed {}{}, given {}\n", kLargestIoRequest,
-               transfer.zero ? " without -n" : "", operands[1]);
+               transfer.command == "write" ? " without -n" : "", operands[1]);
     return false;
   }
   transfer.offset = *offset;
