@@ -26,7 +26,9 @@ Result<ResolvedAddress> resolve_unix(const SocketAddress& address) {
   // A name in the abstract namespace begins with a zero byte; a path ends with one, if there is
   // room.
   if (address.path.size() + (address.abstract ? 1 : 0) > sizeof un.sun_path) {
-    return fail(EINVAL, "UNIX socket path '{}' is too long", address.path);
+    Error error(EINVAL, fmt::format("UNIX socket path '{}' is too long", address.path));
+    return std::unexpected(std::move(error).with_hint(
+        fmt::format("Path must be less than {} bytes", sizeof un.sun_path)));
   }
   if (address.path.empty() || address.path.find('\0') != std::string::npos) {
     return fail(EINVAL, "A UNIX socket needs a path");
