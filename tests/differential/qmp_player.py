@@ -37,7 +37,8 @@ class Daemon:
         identity = {} if user is None else {"user": user, "group": user, "extra_groups": []}
         self.process = subprocess.Popen(
             [*command, "--chardev", "stdio,id=m", "--monitor", "chardev=m"], cwd=folder, env=environment,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **identity)
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            **identity)
         self.buffer, self.events, self.ended = b"", [], False
         self.next()
         self.ask({"execute": "qmp_capabilities"})
