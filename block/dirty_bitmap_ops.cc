@@ -310,6 +310,10 @@ Result<void> read_bitmap(const Node& node, std::string_view name,
   const SparseBits& bits = (*bitmap)->bits();
   std::array<std::byte, SparseBits::kChunkBits / 8> piece;
   const uint64_t length = align_up(bits.size(), 64) / 8;
+  if (length == 0) {
+    piece.fill(std::byte{0});
+    take(std::span(piece).first(8));
+  }
   for (uint64_t done = 0; done < length;) {
     const uint64_t here = std::min<uint64_t>(piece.size(), length - done);
     bits.copy_bytes(done * 8, std::span(piece).first(here));

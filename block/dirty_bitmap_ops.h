@@ -55,7 +55,8 @@ enum class DrainHolder : uint8_t { kOther, kCaller };
                                                    std::vector<BitmapSource> sources,
                                                    DrainHolder drain = DrainHolder::kOther);
 
-// Hands all bits, as 64-bit words in little-endian order, to `take`, piece by piece.
+// Hands all bits, as 64-bit words in little-endian order and at least one, to `take`, piece by
+// piece.
 [[nodiscard]] Result<void> read_bitmap(const Node& node, std::string_view name,
                                        const std::function<void(std::span<const std::byte>)>& take);
 

@@ -69,12 +69,12 @@ Result<void> Graph::propose(Node& node, Proposal& proposal) const {
   for (const Edge* edge : node.parents()) {
     const Permissions mine = proposal.edges.at(edge);
     for (const Edge* other : node.parents()) {
-      const PermissionSet refused = proposal.edges.at(other).used.without(mine.shared);
+      const PermissionSet refused = mine.used.without(proposal.edges.at(other).shared);
       if (other != edge && !refused.empty()) {
         return fail(EPERM,
                     "Permission conflict on node '{}': permissions '{}' are both required by {} "
                     "and unshared by {}.",
-                    node.name(), refused.to_string(), other->describe(), edge->describe());
+                    node.name(), refused.to_string(), edge->describe(), other->describe());
       }
     }
     together.used |= mine.used;

@@ -245,15 +245,15 @@ Result<ChardevText> parse_chardev(std::string_view text) {
     return std::unexpected(Error(EINVAL, "Parameter 'id' expects an identifier")
                                .with_hint(std::string(kIdentifierHint)));
   }
+  if (!id) {
+    return fail(EINVAL, "chardev: no id specified");
+  }
   if (!backend) {
-    return fail(EINVAL, "chardev: \"{}\" missing backend", id ? *id : "");
+    return fail(EINVAL, "chardev: \"{}\" missing backend", *id);
   }
   const auto kind = schema::from_string<Kind>(*backend);
   if (!kind) {
     return fail(EINVAL, "'{}' is not a valid char driver name", *backend);
-  }
-  if (!id) {
-    return fail(EINVAL, "chardev: no id specified");
   }
   result.id = *id;
   result.backend.type = *kind;

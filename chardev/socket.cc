@@ -142,7 +142,10 @@ io::Task<Result<void>> SocketDevice::connect(io::CancelToken token) {
 std::string SocketDevice::filename() const {
   const std::string_view server = server_ ? ",server=on" : "";
   if (here_.empty()) {
-    return fmt::format("disconnected:{}{}", describe(address_), server);
+    // As the field writes it: no brackets around what is listened at.
+    const std::string inet = fmt::format("tcp:{}:{}", address_.host, address_.port);
+    return fmt::format("disconnected:{}{}",
+                       address_.kind == Kind::kInet ? inet : describe(address_), server);
   }
   return there_.empty() ? fmt::format("{}{}", here_, server)
                         : fmt::format("{}{} <-> {}", here_, server, there_);
@@ -235,11 +238,14 @@ io::Task<void> SocketDevice::talk(io::Stream stream, io::CancelToken token) {
       co_return;
     }
   }
+  // A client of a Unix socket has no name of its own at this end.
   here_ = describe(address_);
-  if (address_.kind == Kind::kInet) {
+  if (address_.kind == Kind::kInet || (address_.kind == Kind::kUnix && !server_)) {
     const auto local = stream.local();
-    const auto peer = stream.peer();
     here_ = local ? describe(*local) : here_;
+  }
+  if (address_.kind == Kind::kInet) {
+    const auto peer = stream.peer();
     there_ = peer ? peer->to_string() : "";
   }
   StreamConnection connection(std::move(stream));
@@ -263,10 +269,6 @@ Result<void> check(const schema::ChardevSocket& options) {
   if (options.tls_authz && !options.tls_creds) {
     return fail(EINVAL, "'tls_authz' option requires 'tls_creds' option");
   }
-  if (options.tls_creds && options.addr.type != schema::SocketAddressType::kInet) {
-    return fail(EINVAL, "'tls_creds' option is incompatible with '{}' address type",
-                schema::to_string(options.addr.type));
-  }
   return {};
 }
 
@@ -276,10 +278,18 @@ Result<std::shared_ptr<const io::TlsCredentials>> find_credentials(
   if (!options.tls_creds) {
     return nullptr;
   }
+  Result<std::shared_ptr<const io::TlsCredentials>> found = nullptr;
+  if (tls.credentials) {
+    found = tls.credentials(*options.tls_creds, options.server.value_or(true));
+  }
+  if (found && options.addr.type != schema::SocketAddressType::kInet) {
+    return fail(EINVAL, "'tls_creds' option is incompatible with '{}' address type",
+                schema::to_string(options.addr.type));
+  }
   if (!tls.credentials) {
     return fail(ENOTSUP, "There is no TLS for character devices here");
   }
-  return tls.credentials(*options.tls_creds, options.server.value_or(true));
+  return found;
 }
 
 }  // namespace

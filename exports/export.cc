@@ -72,6 +72,9 @@ io::Task<Result<void>> ExportRegistry::add_checked(const schema::BlockExportOpti
       co_return active;
     }
   }
+  if (auto ready = type.check_ready(); !ready) {
+    co_return ready;
+  }
   block::Permissions permissions;
   permissions.used = block::PermissionSet::kConsistentRead;
   if (settings.writable) {

@@ -85,6 +85,10 @@ class ExportType {
 
   [[nodiscard]] virtual std::string_view name() const = 0;
 
+  // Whether exports of this kind can be served at all, which is told before what the node objects
+  // to.
+  [[nodiscard]] virtual Result<void> check_ready() const { return {}; }
+
   // What users of the node besides this export may do.
   [[nodiscard]] virtual block::PermissionSet shared_permissions() const {
     return block::PermissionSet::all();

@@ -23,16 +23,18 @@ Result<ResolvedAddress> resolve_unix(const SocketAddress& address) {
   ResolvedAddress resolved;
   sockaddr_un un{};
   un.sun_family = AF_UNIX;
-  // A path ends with a zero byte, a name in the abstract namespace begins with one.
-  if (address.path.size() + 1 > sizeof un.sun_path) {
-    return fail(EINVAL, "UNIX socket path '{}' is too long: it may have {} bytes", address.path,
-                sizeof un.sun_path - 1);
+  // A name in the abstract namespace begins with a zero byte; a path ends with one, if there is
+  // room.
+  if (address.path.size() + (address.abstract ? 1 : 0) > sizeof un.sun_path) {
+    Error error(EINVAL, fmt::format("UNIX socket path '{}' is too long", address.path));
+    return std::unexpected(std::move(error).with_hint(
+        fmt::format("Path must be less than {} bytes", sizeof un.sun_path)));
   }
   if (address.path.empty() || address.path.find('\0') != std::string::npos) {
     return fail(EINVAL, "A UNIX socket needs a path");
   }
   std::ranges::copy(address.path, un.sun_path + (address.abstract ? 1 : 0));
-  const size_t name = address.path.size() + 1;
+  const size_t name = std::min(address.path.size() + 1, sizeof un.sun_path);
   resolved.length = static_cast<socklen_t>(
       address.abstract && !address.tight ? sizeof un : offsetof(sockaddr_un, sun_path) + name);
   std::memcpy(&resolved.storage, &un, sizeof un);
@@ -90,8 +92,8 @@ Result<std::vector<ResolvedAddress>> resolve_inet(const SocketAddress& address, 
   const int rc = getaddrinfo(address.host.empty() ? nullptr : address.host.c_str(),
                              address.port.c_str(), &hints, &list);
   if (rc != 0) {
-    return fail(rc == EAI_SYSTEM ? errno : EINVAL, "address resolution failed for {}: {}",
-                address.to_string(), gai_strerror(rc));
+    return fail(rc == EAI_SYSTEM ? errno : EINVAL, "address resolution failed for {}:{}: {}",
+                address.host, address.port, gai_strerror(rc));
   }
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(list, &freeaddrinfo);
   std::vector<ResolvedAddress> resolved;

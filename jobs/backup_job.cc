@@ -9,6 +9,7 @@
 #include "block/request_scope.h"
 #include "io/reactor.h"
 #include "jobs/filter_node.h"
+#include "jobs/job_list.h"
 
 namespace cairn::jobs {
 namespace {
@@ -48,27 +49,32 @@ Result<std::shared_ptr<block::Node>> insert_cbw(block::GraphEdit& edit,
 
 }  // namespace
 
-io::Task<Result<std::unique_ptr<Job>>> BackupJob::make(JobSettings settings, block::Graph& graph,
-                                                       BackupSettings wanted) {
+io::Task<Result<std::unique_ptr<Job>>> BackupJob::make(JobList& list, JobSettings settings,
+                                                       block::Graph& graph, BackupSettings wanted) {
   const Result<uint64_t> granule =
       block::BlockCopy::granule_for(*wanted.target, wanted.least_granule);
   if (!granule) {
     co_return std::unexpected(granule.error());
-  }
-  if (wanted.chunk != 0 && wanted.chunk < *granule) {
-    co_return fail(EINVAL, "Required max-chunk ({}) is less than backup cluster size ({})",
-                   wanted.chunk, *granule);
   }
   block::GraphEdit edit(graph);
   auto filter = insert_cbw(edit, wanted, *granule);
   if (!filter) {
     co_return pass(filter);
   }
-  if (auto prepared = edit.prepare(); !prepared) {
-    co_return pass(prepared);
+  if (wanted.chunk != 0 && wanted.chunk < *granule) {
+    co_return fail(EINVAL, "Required max-chunk ({}) is less than backup cluster size ({})",
+                   wanted.chunk, *granule);
   }
   const std::shared_ptr<block::Node> target = wanted.target;
   auto job = std::make_unique<BackupJob>(std::move(settings), graph, std::move(wanted), *filter);
+  Result<void> good = job->announce(list);
+  if (good) {
+    good = edit.prepare();
+  }
+  if (!good) {
+    list.withdraw(*job);
+    co_return pass(good);
+  }
   Result<void> done = co_await edit.commit();
   Result<void> kept = job->keep("main node", *filter, {});
   if (kept) {
@@ -77,6 +83,7 @@ io::Task<Result<std::unique_ptr<Job>>> BackupJob::make(JobSettings settings, blo
   if (!kept || !done) {
     Result<void> bypassed = co_await bypass_filter(graph, *filter, InDrain::kYes);
     Result<void> released = co_await job->release_nodes();
+    list.withdraw(*job);
     co_return kept ? pass(done) : pass(kept);
   }
   job->begin();

@@ -42,9 +42,10 @@ struct BackupSettings {
 
 class BackupJob final : public CopyJob {
  public:
-  // Whoever asks is inside Graph::Alone: the state that is saved is that of this moment. Nothing
-  // has changed after a failure.
-  [[nodiscard]] static io::Task<Result<std::unique_ptr<Job>>> make(JobSettings settings,
+  // Whoever asks is inside Graph::Alone: the state that is saved is that of this moment. The job is
+  // to be added to `list`, to which it was announced. Nothing has changed after a failure.
+  [[nodiscard]] static io::Task<Result<std::unique_ptr<Job>>> make(JobList& list,
+                                                                   JobSettings settings,
                                                                    block::Graph& graph,
                                                                    BackupSettings wanted);
 

@@ -91,6 +91,14 @@ io::Task<void> BlockJob::clean() {
   static_cast<void>(released);
 }
 
+Result<void> BlockJob::announce(JobList& list) {
+  Result<void> good = list.announce(*this);
+  if (good && asked_speed_ < 0) {
+    return fail(EINVAL, "Parameter 'speed' expects a non-negative value");
+  }
+  return good;
+}
+
 BlockErrorAction BlockJob::on_error(BlockdevOnError policy, schema::IoOperationType operation,
                                     const Error& error) {
   const BlockErrorAction action = action_for(policy, error);

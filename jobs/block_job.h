@@ -24,9 +24,12 @@ namespace cairn::jobs {
 
 class BlockJob : public Job {
  public:
-  // `graph` outlives the job. `speed` in bytes a second; 0: no limit.
-  BlockJob(JobSettings settings, block::Graph& graph, uint64_t speed)
-      : Job(std::move(settings)), graph_(graph), limit_(speed) {}
+  // `graph` outlives the job. `speed` in bytes a second; 0: no limit; less: announce() fails.
+  BlockJob(JobSettings settings, block::Graph& graph, int64_t speed)
+      : Job(std::move(settings)),
+        graph_(graph),
+        asked_speed_(speed),
+        limit_(speed > 0 ? static_cast<uint64_t>(speed) : 0) {}
 
   [[nodiscard]] uint64_t speed() const { return limit_.speed(); }
   void set_speed(uint64_t speed);
@@ -60,6 +63,9 @@ class BlockJob : public Job {
 
   [[nodiscard]] block::Graph& graph() const { return graph_; }
 
+  // JobList::announce(), and then the check of the speed: where in the making of a job both belong.
+  [[nodiscard]] Result<void> announce(JobList& list);
+
   // What is to become of the work after a failed request: tells of it, and has the job pause when
   // it is to stop, from which it goes on by trying again. `ignore` means to try again, too.
   [[nodiscard]] schema::BlockErrorAction on_error(schema::BlockdevOnError policy,
@@ -73,6 +79,7 @@ class BlockJob : public Job {
 
  private:
   block::Graph& graph_;
+  int64_t asked_speed_;
   RateLimit limit_;
   schema::BlockDeviceIoStatus io_status_ = schema::BlockDeviceIoStatus::kOk;
   std::vector<std::unique_ptr<block::Edge>> kept_;

@@ -20,16 +20,22 @@ constexpr auto kRetryPause = std::chrono::milliseconds(100);
 
 }  // namespace
 
-io::Task<Result<std::unique_ptr<Job>>> CommitJob::make(block::Graph& graph,
+io::Task<Result<std::unique_ptr<Job>>> CommitJob::make(JobList& list, block::Graph& graph,
                                                        CommitJobOptions options, InDrain drain) {
   std::unique_ptr<CommitJob> job;
-  if (below_filters(options.top) == below_filters(options.device)) {
+  const bool active = below_filters(options.top) == below_filters(options.device);
+  if (active) {
     job = std::make_unique<ActiveCommit>(graph, std::move(options));
   } else {
     job = std::make_unique<IntermediateCommit>(graph, std::move(options));
   }
-  Result<void> result = co_await job->set_up(drain);
+  // The one kind is there before its filter, the other after it.
+  Result<void> result = active ? Result<void>() : job->announce(list);
+  if (result) {
+    result = co_await job->set_up(active ? &list : nullptr, drain);
+  }
   if (!result) {
+    list.withdraw(*job);
     co_return pass(result);
   }
   co_return job;
@@ -47,7 +53,7 @@ CommitJob::CommitJob(block::Graph& graph, CommitJobOptions options)
   }
 }
 
-io::Task<Result<void>> CommitJob::set_up(InDrain drain) {
+io::Task<Result<void>> CommitJob::set_up(JobList* announced_to, InDrain drain) {
   Result<void> result = co_await base_writable_.take(below_filters(options_.base), drain);
   if (result && base_grows()) {
     result = co_await image_writable_.take(image_, drain);
@@ -58,7 +64,10 @@ io::Task<Result<void>> CommitJob::set_up(InDrain drain) {
     auto filter = co_await std::move(inserting);
     if (filter) {
       filter_ = std::move(*filter);
-      result = keep_nodes();
+      result = announced_to != nullptr ? announce(*announced_to) : Result<void>();
+      if (result) {
+        result = keep_nodes();
+      }
     } else {
       result = pass(filter);
     }

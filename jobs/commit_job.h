@@ -35,16 +35,17 @@ struct CommitJobOptions {
   // What the header of the images above `top` says in place of the base's name.
   std::optional<std::string> backing_file;
   bool mask_protocol = false;  // the header says "raw" rather than a protocol
-  uint64_t speed = 0;
+  int64_t speed = 0;
   schema::BlockdevOnError on_error = schema::BlockdevOnError::kReport;
   std::optional<std::string> filter_node_name;
 };
 
 class CommitJob : public BlockJob {
  public:
-  // Sets one up, for the caller to add to a list; the id is good. A failure leaves the graph as it
-  // was.
-  [[nodiscard]] static io::Task<Result<std::unique_ptr<Job>>> make(block::Graph& graph,
+  // Sets one up, for the caller to add to `list`, to which it was announced. A failure leaves the
+  // graph as it was.
+  [[nodiscard]] static io::Task<Result<std::unique_ptr<Job>>> make(JobList& list,
+                                                                   block::Graph& graph,
                                                                    CommitJobOptions options,
                                                                    InDrain drain);
 
@@ -88,7 +89,8 @@ class CommitJob : public BlockJob {
   void base_stays_writable() { base_writable_.keep(); }
 
  private:
-  [[nodiscard]] io::Task<Result<void>> set_up(InDrain drain);
+  // Announced on the way, unless it was before: null.
+  [[nodiscard]] io::Task<Result<void>> set_up(JobList* announced_to, InDrain drain);
 
   CommitJobOptions options_;
   std::shared_ptr<block::Node> image_;  // without filters

@@ -19,7 +19,7 @@ namespace cairn::jobs {
 
 // What backups and mirrors are asked for alike.
 struct CopySettings {
-  uint64_t speed = 0;     // bytes a second; 0: no limit
+  int64_t speed = 0;      // bytes a second; 0: no limit
   unsigned workers = 64;  // requests in flight
   schema::BlockdevOnError on_source_error = schema::BlockdevOnError::kReport;
   schema::BlockdevOnError on_target_error = schema::BlockdevOnError::kReport;

@@ -63,8 +63,8 @@ class Job {
   [[nodiscard]] bool cancelled() const { return cancel_.cancelled(); }
   // Somebody wants it to pause, whether it has come to do so or not.
   [[nodiscard]] bool pause_wanted() const { return !resumed_.is_set(); }
-  // Not paused, and not waiting for its rate limit.
-  [[nodiscard]] bool busy() const { return idle_ == 0; }
+  // At its work: not paused, not waiting for its rate limit, and not done.
+  [[nodiscard]] bool busy() const { return idle_ == 0 && !ran_; }
   [[nodiscard]] bool ready() const;
 
  protected:

@@ -52,11 +52,11 @@ Result<void> JobList::pause(std::string_view id) {
 
 Result<void> JobList::resume(std::string_view id) {
   Job* job = find(id);
+  if (job != nullptr && !job->pause_wanted()) {
+    return fail(EINVAL, "Can't resume a job that was not paused");
+  }
   if (auto possible = check_job(job, Verb::kResume); !possible) {
     return possible;
-  }
-  if (!job->pause_wanted()) {
-    return fail(EINVAL, "Can't resume a job that was not paused");
   }
   job->resumed_.set();
   job->on_resume();
@@ -89,12 +89,15 @@ Result<void> JobList::dismiss(std::string_view id) {
   return {};
 }
 
-Result<void> JobList::set_speed(std::string_view id, uint64_t speed) {
+Result<void> JobList::set_speed(std::string_view id, int64_t speed) {
   BlockJob* job = find_block_job(id);
   if (auto possible = check_job(job, Verb::kSetSpeed); !possible) {
     return possible;
   }
-  job->set_speed(speed);
+  if (speed < 0) {
+    return fail(EINVAL, "Parameter 'speed' expects a non-negative value");
+  }
+  job->set_speed(static_cast<uint64_t>(speed));
   return {};
 }
 

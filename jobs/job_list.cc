@@ -19,7 +19,8 @@ Result<void> JobList::check_id(std::string_view id) const {
   if (!is_identifier(id)) {
     return fail(EINVAL, "Invalid job ID '{}'", id);
   }
-  if (find(id) != nullptr) {
+  const bool announced = std::ranges::find(announced_, id, &Job::id) != announced_.end();
+  if (announced || find(id) != nullptr) {
     return fail(EEXIST, "Job ID '{}' already in use", id);
   }
   return {};
@@ -43,7 +44,23 @@ bool JobList::freezes(const block::Node& above, const block::Node& below) const 
   });
 }
 
+Result<void> JobList::announce(Job& job) {
+  Result<void> good = check_id(job.id());
+  if (good) {
+    announced_.push_back(&job);
+    change_status(job, JobStatus::kCreated);
+  }
+  return good;
+}
+
+void JobList::withdraw(Job& job) {
+  if (std::erase(announced_, &job) != 0) {
+    change_status(job, JobStatus::kNull);
+  }
+}
+
 Job& JobList::add(std::unique_ptr<Job> job, std::shared_ptr<JobGroup> group) {
+  const bool told = std::erase(announced_, job.get()) != 0;
   assert(check_id(job->id()));
   job->list_ = this;
   job->group_ = group != nullptr ? std::move(group) : std::make_shared<JobGroup>();
@@ -51,7 +68,9 @@ Job& JobList::add(std::unique_ptr<Job> job, std::shared_ptr<JobGroup> group) {
   ++job->group_->at_work_;
   jobs_.push_back(std::move(job));
   Job& added = *jobs_.back();
-  change_status(added, JobStatus::kCreated);
+  if (!told) {
+    change_status(added, JobStatus::kCreated);
+  }
   return added;
 }
 

@@ -55,8 +55,13 @@ class JobList {
   // Whether a job relies on `above` standing on `below`.
   [[nodiscard]] bool freezes(const block::Node& above, const block::Node& below) const;
 
-  // Takes a job, which has passed check_id(), and does nothing with it yet: start() or discard()
-  // it. Without a group it ends on its own.
+  // Has a job that is being made take its name, with the errors of check_id(), and tells that it is
+  // there: before what it needs is looked for, as clients expect. Then either add() takes it, or
+  // withdraw(), which is for any job that does not come about, tells that it is gone.
+  [[nodiscard]] Result<void> announce(Job& job);
+  void withdraw(Job& job);
+  // Takes a job, which was announced or has passed check_id(), and does nothing with it yet:
+  // start() or discard() it. Without a group it ends on its own.
   Job& add(std::unique_ptr<Job> job, std::shared_ptr<JobGroup> group = nullptr);
   // Runs it in the background.
   void start(Job& job);
@@ -80,7 +85,7 @@ class JobList {
   [[nodiscard]] Result<void> finalize(std::string_view id);
   [[nodiscard]] Result<void> dismiss(std::string_view id);
   // Of block jobs alone.
-  [[nodiscard]] Result<void> set_speed(std::string_view id, uint64_t speed);
+  [[nodiscard]] Result<void> set_speed(std::string_view id, int64_t speed);
   [[nodiscard]] Result<void> change(const schema::BlockJobChangeOptions& wanted);
 
   // Cancels all jobs and waits for their ends. Jobs that are started later end at once.
@@ -100,6 +105,7 @@ class JobList {
 
   JobEvents events_;
   std::vector<std::unique_ptr<Job>> jobs_;
+  std::vector<const Job*> announced_;  // and not added yet
   bool closing_ = false;
   io::TaskGroup running_;
 };

@@ -8,6 +8,7 @@
 #include "block/request_scope.h"
 #include "io/reactor.h"
 #include "jobs/filter_node.h"
+#include "jobs/job_list.h"
 
 namespace cairn::jobs {
 namespace {
@@ -36,11 +37,12 @@ MirrorJob::MirrorJob(JobSettings settings, block::Graph& graph, MirrorSettings w
     : CopyJob(std::move(settings), graph, with_workers(wanted.copying, wanted.buffer)),
       wanted_(std::move(wanted)) {}
 
-io::Task<Result<std::unique_ptr<Job>>> MirrorJob::make(JobSettings settings, block::Graph& graph,
-                                                       MirrorSettings wanted) {
+io::Task<Result<std::unique_ptr<Job>>> MirrorJob::make(JobList& list, JobSettings settings,
+                                                       block::Graph& graph, MirrorSettings wanted) {
   auto job = std::make_unique<MirrorJob>(std::move(settings), graph, std::move(wanted));
-  Result<void> begun = co_await job->begin();
+  Result<void> begun = co_await job->begin(list);
   if (!begun) {
+    list.withdraw(*job);
     co_return pass(begun);
   }
   co_return job;
@@ -50,7 +52,7 @@ filters::MirrorTop& MirrorJob::top() const {
   return static_cast<filters::MirrorTop&>(filter_->driver());
 }
 
-io::Task<Result<void>> MirrorJob::begin() {
+io::Task<Result<void>> MirrorJob::begin(JobList& list) {
   block::NewFilter wanted;
   wanted.info = wanted_.filter_info;
   wanted.name = wanted_.filter_name;
@@ -62,8 +64,12 @@ io::Task<Result<void>> MirrorJob::begin() {
     if (!filter) {
       co_return pass(filter);
     }
-    if (auto prepared = edit.prepare(); !prepared) {
-      co_return prepared;
+    Result<void> good = announce(list);
+    if (good) {
+      good = edit.prepare();
+    }
+    if (!good) {
+      co_return good;
     }
     filter_ = *filter;
     Result<void> done = co_await edit.commit();
@@ -136,7 +142,7 @@ void MirrorJob::start_following() {
 }
 
 bool MirrorJob::actively_synced() const {
-  return top().writes_both() && ready() && copy_->uncopied_bytes() == 0;
+  return ready() && top().writes_both() && copy_->uncopied_bytes() == 0;
 }
 
 Result<void> MirrorJob::change(const schema::BlockJobChangeOptions& wanted) {

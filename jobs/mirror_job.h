@@ -46,16 +46,19 @@ struct MirrorSettings {
 
 class MirrorJob : public CopyJob {
  public:
-  // Whoever asks is inside Graph::Alone. Nothing has changed after a failure.
-  [[nodiscard]] static io::Task<Result<std::unique_ptr<Job>>> make(JobSettings settings,
+  // Whoever asks is inside Graph::Alone, and adds the job to `list`, to which it was announced.
+  // Nothing has changed after a failure.
+  [[nodiscard]] static io::Task<Result<std::unique_ptr<Job>>> make(JobList& list,
+                                                                   JobSettings settings,
                                                                    block::Graph& graph,
                                                                    MirrorSettings wanted);
 
   // begin() it.
   MirrorJob(JobSettings settings, block::Graph& graph, MirrorSettings wanted);
 
-  // Puts the filter in and keeps the nodes. After a failure the job is of no use any more.
-  [[nodiscard]] io::Task<Result<void>> begin();
+  // Puts the filter in and keeps the nodes. After a failure the job is of no use any more, and to
+  // be withdrawn.
+  [[nodiscard]] io::Task<Result<void>> begin(JobList& list);
 
   [[nodiscard]] bool actively_synced() const override;
   [[nodiscard]] Result<void> change(const schema::BlockJobChangeOptions& wanted) override;

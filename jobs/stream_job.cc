@@ -49,14 +49,12 @@ block::NewFilter stream_filter(std::optional<std::string> name) {
 
 }  // namespace
 
-io::Task<Result<std::unique_ptr<Job>>> StreamJob::make(const JobList& list, block::Graph& graph,
+io::Task<Result<std::unique_ptr<Job>>> StreamJob::make(JobList& list, block::Graph& graph,
                                                        StreamOptions options, InDrain drain) {
   auto job = std::make_unique<StreamJob>(graph, std::move(options));
-  Result<void> result = list.check_id(job->id());
-  if (result) {
-    result = co_await job->set_up(drain);
-  }
+  Result<void> result = co_await job->set_up(list, drain);
   if (!result) {
+    list.withdraw(*job);
     co_return pass(result);
   }
   co_return job;
@@ -80,7 +78,7 @@ StreamJob::StreamJob(block::Graph& graph, StreamOptions options)
   base_ = behind(*bottom_);
 }
 
-io::Task<Result<void>> StreamJob::set_up(InDrain drain) {
+io::Task<Result<void>> StreamJob::set_up(JobList& list, InDrain drain) {
   Result<void> result = co_await writable_.take(image_, drain);
   if (!result) {
     co_return result;
@@ -90,7 +88,10 @@ io::Task<Result<void>> StreamJob::set_up(InDrain drain) {
   auto filter = co_await std::move(inserting);
   if (filter) {
     filter_ = std::move(*filter);
-    result = keep_nodes(filter_);
+    result = announce(list);
+    if (result) {
+      result = keep_nodes(filter_);
+    }
   } else {
     result = pass(filter);
   }

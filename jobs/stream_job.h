@@ -30,15 +30,16 @@ struct StreamOptions {
   std::shared_ptr<block::Node> bottom;
   std::optional<std::string> backing_file;  // what the header says in place of the new one's name
   bool mask_protocol = false;               // the header says "raw" rather than a protocol
-  uint64_t speed = 0;
+  int64_t speed = 0;
   schema::BlockdevOnError on_error = schema::BlockdevOnError::kReport;
   std::optional<std::string> filter_node_name;
 };
 
 class StreamJob final : public BlockJob {
  public:
-  // Sets one up, for the caller to add to `list`. A failure leaves the graph as it was.
-  [[nodiscard]] static io::Task<Result<std::unique_ptr<Job>>> make(const JobList& list,
+  // Sets one up, for the caller to add to `list`, to which it was announced. A failure leaves the
+  // graph as it was.
+  [[nodiscard]] static io::Task<Result<std::unique_ptr<Job>>> make(JobList& list,
                                                                    block::Graph& graph,
                                                                    StreamOptions options,
                                                                    InDrain drain);
@@ -50,7 +51,7 @@ class StreamJob final : public BlockJob {
   [[nodiscard]] io::Task<Result<void>> prepare() override;
   [[nodiscard]] io::Task<void> clean() override;
 
-  [[nodiscard]] io::Task<Result<void>> set_up(InDrain drain);
+  [[nodiscard]] io::Task<Result<void>> set_up(JobList& list, InDrain drain);
   [[nodiscard]] Result<void> keep_nodes(const std::shared_ptr<block::Node>& device);
   [[nodiscard]] io::Task<Result<void>> stream();
   [[nodiscard]] io::Task<Result<uint64_t>> stream_piece(uint64_t offset, uint64_t length);

@@ -119,9 +119,6 @@ Result<jobs::BackupSettings> StartBackup::settings(const schema::BackupCommon& w
     return pass(good);
   }
   jobs::BackupSettings backup;
-  if (auto good = apply_performance(wanted, backup); !good) {
-    return pass(good);
-  }
   if (wanted.bitmap) {
     auto bitmap = find_backup_bitmap(*source, wanted);
     if (!bitmap) {
@@ -132,21 +129,20 @@ Result<jobs::BackupSettings> StartBackup::settings(const schema::BackupCommon& w
   if (source == target) {
     return fail(EINVAL, "Source and target cannot be the same");
   }
-  if (auto free = check_free(*source, *target); !free) {
-    return pass(free);
-  }
   if (wanted.compress.value_or(false) && !can_compress(*target)) {
     return fail(ENOTSUP, "Compression is not supported for this drive ");
+  }
+  if (auto good = apply_performance(wanted, backup); !good) {
+    return pass(good);
+  }
+  if (auto free = check_free(*source, *target); !free) {
+    return pass(free);
   }
   if (source->length() != target->length()) {
     return fail(EINVAL, "Source and target image have different sizes");
   }
-  const Result<uint64_t> speed = speed_of(wanted.speed);
-  if (!speed) {
-    return std::unexpected(speed.error());
-  }
   const unsigned workers = backup.copying.workers;
-  backup.copying = copy_settings(wanted, *speed);
+  backup.copying = copy_settings(wanted);
   backup.copying.workers = workers;
   backup.source = std::move(source);
   backup.target = std::move(target);
@@ -167,10 +163,7 @@ io::Task<JobResult> StartBackup::back_up(const schema::BackupCommon& wanted,
     co_return pass(backup);
   }
   jobs::JobSettings job = job_settings(wanted, schema::JobType::kBackup);
-  if (auto free = jobs().check_id(job.id); !free) {
-    co_return pass(free);
-  }
-  co_return co_await jobs::BackupJob::make(std::move(job), graph(), std::move(*backup));
+  co_return co_await jobs::BackupJob::make(jobs(), std::move(job), graph(), std::move(*backup));
 }
 
 class StartNodeBackup final : public StartBackup {
@@ -215,6 +208,9 @@ io::Task<JobResult> StartDriveBackup::make() {
   if (!source) {
     co_return pass(source);
   }
+  if (auto free = jobs().check_free(**source); !free) {
+    co_return pass(free);
+  }
   NewImage image{.filename = wanted_.target,
                  .format = wanted_.format,
                  .mode = wanted_.mode.value_or(schema::NewImageMode::kAbsolutePaths)};
@@ -246,6 +242,10 @@ io::Task<JobResult> StartDriveBackup::make() {
 
 io::Task<Result<void>> StartDriveBackup::put_above(std::shared_ptr<block::Node> target,
                                                    std::shared_ptr<block::Node> source) {
+  if (!target->info().supports_backing) {
+    co_return fail(EINVAL, "Driver '{}' of node '{}' does not support backing files",
+                   target->info().name, target->name());
+  }
   block::GraphEdit edit(graph());
   Result<void> put = edit.add_child(*target, "backing", source, block::ChildRole::kBacking);
   if (put) {

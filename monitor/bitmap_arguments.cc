@@ -4,6 +4,8 @@
 #include <utility>
 #include <variant>
 
+#include "block/dirty_bitmap_ops.h"
+
 namespace cairn::monitor {
 
 Result<std::shared_ptr<block::Node>> find_bitmap_node(const Services& services,
@@ -36,6 +38,9 @@ Result<BitmapMerge> find_merge(const Services& services,
   auto node = find_bitmap_node(services, arguments.node);
   if (!node) {
     return pass(node);
+  }
+  if (auto target = block::get_bitmap(**node, arguments.target); !target) {
+    return pass(target);
   }
   BitmapMerge merge{
       .node = std::move(*node), .target = arguments.target, .sources = {}, .others = {}};

@@ -24,13 +24,6 @@ jobs::JobSettings settings_of(const Arguments& arguments, schema::JobType type) 
           .auto_dismiss = arguments.auto_dismiss.value_or(true)};
 }
 
-Result<void> check_speed(const std::optional<int64_t>& speed) {
-  if (speed.value_or(0) < 0) {
-    return fail(EINVAL, "Parameter 'speed' expects a non-negative value");
-  }
-  return {};
-}
-
 Result<void> check_exclusive(const schema::BlockStreamArguments& arguments) {
   const auto both = [](std::string_view one, std::string_view other) {
     return fail(EINVAL, "'{}' and '{}' cannot be specified at the same time", one, other);
@@ -117,7 +110,7 @@ Result<jobs::StreamOptions> stream_options(Services& services,
       .bottom = std::move(*bottom),
       .backing_file = std::move(arguments.backing_file),
       .mask_protocol = arguments.backing_mask_protocol.value_or(false),
-      .speed = static_cast<uint64_t>(arguments.speed.value_or(0)),
+      .speed = arguments.speed.value_or(0),
       .on_error = arguments.on_error.value_or(schema::BlockdevOnError::kReport),
       .filter_node_name = std::move(arguments.filter_node_name)};
 }
@@ -126,13 +119,9 @@ Result<jobs::StreamOptions> stream_options(Services& services,
 
 HandlerResult<commands::BlockStream> handle(Services& services, commands::BlockStream,
                                             schema::BlockStreamArguments arguments) {
-  const std::optional<int64_t> speed = arguments.speed;
   auto options = stream_options(services, arguments);
   if (!options) {
     co_return pass(options);
-  }
-  if (auto good = check_speed(speed); !good) {
-    co_return good;
   }
   auto making =
       jobs::StreamJob::make(services.jobs, services.graph, std::move(*options), jobs::InDrain::kNo);
@@ -233,14 +222,18 @@ Result<jobs::CommitJobOptions> commit_options(Services& services,
   }
   const NodePtr image = jobs::below_filters(*top);
   const NodePtr target = jobs::below_filters(*base);
-  if (image == target) {
+  const bool active = image == jobs::below_filters(*device);
+  if (image == target && (!active || *top == *base)) {
     return fail(EINVAL, "cannot commit an image into itself");
   }
   if (auto free = check_images_free(services, image, target); !free) {
     return pass(free);
   }
-  if (image == jobs::below_filters(*device) && arguments.backing_file) {
+  if (active && arguments.backing_file) {
     return fail(EINVAL, "'backing-file' specified, but 'top' is the active layer");
+  }
+  if (image == target) {
+    return fail(EINVAL, "Can't mirror node into itself");
   }
   return jobs::CommitJobOptions{
       .settings = settings_of(arguments, schema::JobType::kCommit),
@@ -249,38 +242,21 @@ Result<jobs::CommitJobOptions> commit_options(Services& services,
       .base = std::move(*base),
       .backing_file = std::move(arguments.backing_file),
       .mask_protocol = arguments.backing_mask_protocol.value_or(false),
-      .speed = static_cast<uint64_t>(arguments.speed.value_or(0)),
+      .speed = arguments.speed.value_or(0),
       .on_error = arguments.on_error.value_or(schema::BlockdevOnError::kReport),
       .filter_node_name = std::move(arguments.filter_node_name)};
-}
-
-// What the two kinds of commit complain about first differs.
-Result<void> check_names(const Services& services, const jobs::CommitJobOptions& options,
-                         const std::optional<int64_t>& speed) {
-  const bool active = jobs::below_filters(options.top) == jobs::below_filters(options.device);
-  const std::optional<std::string>& filter = options.filter_node_name;
-  if (active && filter && services.graph.find(*filter) != nullptr) {
-    return fail(EINVAL, "Duplicate nodes with node-name='{}'", *filter);
-  }
-  if (auto good = services.jobs.check_id(options.settings.id); !good) {
-    return good;
-  }
-  return check_speed(speed);
 }
 
 }  // namespace
 
 HandlerResult<commands::BlockCommit> handle(Services& services, commands::BlockCommit,
                                             schema::BlockCommitArguments arguments) {
-  const std::optional<int64_t> speed = arguments.speed;
   auto options = commit_options(services, arguments);
   if (!options) {
     co_return pass(options);
   }
-  if (auto good = check_names(services, *options, speed); !good) {
-    co_return good;
-  }
-  auto making = jobs::CommitJob::make(services.graph, std::move(*options), jobs::InDrain::kNo);
+  auto making =
+      jobs::CommitJob::make(services.jobs, services.graph, std::move(*options), jobs::InDrain::kNo);
   auto job = co_await std::move(making);
   if (!job) {
     co_return pass(job);

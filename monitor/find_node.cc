@@ -26,4 +26,14 @@ Result<std::shared_ptr<block::Node>> find_root_node(block::Graph& graph, std::st
   return node;
 }
 
+Result<void> check_not_backing(const block::Node& node) {
+  for (const block::Edge* user : node.parents()) {
+    if (user->role() == block::ChildRole::kBacking && user->parent() != nullptr) {
+      return fail(EBUSY, "Node '{}' is busy: node is used as backing hd of '{}'", node.name(),
+                  user->parent()->name());
+    }
+  }
+  return {};
+}
+
 }  // namespace cairn::monitor

@@ -19,4 +19,7 @@ namespace cairn::monitor {
 [[nodiscard]] Result<std::shared_ptr<block::Node>> find_root_node(block::Graph& graph,
                                                                   std::string_view name);
 
+// EBUSY when an image has the node as its backing file.
+[[nodiscard]] Result<void> check_not_backing(const block::Node& node);
+
 }  // namespace cairn::monitor

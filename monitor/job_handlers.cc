@@ -1,6 +1,7 @@
 // Commands about jobs.
 #include <cerrno>
 #include <memory>
+#include <ranges>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,6 +15,8 @@
 namespace cairn::monitor {
 
 namespace {
+
+auto newest_first(const Services& services) { return std::views::reverse(services.jobs.jobs()); }
 
 schema::BlockJobInfo describe(const jobs::BlockJob& job) {
   schema::BlockJobInfo info;
@@ -51,7 +54,7 @@ Result<void> check_block_job(const Services& services, std::string_view id) {
 HandlerResult<commands::QueryJobs> handle(Services& services, commands::QueryJobs,
                                           schema::NoArguments) {
   std::vector<schema::JobInfo> answer;
-  for (const auto& job : services.jobs.jobs()) {
+  for (const auto& job : newest_first(services)) {
     schema::JobInfo info;
     info.id = job->id();
     info.type = job->type();
@@ -69,7 +72,7 @@ HandlerResult<commands::QueryJobs> handle(Services& services, commands::QueryJob
 HandlerResult<commands::QueryBlockJobs> handle(Services& services, commands::QueryBlockJobs,
                                                schema::NoArguments) {
   std::vector<schema::BlockJobInfo> answer;
-  for (const auto& job : services.jobs.jobs()) {
+  for (const auto& job : newest_first(services)) {
     if (const auto* block_job = dynamic_cast<const jobs::BlockJob*>(job.get())) {
       answer.push_back(describe(*block_job));
     }
@@ -153,10 +156,7 @@ HandlerResult<commands::BlockJobSetSpeed> handle(Services& services, commands::B
   if (auto found = check_block_job(services, arguments.device); !found) {
     co_return found;
   }
-  if (arguments.speed < 0) {
-    co_return fail(EINVAL, "Parameter 'speed' expects a non-negative value");
-  }
-  co_return services.jobs.set_speed(arguments.device, static_cast<uint64_t>(arguments.speed));
+  co_return services.jobs.set_speed(arguments.device, arguments.speed);
 }
 
 HandlerResult<commands::BlockJobCancel> handle(Services& services, commands::BlockJobCancel,

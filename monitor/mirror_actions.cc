@@ -23,9 +23,11 @@ class StartMirror : public StartCopy {
   explicit StartMirror(Services& services) : StartCopy(services, nullptr) {}
 
  protected:
+  // The target is null when it is a file that is opened later.
   template <typename Arguments>
   [[nodiscard]] Result<jobs::MirrorSettings> settings(const Arguments& wanted,
-                                                      const std::shared_ptr<block::Node>& source);
+                                                      const std::shared_ptr<block::Node>& source,
+                                                      const block::Node* target);
   // Fills in the target, and what depends on it.
   [[nodiscard]] io::Task<JobResult> mirror(jobs::JobSettings job, jobs::MirrorSettings wanted,
                                            std::shared_ptr<block::Node> target);
@@ -34,6 +36,8 @@ class StartMirror : public StartCopy {
   [[nodiscard]] NodeResult find_source(std::string_view name) const;
 
  private:
+  // No job keeps the node in use, and no image has it as its backing file.
+  [[nodiscard]] Result<void> check_unused(const block::Node& node) const;
   [[nodiscard]] Result<std::shared_ptr<block::Node>> find_replaced(
       const std::string& name, const std::shared_ptr<block::Node>& source) const;
 };
@@ -46,9 +50,15 @@ NodeResult StartMirror::find_source(std::string_view name) const {
   return found;
 }
 
+Result<void> StartMirror::check_unused(const block::Node& node) const {
+  Result<void> free = jobs().check_free(node);
+  return free ? check_not_backing(node) : free;
+}
+
 template <typename Arguments>
 Result<jobs::MirrorSettings> StartMirror::settings(const Arguments& wanted,
-                                                   const std::shared_ptr<block::Node>& source) {
+                                                   const std::shared_ptr<block::Node>& source,
+                                                   const block::Node* target) {
   constexpr uint32_t kLeast = 512;
   constexpr uint32_t kMost = 64u << 20;
   const uint32_t granularity = wanted.granularity.value_or(0);
@@ -57,6 +67,9 @@ Result<jobs::MirrorSettings> StartMirror::settings(const Arguments& wanted,
   }
   if (granularity != 0 && !std::has_single_bit(granularity)) {
     return fail(EINVAL, "Parameter 'granularity' expects a power of 2");
+  }
+  if (auto free = target != nullptr ? check_unused(*target) : Result<void>(); !free) {
+    return pass(free);
   }
   jobs::MirrorSettings mirror;
   if (wanted.replaces) {
@@ -72,11 +85,7 @@ Result<jobs::MirrorSettings> StartMirror::settings(const Arguments& wanted,
   if (wanted.buf_size.value_or(0) < 0) {
     return fail(EINVAL, "Invalid parameter 'buf-size'");
   }
-  const Result<uint64_t> speed = speed_of(wanted.speed);
-  if (!speed) {
-    return std::unexpected(speed.error());
-  }
-  mirror.copying = copy_settings(wanted, *speed);
+  mirror.copying = copy_settings(wanted);
   mirror.source = source;
   // An image with nothing below it has everything of its own.
   const bool everything = wanted.sync == SyncMode::kTop && source->backing() == nullptr;
@@ -93,6 +102,9 @@ Result<std::shared_ptr<block::Node>> StartMirror::find_replaced(
   const std::shared_ptr<block::Node> found = graph().find(name);
   if (found == nullptr) {
     return fail(ENOENT, "Failed to find node with node-name='{}'", name);
+  }
+  if (auto free = check_unused(*found); !free) {
+    return pass(free);
   }
   const block::Node* node = source.get();
   while (node != found.get()) {
@@ -122,11 +134,8 @@ io::Task<JobResult> StartMirror::mirror(jobs::JobSettings job, jobs::MirrorSetti
   if (wanted.source == target) {
     co_return fail(EINVAL, "Can't mirror node into itself");
   }
-  if (auto free = jobs().check_id(job.id); !free) {
-    co_return pass(free);
-  }
   wanted.target = std::move(target);
-  co_return co_await jobs::MirrorJob::make(std::move(job), graph(), std::move(wanted));
+  co_return co_await jobs::MirrorJob::make(jobs(), std::move(job), graph(), std::move(wanted));
 }
 
 class StartNodeMirror final : public StartMirror {
@@ -144,7 +153,7 @@ class StartNodeMirror final : public StartMirror {
     if (!target) {
       co_return pass(target);
     }
-    auto mirror = settings(wanted_, *source);
+    auto mirror = settings(wanted_, *source, target->get());
     if (!mirror) {
       co_return pass(mirror);
     }
@@ -177,7 +186,7 @@ io::Task<JobResult> StartDriveMirror::make() {
   if (wanted_.replaces && !wanted_.node_name) {
     co_return fail(EINVAL, "a node-name must be provided when replacing a named node of the graph");
   }
-  auto mirror = settings(wanted_, *source);
+  auto mirror = settings(wanted_, *source, nullptr);
   if (!mirror) {
     co_return pass(mirror);
   }
@@ -185,7 +194,7 @@ io::Task<JobResult> StartDriveMirror::make() {
   NewImage image{.filename = wanted_.target,
                  .format = wanted_.format,
                  .mode = mode,
-                 .node_name = wanted_.node_name.value_or("")};
+                 .node_name = wanted_.node_name};
   if (mirror->sync == SyncMode::kNone) {
     image.backing = *source;
   } else if (mirror->sync == SyncMode::kTop) {

@@ -6,6 +6,7 @@
 
 #include "block/create_options.h"
 #include "block/driver_table.h"
+#include "block/filename.h"
 
 namespace cairn::monitor {
 namespace {
@@ -15,6 +16,9 @@ io::Task<Result<void>> create_image(block::Graph& graph, const block::Node& mode
   const block::DriverInfo* info = graph.drivers().find(format);
   if (info == nullptr) {
     co_return fail(ENOENT, "Unknown file format '{}'", format);
+  }
+  if (block::is_json_filename(wanted.filename)) {
+    co_return fail(ENOENT, "Unknown protocol 'json'");  // nodes are described so, not new files
   }
   if (info->create == nullptr || info->kind != block::DriverInfo::Kind::kFormat) {
     co_return fail(ENOTSUP, "Format driver '{}' does not support image creation", format);
@@ -51,13 +55,16 @@ io::Task<Result<std::shared_ptr<block::Node>>> open_new_image(block::Graph& grap
   } else if (!format.empty() && graph.drivers().find(format) == nullptr) {
     co_return fail(ENOENT, "Unknown driver '{}'", format);
   }
+  if (wanted.node_name && wanted.node_name->empty()) {
+    co_return fail(EINVAL, "Invalid node-name: ''");
+  }
   const block::NodeOptions& like = model->options();
   const block::OpenFlags flags{.no_backing = !(exists && wanted.keeps_backing),
                                .discard_unmap = true,
                                .cache_direct = like.cache_direct,
                                .no_flush = like.no_flush};
   co_return co_await graph.open_filename(std::move(wanted.filename), std::move(format), flags,
-                                         std::move(wanted.node_name));
+                                         wanted.node_name.value_or(""));
 }
 
 }  // namespace cairn::monitor

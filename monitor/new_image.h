@@ -17,7 +17,7 @@ struct NewImage {
   std::string filename;
   std::optional<std::string> format;  // nothing: that of the model; of an image that exists: probed
   schema::NewImageMode mode = schema::NewImageMode::kAbsolutePaths;
-  std::string node_name;                 // empty: generated
+  std::optional<std::string> node_name;  // generated unless given
   std::shared_ptr<block::Node> backing;  // what the image names as its backing file; null: nothing
   bool keeps_backing = false;            // an image that exists is opened with its backing file
 };

@@ -26,7 +26,7 @@ HandlerResult<commands::QomList> handle(Services& services, commands::QomList,
 
 HandlerResult<commands::QomGet> handle(Services& services, commands::QomGet,
                                        schema::QomGetArguments arguments) {
-  auto node = QomNode::find(services, arguments.path);
+  auto node = QomNode::find_owner(services, arguments.path);
   if (!node) {
     co_return pass(node);
   }
@@ -35,7 +35,7 @@ HandlerResult<commands::QomGet> handle(Services& services, commands::QomGet,
 
 HandlerResult<commands::QomSet> handle(Services& services, commands::QomSet,
                                        schema::QomSetArguments arguments) {
-  auto node = QomNode::find(services, arguments.path);
+  auto node = QomNode::find_owner(services, arguments.path);
   if (!node) {
     co_return pass(node);
   }

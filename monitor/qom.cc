@@ -184,6 +184,11 @@ Result<QomNode> QomNode::find(Services& services, const std::string& path) {
   return found[0];
 }
 
+Result<QomNode> QomNode::find_owner(Services& services, const std::string& path) {
+  auto found = find(services, path);
+  return found ? found : fail_not_found("Device", path);
+}
+
 std::vector<schema::ObjectPropertyInfo> QomNode::properties() const {
   std::vector<schema::ObjectPropertyInfo> result;
   if (place_ == Place::kChardev) {

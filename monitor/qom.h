@@ -22,6 +22,8 @@ class QomNode {
   // The place that `path` names: from the root when it begins with '/', else the only one whose
   // path ends with it. DeviceNotFound when there is none.
   [[nodiscard]] static Result<QomNode> find(Services& services, const std::string& path);
+  // The same for properties, whose commands know no other error.
+  [[nodiscard]] static Result<QomNode> find_owner(Services& services, const std::string& path);
 
   // In the order of the type's tables, then what lies below.
   [[nodiscard]] std::vector<schema::ObjectPropertyInfo> properties() const;

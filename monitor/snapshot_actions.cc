@@ -86,13 +86,7 @@ class ExternalSnapshot : public Action {
     if (auto free = jobs_.check_free(*node_); !free) {
       return free;
     }
-    for (const block::Edge* user : node_->parents()) {
-      if (user->role() == block::ChildRole::kBacking && user->parent() != nullptr) {
-        return fail(EBUSY, "Node '{}' is busy: node is used as backing hd of '{}'", node_->name(),
-                    user->parent()->name());
-      }
-    }
-    return {};
+    return check_not_backing(*node_);
   }
   // A flush of the overlay covers what is written to it; all that came before is in the node.
   [[nodiscard]] io::Task<Result<void>> flush() {

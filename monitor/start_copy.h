@@ -19,13 +19,6 @@ namespace cairn::monitor {
 using NodeResult = Result<std::shared_ptr<block::Node>>;
 using JobResult = Result<std::unique_ptr<jobs::Job>>;
 
-inline Result<uint64_t> speed_of(const std::optional<int64_t>& wanted) {
-  if (wanted.value_or(0) < 0) {
-    return fail(EINVAL, "Parameter 'speed' expects a non-negative value");
-  }
-  return static_cast<uint64_t>(wanted.value_or(0));
-}
-
 // Of the arguments that all of these commands have.
 template <typename Arguments>
 jobs::JobSettings job_settings(const Arguments& wanted, schema::JobType type) {
@@ -36,9 +29,9 @@ jobs::JobSettings job_settings(const Arguments& wanted, schema::JobType type) {
 }
 
 template <typename Arguments>
-jobs::CopySettings copy_settings(const Arguments& wanted, uint64_t speed) {
+jobs::CopySettings copy_settings(const Arguments& wanted) {
   constexpr auto kReport = schema::BlockdevOnError::kReport;
-  return {.speed = speed,
+  return {.speed = wanted.speed.value_or(0),
           .on_source_error = wanted.on_source_error.value_or(kReport),
           .on_target_error = wanted.on_target_error.value_or(kReport)};
 }

@@ -45,7 +45,7 @@ class StartJob : public Action {
   [[nodiscard]] io::Task<Result<void>> commit() final;
 
  protected:
-  // The job, which has passed JobList::check_id(). Whoever asks holds the drain.
+  // The job, which was announced. Whoever asks holds the drain.
   [[nodiscard]] virtual io::Task<Result<std::unique_ptr<jobs::Job>>> make() = 0;
   [[nodiscard]] jobs::JobList& jobs() const { return jobs_; }
 

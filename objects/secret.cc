@@ -182,6 +182,9 @@ KeyringSecret::KeyringSecret(std::string id, const schema::SecretKeyringProperti
 Result<std::shared_ptr<Object>> KeyringSecret::make(std::string id,
                                                     const schema::SecretKeyringProperties& options,
                                                     const Registry& registry) {
+  if (options.serial == 0) {
+    return fail(EINVAL, "'serial' should not be equal to 0");
+  }
   auto written = read_key(options.serial);
   if (!written) {
     return pass(written);

@@ -92,9 +92,13 @@ io::Task<Result<void>> Server::start(ServerOptions options) {
   co_return Result<void>{};
 }
 
+Result<void> Server::check_ready() const {
+  return running() ? Result<void>() : fail(ENOTCONN, "NBD server not running");
+}
+
 io::Task<Result<void>> Server::stop() {
-  if (!running()) {
-    co_return fail(ENOTCONN, "NBD server not running");
+  if (auto ready = check_ready(); !ready) {
+    co_return ready;
   }
   state_->stopping = true;
   state_->over.cancel();
@@ -111,8 +115,8 @@ io::Task<Result<void>> Server::stop() {
 io::Task<Result<std::unique_ptr<exports::Export>>> Server::create(
     const schema::BlockExportOptions& options, const exports::ExportSettings& settings,
     std::unique_ptr<block::Edge>& root) {
-  if (!running()) {
-    co_return fail(ENOTCONN, "NBD server not running");
+  if (auto ready = check_ready(); !ready) {
+    co_return pass(ready);
   }
   auto view = make_view(options, settings, *root);
   if (!view) {

@@ -66,6 +66,7 @@ class Server final : public exports::ExportType {
 
   // ExportType
   [[nodiscard]] std::string_view name() const override { return "nbd"; }
+  [[nodiscard]] Result<void> check_ready() const override;
   [[nodiscard]] block::PermissionSet shared_permissions() const override;
   [[nodiscard]] io::Task<Result<std::unique_ptr<exports::Export>>> create(
       const schema::BlockExportOptions& options, const exports::ExportSettings& settings,

@@ -71,6 +71,8 @@ TEST(ChardevText, SaysWhatIsWrong) {
   const std::pair<const char*, const char*> cases[] = {
       {"nope,id=m", "'nope' is not a valid char driver name"},
       {"null", "chardev: no id specified"},
+      {"", "chardev: no id specified"},
+      {"nosuch", "chardev: no id specified"},
       {"id=m", "chardev: \"m\" missing backend"},
       {"socket,id=1m,path=a", "Parameter 'id' expects an identifier"},
       {"socket,id=m,path=a,bogus=1", "Invalid parameter 'bogus'"},

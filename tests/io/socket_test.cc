@@ -170,7 +170,7 @@ Task<void> use_bad_addresses(std::string missing) {
   auto to_nobody = Stream::connect(SocketAddress::unix_path(missing));
   auto nobody = co_await std::move(to_nobody);
   EXPECT_EQ(nobody.error().code(), ENOENT);
-  auto too_long = Listener::listen(SocketAddress::unix_path(std::string(108, 'x')));
+  auto too_long = Listener::listen(SocketAddress::unix_path(std::string(109, 'x')));
   auto refused = co_await std::move(too_long);
   EXPECT_EQ(refused.error().code(), EINVAL);
   auto no_path = Stream::connect(SocketAddress::unix_path(""));

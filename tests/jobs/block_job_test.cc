@@ -23,7 +23,7 @@ constexpr uint64_t kPiece = 1000;
 // Works through `pieces` at its speed; each of the errors befalls the next piece.
 class PieceJob final : public BlockJob {
  public:
-  PieceJob(block::Graph& graph, uint64_t speed)
+  PieceJob(block::Graph& graph, int64_t speed)
       : BlockJob({.id = "j", .type = schema::JobType::kStream, .auto_dismiss = false}, graph,
                  speed) {}
 
@@ -76,7 +76,7 @@ class BlockJobTest : public block::BlockTest {
     BlockTest::TearDown();
   }
 
-  std::unique_ptr<PieceJob> make(uint64_t speed = 0) {
+  std::unique_ptr<PieceJob> make(int64_t speed = 0) {
     return std::make_unique<PieceJob>(graph_, speed);
   }
   void settle() { run(settled()); }
@@ -139,6 +139,30 @@ TEST_F(BlockJobTest, PausesAndEndsAtOnceHoweverSlowItIs) {
   EXPECT_TRUE(list_.cancel("j"));
   settle();
   EXPECT_EQ(job().status(), schema::JobStatus::kConcluded);
+}
+
+TEST_F(BlockJobTest, WhoIsNotPausedIsNotResumedWhateverItsState) {
+  list_.start(make());
+  settle();
+  const auto resumed = list_.resume("j");
+  ASSERT_FALSE(resumed);
+  EXPECT_EQ(resumed.error().message(), "Can't resume a job that was not paused");
+  const auto faster = list_.set_speed("j", -1);
+  ASSERT_FALSE(faster);
+  EXPECT_EQ(faster.error().message(),
+            "Job 'j' in state 'concluded' cannot accept command verb 'set-speed'");
+}
+
+TEST_F(BlockJobTest, AnAnnouncedJobHasItsName) {
+  PieceJob job(graph_, 0);
+  ASSERT_TRUE(list_.announce(job));
+  EXPECT_EQ(job.status(), schema::JobStatus::kCreated);
+  const auto taken = list_.check_id("j");
+  ASSERT_FALSE(taken);
+  EXPECT_EQ(taken.error().message(), "Job ID 'j' already in use");
+  list_.withdraw(job);
+  EXPECT_EQ(job.status(), schema::JobStatus::kNull);
+  EXPECT_TRUE(list_.check_id("j"));
 }
 
 TEST_F(BlockJobTest, ReportingAnErrorEndsIt) {

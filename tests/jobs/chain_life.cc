@@ -149,7 +149,7 @@ io::Task<Result<std::unique_ptr<jobs::Job>>> ChainLife::make_job(std::shared_ptr
   options.base = behind(top, to);
   what_ = fmt::format("commit of {} into {}, policy {}", names_[layers - 1 - from],
                       names_[layers - 1 - to], schema::to_string(policy));
-  co_return co_await jobs::CommitJob::make(graph_, std::move(options), jobs::InDrain::kNo);
+  co_return co_await jobs::CommitJob::make(list_, graph_, std::move(options), jobs::InDrain::kNo);
 }
 
 io::Task<void> ChainLife::one_operation(uint64_t offset, uint64_t length) {

@@ -90,8 +90,8 @@ class CopyJobTest : public block::BlockTest {
     const auto alone = co_await graph_.alone();
     co_await let_others_notice();
     point_in_time();
-    auto job =
-        co_await BackupJob::make(named_j(schema::JobType::kBackup), graph_, std::move(wanted));
+    auto job = co_await BackupJob::make(list_, named_j(schema::JobType::kBackup), graph_,
+                                        std::move(wanted));
     if (!job) {
       co_return pass(job);
     }
@@ -100,8 +100,8 @@ class CopyJobTest : public block::BlockTest {
   }
   io::Task<Result<void>> start_task(MirrorSettings wanted) {
     const auto alone = co_await graph_.alone();
-    auto job =
-        co_await MirrorJob::make(named_j(schema::JobType::kMirror), graph_, std::move(wanted));
+    auto job = co_await MirrorJob::make(list_, named_j(schema::JobType::kMirror), graph_,
+                                        std::move(wanted));
     if (!job) {
       co_return pass(job);
     }

@@ -43,6 +43,36 @@ TEST_F(MirrorJobTest, CancelledSoftlyItLeavesAGoodCopy) {
   EXPECT_EQ(content("target"), content("source"));
 }
 
+TEST_F(MirrorJobTest, OneThatIsOverCanStillBeAskedAbout) {
+  add_source();
+  add_target();
+  ASSERT_TRUE(start(mirror()));
+  wait_for(JobStatus::kReady);
+  EXPECT_TRUE(job().busy() || job().ready());
+  ASSERT_TRUE(list_.complete("j"));
+  run(until(JobStatus::kConcluded));
+  EXPECT_FALSE(job().actively_synced()) << "its filter is gone";
+  EXPECT_FALSE(job().busy());
+  EXPECT_EQ(finish(), "");
+}
+
+TEST_F(MirrorJobTest, ANegativeSpeedIsRefusedWhenTheJobIsThereAlready) {
+  add_source();
+  add_target();
+  std::vector<std::string> states;
+  list_.set_events({.status = [&states](const Job& job) {
+    states.emplace_back(schema::to_string(job.status()));
+  }});
+  MirrorSettings wanted = mirror();
+  wanted.copying.speed = -1;
+  const Result<void> started = start(std::move(wanted));
+  ASSERT_FALSE(started);
+  EXPECT_EQ(started.error().message(), "Parameter 'speed' expects a non-negative value");
+  EXPECT_EQ(states, (std::vector<std::string>{"created", "null"}));
+  EXPECT_EQ(graph_.nodes().size(), 2U);
+  EXPECT_TRUE(list_.check_id("j")) << "the name is free again";
+}
+
 TEST_F(MirrorJobTest, CancelledByForceItIsCancelled) {
   add_source();
   add_target();

@@ -77,6 +77,8 @@ TEST(Secret, InTheKeyringIsNamedByItsNumber) {
   Registry registry;
   const std::string refused = add(registry, "{'qom-type':'secret_keyring','id':'a','serial':1}");
   EXPECT_EQ(refused.find("Unable to read serial key 00000001: "), 0U) << refused;
+  EXPECT_EQ(add(registry, "{'qom-type':'secret_keyring','id':'a','serial':0}"),
+            "'serial' should not be equal to 0");
   EXPECT_EQ(add(registry, "{'qom-type':'secret_keyring','id':'a'}"),
             "Parameter 'serial' is missing");
 }

@@ -169,8 +169,8 @@ io::Task<Result<void>> Daemon::set_up() {
     }
   }
   nbd_server_.admit_clients(true);
-  if (!options_.pidfile.empty()) {
-    auto pidfile = PidFile::create(options_.pidfile);
+  if (options_.pidfile) {
+    auto pidfile = PidFile::create(*options_.pidfile);
     if (!pidfile) {
       co_return pass(pidfile, "cannot create PID file: ");
     }

@@ -148,7 +148,7 @@ bool take_option(DaemonOptions& options, int code, const char* name, int& exit_c
       return false;
     }
   }
-  if (code == kChardev && std::string_view(optarg) == "help") {
+  if (code == kChardev && (std::string_view(optarg) == "help" || std::string_view(optarg) == "?")) {
     fmt::print("Available chardev backend types:\n  {}\n",
                fmt::join(enum_names(schema::ChardevBackendKind{}), "\n  "));
     exit_code = EXIT_SUCCESS;

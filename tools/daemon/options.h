@@ -27,7 +27,7 @@ struct DaemonOptions {
   std::vector<Config> configs;  // checked; they come before all of `setup`
   std::vector<SetupOption> setup;
   std::vector<std::string> trace;
-  std::string pidfile;
+  std::optional<std::string> pidfile;
   bool daemonize = false;
   io::BackendKind io = io::BackendKind::kAuto;
   io::PollSettings polling = io::serving_poll_settings();  // of the main loop
