@@ -271,17 +271,6 @@ TEST_F(SessionTest, GivesUpAClientThatLetsEventsPileUpAndNobodyElse) {
   events_.remove(other);
 }
 
-TEST_F(SessionTest, SaysWhatACommandNeedsThatIsNotBuilt) {
-  EXPECT_EQ(command("{'execute':'x-blockdev-set-iothread','arguments':{'anything':1}}"),
-            (Lines{"{\"error\": {\"class\": \"GenericError\", \"desc\": \"The command "
-                   "x-blockdev-set-iothread is not available: this version does not have nodes on "
-                   "I/O threads\"}}"}));
-  schema::commands::All::for_each([]<typename Command>() {
-    EXPECT_EQ(missing_feature(Command::kName), "")
-        << Command::kName << " is there: take it out of the table in dispatch.cc";
-  });
-}
-
 TEST_F(SessionTest, HasAHandlerForEveryCommandOfTheSchema) {
   schema::commands::All::for_each(
       []<typename Command>() { EXPECT_NE(find_command(Command::kName), nullptr); });
