@@ -1,22 +1,13 @@
 #include "objects/event_loop.h"
 
 #include <cerrno>
-#include <future>
 #include <utility>
 
-#include "io/event.h"
-#include "io/quiet_thread.h"
 #include "objects/property.h"
 #include "objects/types.h"
 #include "schema/visit_qom.h"
 
 namespace cairn::objects {
-
-namespace {
-
-io::Task<void> wait_for(io::Event& event) { co_await event.wait(); }
-
-}  // namespace
 
 template <auto Field>
 Result<void> EventLoop::set_number(Object& object, std::string_view name,
@@ -102,29 +93,6 @@ const Type Iothread::kType = {.name = "iothread",
                               .properties = kProperties,
                               .option = "iothread"};
 
-// Ends the thread, from another one.
-class Iothread::Stop final : public io::RemoteWork {
- public:
-  void run() override { ended.set(); }
-  io::Event ended;
-};
-
-// Changes how its reactor polls, while another thread waits for that.
-class Iothread::Polling final : public io::RemoteWork {
- public:
-  Polling(io::Reactor& reactor, io::PollSettings settings)
-      : reactor_(reactor), settings_(settings) {}
-  void run() override {
-    reactor_.set_polling(settings_);
-    done.set_value();
-  }
-  std::promise<void> done;
-
- private:
-  io::Reactor& reactor_;
-  const io::PollSettings settings_;
-};
-
 Iothread::Iothread(std::string id) : EventLoop(kType, std::move(id)) {}
 
 Result<std::shared_ptr<Object>> Iothread::make(std::string id,
@@ -157,26 +125,11 @@ Result<std::shared_ptr<Object>> Iothread::make(std::string id,
 }
 
 Result<void> Iothread::start(io::BackendKind io) {
-  stop_ = std::make_unique<Stop>();
-  std::promise<Result<io::Reactor*>> ready;
-  auto started = ready.get_future();
-  thread_ = io::start_quiet_thread("cairn-iothread",
-                                   [io, &ready, stop = stop_.get(), polling = poll_settings()] {
-                                     auto reactor = io::Reactor::create(io);
-                                     if (!reactor) {
-                                       ready.set_value(pass(reactor));
-                                       return;
-                                     }
-                                     io::Reactor* const running = reactor->get();
-                                     running->set_polling(polling);
-                                     ready.set_value(running);
-                                     running->block_on(wait_for(stop->ended));
-                                   });
-  auto reactor = started.get();
-  if (!reactor) {
-    return pass(reactor, "Cannot start an I/O thread: ");
+  auto thread = io::ReactorThread::start("cairn-iothread", io, poll_settings());
+  if (!thread) {
+    return pass(thread, "Cannot start an I/O thread: ");
   }
-  reactor_ = *reactor;
+  thread_ = std::move(*thread);
   return {};
 }
 
@@ -187,21 +140,8 @@ io::PollSettings Iothread::poll_settings() const {
 }
 
 void Iothread::adopt_numbers() {
-  if (reactor_ == nullptr) {
-    return;  // start() will
-  }
-  Polling polling(*reactor_, poll_settings());
-  auto done = polling.done.get_future();
-  reactor_->post(polling);
-  done.wait();
-}
-
-Iothread::~Iothread() {
-  if (reactor_) {
-    reactor_->post(*stop_);
-  }
-  if (thread_.joinable()) {
-    thread_.join();
+  if (thread_ != nullptr) {  // else start() will
+    thread_->set_polling(poll_settings());
   }
 }
 

@@ -8,9 +8,9 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <thread>
 
 #include "io/reactor.h"
+#include "io/reactor_thread.h"
 #include "objects/object.h"
 #include "schema/types_qom.h"
 
@@ -53,31 +53,29 @@ class MainLoop final : public EventLoop {
   [[nodiscard]] bool may_be_deleted() const override { return false; }
 };
 
-class Iothread final : public EventLoop {
+class Iothread final : public EventLoop, public std::enable_shared_from_this<Iothread> {
  public:
   static const Type kType;
   // Returns when the thread's reactor runs.
   [[nodiscard]] static Result<std::shared_ptr<Object>> make(
       std::string id, const schema::IothreadProperties& options, io::BackendKind io);
   explicit Iothread(std::string id);
-  // Nothing may be left on the reactor.
-  ~Iothread() override;
 
-  // For post(); it lives as long as this.
-  [[nodiscard]] io::Reactor& reactor() { return *reactor_; }
+  // Lives as long as this.
+  [[nodiscard]] io::Reactor& reactor() { return thread_->reactor(); }
+  // The same for who has tasks there: while somebody keeps it the object is in use.
+  [[nodiscard]] std::shared_ptr<io::Reactor> share() { return {shared_from_this(), &reactor()}; }
+
+  [[nodiscard]] bool may_be_deleted() const override { return weak_from_this().use_count() == 1; }
 
  private:
   static const Property kProperties[];
-  class Stop;
-  class Polling;
 
   [[nodiscard]] Result<void> start(io::BackendKind io);
   [[nodiscard]] io::PollSettings poll_settings() const;
   void adopt_numbers() override;
 
-  io::Reactor* reactor_ = nullptr;  // on the thread's stack
-  std::unique_ptr<Stop> stop_;
-  std::thread thread_;
+  std::unique_ptr<io::ReactorThread> thread_;
 };
 
 }  // namespace cairn::objects

@@ -77,6 +77,17 @@ TEST(Iothread, RunsAReactorOnAThreadOfItsOwn) {
   EXPECT_TRUE(registry.remove("io").has_value());
 }
 
+TEST(Iothread, StaysWhileSomebodyHasTasksThere) {
+  Registry registry;
+  EXPECT_EQ(add(registry, "{'qom-type':'iothread','id':'io'}"), "");
+  auto user = (*registry.find_as<Iothread>("io", "iothread"))->share();
+  const auto refused = registry.remove("io");
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().message(), "object 'io' is in use, can not be deleted");
+  user.reset();
+  EXPECT_TRUE(registry.remove("io").has_value());
+}
+
 TEST(Iothread, ChecksItsNumbers) {
   Registry registry;
   const std::string head = "{'qom-type':'iothread','id':'io',";
