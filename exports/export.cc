@@ -56,7 +56,8 @@ io::Task<Result<void>> ExportRegistry::add_checked(const schema::BlockExportOpti
   ExportSettings settings{.id = options.id,
                           .node_name = options.node_name,
                           .writable = options.writable.value_or(false),
-                          .writethrough = options.writethrough.value_or(false)};
+                          .writethrough = options.writethrough.value_or(false),
+                          .fixed_thread = options.fixed_iothread.value_or(false)};
   const bool allow_inactive = options.allow_inactive.value_or(false);
   std::shared_ptr<block::Node> node = graph_.find(settings.node_name);
   if (node == nullptr) {
@@ -65,6 +66,11 @@ io::Task<Result<void>> ExportRegistry::add_checked(const schema::BlockExportOpti
   if (settings.writable && node->read_only()) {
     co_return fail(EACCES, "Cannot export read-only node as writable");
   }
+  auto thread = place(options, node);
+  if (!thread) {
+    co_return pass(thread);
+  }
+  settings.thread = std::move(*thread);
   if (!allow_inactive && !node->active()) {
     const auto alone = co_await graph_.alone();
     Result<void> active = co_await block::activate(node);
@@ -81,8 +87,9 @@ io::Task<Result<void>> ExportRegistry::add_checked(const schema::BlockExportOpti
     permissions.used |= block::PermissionSet::kWrite;
   }
   permissions.shared = type.shared_permissions();
-  auto root = graph_.attach(std::move(node), {}, permissions);
+  auto root = graph_.attach(node, {}, permissions);
   if (!root) {
+    threads_.released(node);
     co_return pass(root);
   }
   if (allow_inactive) {
@@ -92,10 +99,32 @@ io::Task<Result<void>> ExportRegistry::add_checked(const schema::BlockExportOpti
   auto made = co_await std::move(making);
   if (!made) {
     (void)co_await graph_.detach(std::move(*root));  // nothing was written through it
+    threads_.released(node);
     co_return pass(made);
+  }
+  if (settings.fixed_thread) {
+    threads_.pin((*made)->root());
   }
   exports_.push_back(std::move(*made));
   co_return Result<void>{};
+}
+
+// The thread of an export that is to be: the one that it names, where its node goes along if it can
+// and has to if it is to stay there; otherwise its node's.
+Result<Thread> ExportRegistry::place(const schema::BlockExportOptions& options,
+                                     const std::shared_ptr<block::Node>& node) {
+  if (!options.iothread) {
+    return threads_.of(*node);
+  }
+  auto thread = find_thread_ ? find_thread_(*options.iothread)
+                             : fail(ENOENT, "iothread \"{}\" not found", *options.iothread);
+  if (thread) {
+    Result<void> moved = threads_.move(node, *thread);
+    if (!moved && options.fixed_iothread.value_or(false)) {
+      return pass(moved);
+    }
+  }
+  return thread;
 }
 
 Result<void> ExportRegistry::remove(std::string_view id, RemoveMode mode) {
@@ -146,8 +175,13 @@ void ExportRegistry::start_removal(Export& victim) {
 
 io::Task<void> ExportRegistry::remove_task(Export* victim) {
   co_await victim->close();
+  threads_.unpin(victim->root());
+  const std::weak_ptr<block::Node> node = victim->root_->shared_node();
   // What a final write-out fails of is reported where the node is closed; the export goes anyway.
   (void)co_await graph_.detach(std::move(victim->root_));
+  if (const std::shared_ptr<block::Node> left = node.lock()) {
+    threads_.released(left);
+  }
   const std::string id = victim->id();
   std::erase_if(exports_, [victim](const auto& entry) { return entry.get() == victim; });
   if (on_deleted_) {

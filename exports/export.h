@@ -7,7 +7,7 @@
 // Invariants
 // - An id is in the registry from the moment add() has checked it until on_deleted has been called.
 // - An export holds its root edge until its clients are gone and what they asked for is answered.
-// - All of it on the graph's home reactor.
+// - All of it on the graph's home reactor, but for the front ends of exports that have a thread.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +21,9 @@
 #include "base/result.h"
 #include "block/graph.h"
 #include "block/node.h"
+#include "exports/node_access.h"
+#include "exports/node_threads.h"
+#include "io/reactor.h"
 #include "io/task.h"
 #include "io/task_group.h"
 
@@ -37,6 +40,10 @@ struct ExportSettings {
   bool writable = false;
   // Every write is durable before it is acknowledged.
   bool writethrough = false;
+  // The I/O thread that its front end runs on; null: none, it runs at home.
+  Thread thread = {};
+  // The node must not be moved to another thread.
+  bool fixed_thread = false;
 };
 
 class Export {
@@ -58,6 +65,13 @@ class Export {
   [[nodiscard]] block::Edge& root() const { return *root_; }
   [[nodiscard]] block::Node& node() const { return root_->node(); }
 
+  // Where the front end runs: on its I/O thread, or at home.
+  [[nodiscard]] io::Reactor& reactor() const {
+    return settings_.thread ? *settings_.thread : home_;
+  }
+  // The way to the node for the front end. Not after close().
+  [[nodiscard]] NodeAccess access() const { return {*root_, home_, settings_.thread != nullptr}; }
+
   // Clients are connected: a safe removal is refused.
   [[nodiscard]] virtual bool in_use() const = 0;
 
@@ -71,6 +85,7 @@ class Export {
  private:
   std::string_view type_;
   ExportSettings settings_;
+  io::Reactor& home_ = io::Reactor::current();
   std::unique_ptr<block::Edge> root_;
   bool shutting_down_ = false;
 };
@@ -129,14 +144,22 @@ class ExportRegistry {
     on_deleted_ = std::move(callback);
   }
 
-  // block-export-add. Fails for a malformed or used id, an unknown node, a permission conflict, and
-  // for what the kind of export objects to; nothing is left behind then. `options` outlives the
-  // task.
+  // How I/O threads are found by name. Without one there are none.
+  void set_find_thread(std::function<Result<Thread>(const std::string& name)> find) {
+    find_thread_ = std::move(find);
+  }
+
+  // block-export-add. Fails for a malformed or used id, an unknown node, a permission conflict, a
+  // thread that is not there or that the node must not move to, and for what the kind of export
+  // objects to; nothing is left behind then. `options` outlives the task.
   [[nodiscard]] io::Task<Result<void>> add(const schema::BlockExportOptions& options);
 
   // block-export-del: starts the removal and returns; on_deleted tells when the export is gone.
   // Fails for an id that is not there, and in safe mode for an export that is in use.
   [[nodiscard]] Result<void> remove(std::string_view id, RemoveMode mode);
+
+  // Which thread exports of a node are served on that have none of their own.
+  [[nodiscard]] NodeThreads& threads() { return threads_; }
 
   // query-block-exports: the youngest first.
   [[nodiscard]] std::vector<ExportInfo> query() const;
@@ -151,12 +174,16 @@ class ExportRegistry {
   void start_removal(Export& victim);
   io::Task<void> remove_task(Export* victim);
   io::Task<Result<void>> add_checked(const schema::BlockExportOptions& options, ExportType& type);
+  [[nodiscard]] Result<Thread> place(const schema::BlockExportOptions& options,
+                                     const std::shared_ptr<block::Node>& node);
 
   block::Graph& graph_;
   std::vector<ExportType*> types_;
   std::vector<std::unique_ptr<Export>> exports_;  // the youngest last
   std::vector<std::string> ids_being_added_;
   std::function<void(const std::string& id)> on_deleted_;
+  std::function<Result<Thread>(const std::string& name)> find_thread_;
+  NodeThreads threads_;
   io::TaskGroup removals_;
 };
 

@@ -52,22 +52,7 @@ constexpr auto make_table() {
 
 constexpr auto kTable = make_table();
 
-// The commands that need something which is not built: neither in the schema nor in the list of
-// commands, so that nobody relies on them.
-struct MissingCommand {
-  std::string_view name;
-  std::string_view feature;
-};
-constexpr MissingCommand kMissing[] = {
-    {"x-blockdev-set-iothread", "nodes on I/O threads"},
-};
-
 }  // namespace
-
-std::string_view missing_feature(std::string_view command) {
-  const auto* found = std::ranges::find(kMissing, command, &MissingCommand::name);
-  return found == std::end(kMissing) ? std::string_view() : found->feature;
-}
 
 const CommandEntry* find_command(std::string_view name) {
   const auto* at = std::ranges::lower_bound(kTable, name, {}, &CommandEntry::name);

@@ -26,7 +26,4 @@ struct CommandEntry {
 // Null when there is no such command.
 [[nodiscard]] const CommandEntry* find_command(std::string_view name);
 
-// Why a command that the peer's daemon has is not here: what it would need. Empty for all others.
-[[nodiscard]] std::string_view missing_feature(std::string_view command);
-
 }  // namespace cairn::monitor

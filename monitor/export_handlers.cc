@@ -1,4 +1,11 @@
-// Commands about exports and the NBD server.
+// Commands about exports, where they are served, and the NBD server.
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <string>
+#include <utility>
+#include <variant>
+
 #include "chardev/address.h"
 #include "monitor/handlers.h"
 #include "monitor/setup.h"
@@ -12,6 +19,12 @@ Result<void> remove_export(Services& services, std::string_view id,
   const bool hard = mode == schema::BlockExportRemoveMode::kHard;
   return services.exports.remove(id,
                                  hard ? exports::RemoveMode::kHard : exports::RemoveMode::kSafe);
+}
+
+// An export, a job or the like.
+bool has_outside_user(const block::Node& node) {
+  return std::ranges::any_of(node.parents(),
+                             [](const block::Edge* edge) { return edge->parent() == nullptr; });
 }
 
 }  // namespace
@@ -36,7 +49,7 @@ HandlerResult<commands::BlockExportAdd> handle(Services& services, commands::Blo
       co_return checked;
     }
   }
-  Result<void> added = co_await add_export(services, options);
+  Result<void> added = co_await services.exports.add(options);
   co_return added;
 }
 
@@ -68,6 +81,30 @@ HandlerResult<commands::QueryBlockExports> handle(Services& services, commands::
     result.push_back(std::move(entry));
   }
   co_return result;
+}
+
+HandlerResult<commands::XBlockdevSetIothread> handle(
+    Services& services, commands::XBlockdevSetIothread,
+    schema::XBlockdevSetIothreadArguments arguments) {
+  const std::shared_ptr<block::Node> node = services.graph.find(arguments.node_name);
+  if (node == nullptr) {
+    co_return fail(ENOENT, "Failed to find node with node-name='{}'", arguments.node_name);
+  }
+  if (!arguments.force.value_or(false) && has_outside_user(*node)) {
+    co_return fail(EBUSY,
+                   "Node {} is associated with a BlockBackend and could be in use (use force=true "
+                   "to override this check)",
+                   node->name());
+  }
+  exports::Thread thread;
+  if (const auto* name = std::get_if<std::string>(&arguments.iothread.value)) {
+    auto found = find_thread(services.objects, *name);
+    if (!found) {
+      co_return fail(ENOENT, "Cannot find iothread {}", *name);
+    }
+    thread = std::move(*found);
+  }
+  co_return services.exports.threads().move(node, thread);
 }
 
 }  // namespace cairn::monitor

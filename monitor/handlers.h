@@ -162,6 +162,9 @@ HandlerResult<commands::NbdServerRemove> handle(Services& services, commands::Nb
                                                 schema::NbdServerRemoveArguments arguments);
 HandlerResult<commands::QueryBlockExports> handle(Services& services, commands::QueryBlockExports,
                                                   schema::NoArguments);
+HandlerResult<commands::XBlockdevSetIothread> handle(
+    Services& services, commands::XBlockdevSetIothread,
+    schema::XBlockdevSetIothreadArguments arguments);
 
 // job_handlers.cc
 HandlerResult<commands::QueryJobs> handle(Services& services, commands::QueryJobs,

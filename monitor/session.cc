@@ -254,11 +254,6 @@ io::Task<Result<schema::JsonValue>> Session::execute(Request request) {
     co_return not_found("Expecting capabilities negotiation with 'qmp_capabilities'");
   }
   const CommandEntry* command = find_command(request.command);
-  if (const std::string_view feature = missing_feature(request.command);
-      !command && !feature.empty()) {
-    co_return fail(ENOTSUP, "The command {} is not available: this version does not have {}",
-                   request.command, feature);
-  }
   if (!command) {
     co_return not_found(fmt::format("The command {} has not been found", request.command));
   }

@@ -81,16 +81,12 @@ io::Task<Result<void>> add_node(Services& services, const schema::BlockdevOption
   co_return added;
 }
 
-io::Task<Result<void>> add_export(Services& services, const schema::BlockExportOptions& options) {
-  if (options.iothread) {
-    auto thread = services.objects.find_as<objects::Iothread>(*options.iothread, "iothread");
-    if (!thread) {
-      co_return fail(ENOENT, "iothread \"{}\" not found", *options.iothread);
-    }
-    co_return fail(ENOTSUP, "This version can not run exports on iothread '{}'", *options.iothread);
+Result<exports::Thread> find_thread(const objects::Registry& registry, const std::string& id) {
+  const auto found = std::dynamic_pointer_cast<objects::Iothread>(registry.find(id));
+  if (found == nullptr) {
+    return fail(ENOENT, "iothread \"{}\" not found", id);
   }
-  Result<void> added = co_await services.exports.add(options);
-  co_return added;
+  return found->share();
 }
 
 io::Task<Result<void>> add_nbd_export(Services& services,

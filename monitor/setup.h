@@ -13,8 +13,9 @@ namespace cairn::monitor {
 [[nodiscard]] io::Task<Result<void>> add_node(Services& services,
                                               const schema::BlockdevOptions& options);
 
-[[nodiscard]] io::Task<Result<void>> add_export(Services& services,
-                                                const schema::BlockExportOptions& options);
+// An I/O thread, for exports; whoever keeps it keeps it in use.
+[[nodiscard]] Result<exports::Thread> find_thread(const objects::Registry& registry,
+                                                  const std::string& id);
 
 // nbd-server-add; asking for more than the node allows gets what it allows.
 [[nodiscard]] io::Task<Result<void>> add_nbd_export(Services& services,

@@ -123,8 +123,14 @@ uint64_t ExportedFile::readable(uint64_t offset, uint64_t length) const {
   return offset >= end ? 0 : std::min(length, end - offset);
 }
 
-io::Task<Result<void>> ExportedFile::read(uint64_t offset, io::IoVector data) {
-  return root_.read(offset, std::move(data));
+io::Task<Result<uint64_t>> ExportedFile::read(uint64_t offset, io::IoVector data) {
+  const uint64_t length = readable(offset, data.size());
+  io::IoVector piece = length == data.size() ? std::move(data) : data.slice(0, length);
+  Result<void> done = co_await root_.read(offset, std::move(piece));
+  if (!done) {
+    co_return pass(done);
+  }
+  co_return length;
 }
 
 io::Task<Result<uint64_t>> ExportedFile::write(uint64_t offset, io::IoVector data) {

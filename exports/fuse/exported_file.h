@@ -32,12 +32,15 @@ class ExportedFile {
   ExportedFile(block::Edge& root, Settings settings);
 
   [[nodiscard]] fuse_attr attributes() const;
+  // The same, as a task, for those who are not at home.
+  [[nodiscard]] io::Task<fuse_attr> get_attributes() const { co_return attributes(); }
   // Those that can be: the size of what is writable, owner and mode within what they mean here.
   [[nodiscard]] io::Task<Result<void>> set_attributes(fuse_setattr_in wanted);
 
   // How many bytes from `offset` on there are, at most `length`.
   [[nodiscard]] uint64_t readable(uint64_t offset, uint64_t length) const;
-  [[nodiscard]] io::Task<Result<void>> read(uint64_t offset, io::IoVector data);
+  // How many bytes were read: fewer than asked for at the end.
+  [[nodiscard]] io::Task<Result<uint64_t>> read(uint64_t offset, io::IoVector data);
   // How many bytes were written: fewer than asked for at the end of what can not grow.
   [[nodiscard]] io::Task<Result<uint64_t>> write(uint64_t offset, io::IoVector data);
   [[nodiscard]] io::Task<Result<void>> flush();

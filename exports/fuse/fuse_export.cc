@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "block/graph.h"
+#include "io/call_on.h"
 #include "schema/types_block_export.h"
 
 namespace cairn::fuse {
@@ -36,15 +37,23 @@ FuseExport::FuseExport(FuseExports& kind, exports::ExportSettings settings,
                            .growable = growable,
                            .writethrough = writethrough(),
                            .allow_other = mount_->allows_other()}),
-      session_(mount_->descriptor(), file_) {
+      home_(access()),
+      session_(mount_->descriptor(), file_, home_) {
   kind_.mounted_.push_back(this);
-  session_.start();
+  serving_.spawn(serve());
 }
 
 FuseExport::~FuseExport() { std::erase(kind_.mounted_, this); }
 
+io::Task<void> FuseExport::serve() {
+  auto serving = io::call_on(
+      reactor(), [this](io::CancelToken token) { return session_.run(token); }, stopping_.token());
+  co_await serving;
+}
+
 io::Task<void> FuseExport::close() {
-  co_await session_.stop();
+  stopping_.cancel();
+  co_await serving_.join();
   mount_.reset();
 }
 

@@ -16,7 +16,9 @@
 #include "exports/fuse/exported_file.h"
 #include "exports/fuse/mount.h"
 #include "exports/fuse/session.h"
+#include "io/cancel.h"
 #include "io/task.h"
+#include "io/task_group.h"
 
 namespace cairn::fuse {
 
@@ -34,12 +36,17 @@ class FuseExport final : public exports::Export {
 
  private:
   io::Task<void> close() override;
+  // Has the session run, here or on the export's thread.
+  [[nodiscard]] io::Task<void> serve();
 
   FuseExports& kind_;
   dev_t device_;
   std::unique_ptr<Mount> mount_;
   ExportedFile file_;
+  const exports::NodeAccess home_;
   Session session_;
+  io::CancelSource stopping_;
+  io::TaskGroup serving_;
 };
 
 class FuseExports final : public exports::ExportType {

@@ -26,12 +26,11 @@ std::span<std::byte> Session::Incoming::room() { return buffer.span().subspan(kP
 
 std::span<std::byte> Session::Incoming::data() { return buffer.span().subspan(kPage); }
 
-Session::Session(int descriptor, ExportedFile& file) : descriptor_(descriptor), file_(file) {}
+Session::Session(int descriptor, ExportedFile& file, const exports::NodeAccess& home)
+    : descriptor_(descriptor), file_(file), home_(home) {}
 
-void Session::start() { tasks_.spawn(serve()); }
-
-io::Task<void> Session::stop() {
-  stopping_.cancel();
+io::Task<void> Session::run(io::CancelToken stop) {
+  co_await serve(stop);
   co_await tasks_.join();
 }
 
@@ -50,8 +49,8 @@ void Session::keep_buffer(io::AlignedBuffer buffer) {
   }
 }
 
-io::Task<void> Session::serve() {
-  while (!stopping_.cancelled()) {
+io::Task<void> Session::serve(io::CancelToken stop) {
+  while (!stop.cancelled()) {
     Incoming incoming;
     incoming.place = co_await places_.acquire();
     Result<io::AlignedBuffer> buffer = take_buffer();
@@ -59,16 +58,16 @@ io::Task<void> Session::serve() {
       co_return;  // the kernel's requests end with errors when the export is removed
     }
     incoming.buffer = std::move(*buffer);
-    if (!co_await receive(incoming)) {
+    if (!co_await receive(incoming, stop)) {
       co_return;
     }
     tasks_.spawn(handle(std::move(incoming)));
   }
 }
 
-io::Task<bool> Session::receive(Incoming& incoming) {
+io::Task<bool> Session::receive(Incoming& incoming, io::CancelToken stop) {
   const std::span<std::byte> room = incoming.room();
-  while (!stopping_.cancelled()) {
+  while (!stop.cancelled()) {
     const ssize_t length = ::read(descriptor_, room.data(), room.size());
     if (length > 0) {
       incoming.length = static_cast<std::size_t>(length);
@@ -84,7 +83,7 @@ io::Task<bool> Session::receive(Incoming& incoming) {
     }
     const io::OperationRequest request{
         .kind = io::OperationRequest::Kind::kPoll, .fd = descriptor_, .flags = POLLIN};
-    const int64_t ready = co_await io::OperationAwaiter(request, stopping_.token());
+    const int64_t ready = co_await io::OperationAwaiter(request, stop);
     if (ready < 0) {
       co_return false;
     }
@@ -102,6 +101,9 @@ io::Task<void> Session::handle(Incoming incoming) {
 
 io::Task<void> Session::dispatch(Request request, std::span<std::byte> data) {
   switch (request.opcode()) {
+    case FUSE_GETATTR:
+      co_await answer_attributes(request);
+      break;
     case FUSE_SETATTR:
       co_await set_attributes(request);
       break;
@@ -134,9 +136,6 @@ bool Session::answer_at_once(const Request& request) {
     case FUSE_INIT:
       initialise(request);
       return true;
-    case FUSE_GETATTR:
-      answer_attributes(request);
-      return true;
     case FUSE_OPEN:
       answer_with(request, fuse_open_out{});
       return true;
@@ -166,10 +165,10 @@ void Session::initialise(const Request& request) {
   }
 }
 
-void Session::answer_attributes(const Request& request) {
+io::Task<void> Session::answer_attributes(Request request) {
   fuse_attr_out reply{};
   reply.attr_valid = kAttributesHold;
-  reply.attr = file_.attributes();
+  reply.attr = co_await home_.at_home([this] { return file_.get_attributes(); });
   answer_with(request, reply);
 }
 
@@ -179,9 +178,10 @@ io::Task<void> Session::set_attributes(Request request) {
     answer(request, EINVAL);
     co_return;
   }
-  const Result<void> result = co_await file_.set_attributes(*wanted);
+  const Result<void> result =
+      co_await home_.at_home([this, &wanted] { return file_.set_attributes(*wanted); });
   if (result) {
-    answer_attributes(request);
+    co_await answer_attributes(request);
   } else {
     answer_result(request, result);
   }
@@ -193,13 +193,13 @@ io::Task<void> Session::read(Request request, std::span<std::byte> data) {
     answer(request, EINVAL);
     co_return;
   }
-  const uint64_t length = file_.readable(wanted->offset, wanted->size);
-  io::IoVector place(data.data(), length);
-  const Result<void> result = co_await file_.read(wanted->offset, std::move(place));
-  if (result) {
-    answer(request, 0, data.first(length));
+  const std::span<std::byte> place = data.first(wanted->size);
+  const Result<uint64_t> length = co_await home_.at_home(
+      [this, &wanted, place] { return file_.read(wanted->offset, io::IoVector(place)); });
+  if (length) {
+    answer(request, 0, place.first(*length));
   } else {
-    answer_result(request, result);
+    answer(request, length.error().code());
   }
 }
 
@@ -209,8 +209,9 @@ io::Task<void> Session::write(Request request, std::span<std::byte> data) {
     answer(request, EINVAL);
     co_return;
   }
-  io::IoVector payload(data.data(), wanted->size);
-  const Result<uint64_t> written = co_await file_.write(wanted->offset, std::move(payload));
+  const std::span<std::byte> payload = data.first(wanted->size);
+  const Result<uint64_t> written = co_await home_.at_home(
+      [this, &wanted, payload] { return file_.write(wanted->offset, io::IoVector(payload)); });
   if (written) {
     fuse_write_out reply{};
     reply.size = static_cast<uint32_t>(*written);
@@ -221,7 +222,7 @@ io::Task<void> Session::write(Request request, std::span<std::byte> data) {
 }
 
 io::Task<void> Session::flush(Request request) {
-  const Result<void> result = co_await file_.flush();
+  const Result<void> result = co_await home_.at_home([this] { return file_.flush(); });
   answer_result(request, result);
 }
 
@@ -231,7 +232,8 @@ io::Task<void> Session::allocate(Request request) {
     answer(request, EINVAL);
     co_return;
   }
-  const Result<void> result = co_await file_.allocate(wanted->offset, wanted->length, wanted->mode);
+  const Result<void> result = co_await home_.at_home(
+      [this, &wanted] { return file_.allocate(wanted->offset, wanted->length, wanted->mode); });
   answer_result(request, result);
 }
 
@@ -241,7 +243,8 @@ io::Task<void> Session::seek(Request request) {
     answer(request, EINVAL);
     co_return;
   }
-  const Result<uint64_t> found = co_await file_.seek(wanted->offset, wanted->whence);
+  const Result<uint64_t> found = co_await home_.at_home(
+      [this, &wanted] { return file_.seek(wanted->offset, wanted->whence); });
   if (found) {
     answer_with(request, fuse_lseek_out{.offset = *found});
   } else {

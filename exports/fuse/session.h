@@ -16,6 +16,7 @@
 
 #include "exports/fuse/exported_file.h"
 #include "exports/fuse/protocol.h"
+#include "exports/node_access.h"
 #include "io/buffer.h"
 #include "io/cancel.h"
 #include "io/semaphore.h"
@@ -26,17 +27,18 @@ namespace cairn::fuse {
 
 class Session {
  public:
-  // A descriptor of /dev/fuse in non-blocking mode; it and the file outlive the session.
-  Session(int descriptor, ExportedFile& file);
+  // A descriptor of /dev/fuse in non-blocking mode; it, the file and the way to it, which is home,
+  // outlive the session.
+  Session(int descriptor, ExportedFile& file, const exports::NodeAccess& home);
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
-  // After stop().
+  // After run().
   ~Session() = default;
 
-  // Serves in the background until the file system is unmounted or the session is stopped.
-  void start();
-  // Takes no more requests, and completes when those that were taken are answered.
-  [[nodiscard]] io::Task<void> stop();
+  // Serves on the reactor that is current, until the file system is unmounted or `stop` is
+  // cancelled; then takes no more requests, and completes when those that were taken are answered.
+  // Once.
+  [[nodiscard]] io::Task<void> run(io::CancelToken stop);
 
  private:
   static constexpr std::size_t kMostRequests = 128;
@@ -53,9 +55,9 @@ class Session {
     [[nodiscard]] std::span<std::byte> data();
   };
 
-  [[nodiscard]] io::Task<void> serve();
+  [[nodiscard]] io::Task<void> serve(io::CancelToken stop);
   // False: there will be no more requests.
-  [[nodiscard]] io::Task<bool> receive(Incoming& incoming);
+  [[nodiscard]] io::Task<bool> receive(Incoming& incoming, io::CancelToken stop);
   [[nodiscard]] Result<io::AlignedBuffer> take_buffer();
   void keep_buffer(io::AlignedBuffer buffer);
   [[nodiscard]] io::Task<void> handle(Incoming incoming);
@@ -68,7 +70,7 @@ class Session {
   [[nodiscard]] io::Task<void> flush(Request request);
   [[nodiscard]] io::Task<void> allocate(Request request);
   [[nodiscard]] io::Task<void> seek(Request request);
-  void answer_attributes(const Request& request);
+  [[nodiscard]] io::Task<void> answer_attributes(Request request);
   void initialise(const Request& request);
 
   // `code` is an errno, 0 for success; the bytes belong to a success.
@@ -79,9 +81,9 @@ class Session {
 
   const int descriptor_;
   ExportedFile& file_;
+  const exports::NodeAccess& home_;
   std::vector<io::AlignedBuffer> spare_;
   io::Semaphore places_{kMostRequests};
-  io::CancelSource stopping_;
   io::TaskGroup tasks_;
 };
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/bytes.h"
-#include "exports/nbd/connection.h"
+#include "exports/nbd/transmission.h"
 
 namespace cairn::nbd {
 namespace {
@@ -18,6 +18,8 @@ constexpr int kMaxLookups = 4096;
 
 // The flag of "qemu:dirty-bitmap:".
 constexpr uint32_t kDirty = 1;
+
+using Extents = std::vector<StatusExtent>;
 
 // Collects the extents of one metadata context; neighbours with the same flags become one.
 class ExtentCollector {
@@ -38,11 +40,11 @@ class ExtentCollector {
   }
 
   [[nodiscard]] bool full() const { return full_; }
-  [[nodiscard]] const std::vector<StatusExtent>& extents() const { return extents_; }
+  [[nodiscard]] const Extents& extents() const { return extents_; }
 
  private:
   std::size_t limit_;
-  std::vector<StatusExtent> extents_;
+  Extents extents_;
   bool full_ = false;
 };
 
@@ -76,11 +78,47 @@ bool has(const std::vector<uint32_t>& contexts, uint32_t id) {
   return std::ranges::find(contexts, id) != contexts.end();
 }
 
+// The extents of each context from `offset` to `end`, as far as so many of them reach. At home.
+io::Task<Result<std::vector<Extents>>> look_up(const NbdExport& exported, uint64_t offset,
+                                               uint64_t end, const std::vector<uint32_t>& contexts,
+                                               std::size_t limit) {
+  const uint64_t begin = offset;
+  ExtentCollector allocation(limit);
+  ExtentCollector depth(limit);
+  const bool wants_allocation = has(contexts, kContextAllocation);
+  const bool wants_depth = has(contexts, kContextDepth);
+  for (int i = 0; i < kMaxLookups && offset < end; ++i) {
+    const bool enough = (!wants_allocation || allocation.full()) && (!wants_depth || depth.full());
+    if (enough) {
+      break;
+    }
+    const auto found = co_await exported.root().chain_status(offset, end - offset);
+    if (!found) {
+      co_return std::unexpected(found.error());
+    }
+    const uint64_t length = std::min(found->status.length, end - offset);
+    allocation.add(length, allocation_flags(found->status));
+    depth.add(length, depth_of(*found));
+    offset += length;
+  }
+  std::vector<Extents> all;
+  for (const uint32_t id : contexts) {
+    if (id < kContextBitmaps) {
+      all.push_back(id == kContextAllocation ? allocation.extents() : depth.extents());
+      continue;
+    }
+    ExtentCollector dirty(limit);
+    collect_dirty(exported.bitmap(id - kContextBitmaps), begin, end, dirty);
+    all.push_back(dirty.extents());
+  }
+  co_return all;
+}
+
 }  // namespace
 
 // "NBD_CMD_FLAG_PAYLOAD_LEN" of a block status request: the length of the range, then ids.
-std::optional<Refusal> Connection::narrow(Request& request, std::span<const std::byte> payload,
-                                          std::vector<uint32_t>& contexts) const {
+std::optional<Refusal> Transmission::narrow(Request& request, std::span<const std::byte> payload,
+                                            std::vector<uint32_t>& contexts) const {
   const Refusal malformed{WireError::kInvalid, "malformed payload of a block status request"};
   if (payload.size() <= sizeof(uint64_t) || payload.size() % sizeof(uint32_t) != 0) {
     return malformed;
@@ -99,7 +137,7 @@ std::optional<Refusal> Connection::narrow(Request& request, std::span<const std:
   return check_request(request, rules_);
 }
 
-void Connection::start_block_status(Request request, const Payload& payload) {
+void Transmission::start_block_status(Request request, const Payload& payload) {
   std::vector<uint32_t> contexts = agreement_.contexts;
   if (request.has(kFlagPayloadLength)) {
     if (const auto refusal = narrow(request, payload.bytes, contexts)) {
@@ -110,40 +148,18 @@ void Connection::start_block_status(Request request, const Payload& payload) {
   requests_.spawn(do_block_status(request, std::move(contexts)));
 }
 
-io::Task<void> Connection::do_block_status(Request request, std::vector<uint32_t> contexts) {
+io::Task<void> Transmission::do_block_status(Request request, std::vector<uint32_t> contexts) {
   const std::size_t limit = request.has(kFlagReqOne) ? 1 : kMaxExtents;
-  ExtentCollector allocation(limit);
-  ExtentCollector depth(limit);
-  const bool wants_allocation = has(contexts, kContextAllocation);
-  const bool wants_depth = has(contexts, kContextDepth);
-  const uint64_t end = request.offset + request.length;
-  uint64_t offset = request.offset;
-  for (int i = 0; i < kMaxLookups && offset < end; ++i) {
-    const bool enough = (!wants_allocation || allocation.full()) && (!wants_depth || depth.full());
-    if (enough) {
-      break;
-    }
-    const auto found = co_await export_->root().chain_status(offset, end - offset);
-    if (!found) {
-      finish(request, fail(found.error().code(), "Block status failed"));
-      co_return;
-    }
-    const uint64_t length = std::min(found->status.length, end - offset);
-    allocation.add(length, allocation_flags(found->status));
-    depth.add(length, depth_of(*found));
-    offset += length;
+  const auto found = co_await node_.at_home([this, &request, &contexts, limit] {
+    return look_up(export_, request.offset, request.offset + request.length, contexts, limit);
+  });
+  if (!found) {
+    finish(request, fail(found.error().code(), "Block status failed"));
+    co_return;
   }
   for (std::size_t i = 0; i < contexts.size(); ++i) {
-    const uint32_t id = contexts[i];
-    ExtentCollector dirty(limit);
-    if (id >= kContextBitmaps) {
-      collect_dirty(export_->bitmap(id - kContextBitmaps), request.offset, end, dirty);
-    }
-    const ExtentCollector& extents = id == kContextAllocation ? allocation
-                                     : id == kContextDepth    ? depth
-                                                              : dirty;
     const bool last = i + 1 == contexts.size();
-    if (!output_.block_status(request, id, extents.extents(), last)) {
+    if (!output_.block_status(request, contexts[i], (*found)[i], last)) {
       finish(request, fail_errno(ENOMEM, "No memory for a reply"));
       co_return;
     }

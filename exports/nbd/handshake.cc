@@ -24,17 +24,17 @@ constexpr std::size_t kMaxParting = std::size_t{64} * 1024;
 io::Task<bool> Connection::handshake() {
   std::optional<io::Deadline> deadline;
   if (gate_.handshake_limit > io::Duration::zero()) {
-    deadline.emplace(*receive_cancel_, gate_.handshake_limit);
+    deadline.emplace(handshake_cancel_, gate_.handshake_limit);
   }
   const auto greeting = Negotiation::greeting();
   const iovec segment{const_cast<std::byte*>(greeting.data()), greeting.size()};
   const Result<void> greeted =
-      co_await stream_.write_all(std::span<const iovec>(&segment, 1), receive_cancel_->token());
+      co_await stream_.write_all(std::span<const iovec>(&segment, 1), handshake_cancel_.token());
   if (!greeted) {
     co_return false;
   }
   std::array<std::byte, sizeof(uint32_t)> flags;
-  const Result<void> answered = co_await stream_.read_exact(flags, receive_cancel_->token());
+  const Result<void> answered = co_await stream_.read_exact(flags, handshake_cancel_.token());
   Negotiation negotiation(exports_, gate_.tls ? TlsRule::kRequired : TlsRule::kNone);
   if (!answered || !negotiation.accept_client_flags(load_be<uint32_t>(flags.data()))) {
     co_return false;
@@ -53,7 +53,7 @@ io::Task<bool> Connection::handshake() {
 // export.
 io::Task<bool> Connection::read_option(Negotiation& negotiation, bool& done) {
   std::array<std::byte, Negotiation::kOptionHeaderSize> header;
-  const Result<void> got_header = co_await stream_.read_exact(header, receive_cancel_->token());
+  const Result<void> got_header = co_await stream_.read_exact(header, handshake_cancel_.token());
   if (!got_header || load_be<uint64_t>(&header[0]) != kOptionMagic) {
     co_return false;
   }
@@ -69,7 +69,7 @@ io::Task<bool> Connection::read_option(Negotiation& negotiation, bool& done) {
     verdict = negotiation.refuse_long(option, replies);
   } else {
     std::vector<std::byte> data(length);
-    const Result<void> got_data = co_await stream_.read_exact(data, receive_cancel_->token());
+    const Result<void> got_data = co_await stream_.read_exact(data, handshake_cancel_.token());
     if (!got_data) {
       co_return false;
     }
@@ -96,7 +96,7 @@ io::Task<bool> Connection::start_tls() {
   auto session = gate_.tls->start({});
   Result<void> done;
   if (session) {
-    auto securing = stream_.secure(std::move(*session), receive_cancel_->token());
+    auto securing = stream_.secure(std::move(*session), handshake_cancel_.token());
     done = co_await std::move(securing);
   } else {
     done = pass(session);
@@ -106,7 +106,7 @@ io::Task<bool> Connection::start_tls() {
     done = identity ? gate_.authorize(*identity)
                     : fail(EACCES, "TLS x509 authz check of a client without a certificate");
   }
-  if (!done && gate_.on_refused && !stopping_) {
+  if (!done && gate_.on_refused && !stopping_.cancelled()) {
     gate_.on_refused(done.error().message());
   }
   if (!done) {
@@ -120,14 +120,14 @@ io::Task<bool> Connection::start_tls() {
 io::Task<void> Connection::part() {
   stream_.say_goodbye();
   stream_.shutdown(SHUT_WR);
-  const io::Deadline deadline(*receive_cancel_, kLinger);
+  const io::Deadline deadline(handshake_cancel_, Transmission::kLinger);
   std::array<std::byte, 512> scratch;
   for (std::size_t left = kMaxParting; left > 0;) {
     const io::OperationRequest request{.kind = io::OperationRequest::Kind::kReceive,
                                        .fd = stream_.fd(),
                                        .length = std::min(left, scratch.size()),
                                        .buffer = scratch.data()};
-    const int64_t got = co_await io::OperationAwaiter(request, receive_cancel_->token());
+    const int64_t got = co_await io::OperationAwaiter(request, handshake_cancel_.token());
     if (got <= 0) {
       co_return;
     }
@@ -142,7 +142,7 @@ io::Task<bool> Connection::skip_option_data(uint64_t length) {
   std::array<std::byte, 512> scratch;
   while (length > 0) {
     const std::span<std::byte> piece(scratch.data(), std::min<uint64_t>(length, scratch.size()));
-    const Result<std::size_t> got = co_await stream_.read_some(piece, receive_cancel_->token());
+    const Result<std::size_t> got = co_await stream_.read_some(piece, handshake_cancel_.token());
     if (!got || *got == 0) {
       co_return false;
     }
@@ -154,7 +154,7 @@ io::Task<bool> Connection::skip_option_data(uint64_t length) {
 io::Task<bool> Connection::send_text(const std::string& text) {
   const iovec segment{const_cast<char*>(text.data()), text.size()};
   const Result<void> sent =
-      co_await stream_.write_all(std::span<const iovec>(&segment, 1), receive_cancel_->token());
+      co_await stream_.write_all(std::span<const iovec>(&segment, 1), handshake_cancel_.token());
   co_return sent.has_value();
 }
 
@@ -165,17 +165,14 @@ bool Connection::enter_export(const Agreement& agreement) {
   }
   export_ = chosen;
   served_ = true;
-  agreement_ = agreement;
-  rules_ = {
-      .size = chosen->root().length(),
-      .writable = chosen->writable(),
-      .structured = agreement.structured,
-      .extended = agreement.extended,
-      .contexts = !agreement.contexts.empty(),
-  };
-  output_.set_format(agreement.extended     ? ReplyQueue::Format::kExtended
-                     : agreement.structured ? ReplyQueue::Format::kStructured
-                                            : ReplyQueue::Format::kSimple);
+  terms_ = {.agreement = agreement,
+            .rules = {
+                .size = chosen->root().length(),
+                .writable = chosen->writable(),
+                .structured = agreement.structured,
+                .extended = agreement.extended,
+                .contexts = !agreement.contexts.empty(),
+            }};
   return true;
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "exports/nbd/connection.h"
+#include "exports/nbd/station.h"
 
 namespace cairn::nbd {
 
@@ -33,8 +34,12 @@ std::vector<ExportOffer> ExportList::list() const {
 }
 
 NbdExport::NbdExport(ExportList& list, exports::ExportSettings settings,
-                     std::unique_ptr<block::Edge> root, NbdView view)
-    : Export("nbd", std::move(settings), std::move(root)), list_(list), view_(std::move(view)) {
+                     std::unique_ptr<block::Edge> root, NbdView view,
+                     std::shared_ptr<Station> station)
+    : Export("nbd", std::move(settings), std::move(root)),
+      list_(list),
+      view_(std::move(view)),
+      station_(std::move(station)) {
   list_.add(*this);
 }
 

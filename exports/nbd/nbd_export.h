@@ -15,6 +15,7 @@ namespace cairn::nbd {
 
 class Connection;
 class NbdExport;
+class Station;
 
 // Where exports are looked up; owned by the server, outlives its exports.
 class ExportList final : public ExportDirectory {
@@ -57,11 +58,13 @@ class NbdExport final : public exports::Export {
  public:
   // Adds itself to `list` until it is closed.
   NbdExport(ExportList& list, exports::ExportSettings settings, std::unique_ptr<block::Edge> root,
-            NbdView view);
+            NbdView view, std::shared_ptr<Station> station);
   ~NbdExport() override;
 
   [[nodiscard]] const std::string& name() const { return view_.name; }
   [[nodiscard]] ExportOffer offer() const;
+  // Where its clients are served; it is there as long as one of them.
+  [[nodiscard]] Station& station() const { return *station_; }
   // By its place in the offer.
   [[nodiscard]] const block::DirtyBitmap& bitmap(std::size_t index) const {
     return *view_.bitmaps[index].bitmap;
@@ -80,6 +83,7 @@ class NbdExport final : public exports::Export {
 
   ExportList& list_;
   NbdView view_;
+  const std::shared_ptr<Station> station_;
   std::vector<Connection*> users_;
   io::Event unused_;  // set when it is closed and the last user has left
   bool listed_ = true;

@@ -1,17 +1,16 @@
 #include "exports/nbd/server.h"
 
-#include <malloc.h>
-
 #include <cassert>
 #include <cerrno>
 #include <unordered_set>
 #include <utility>
 #include <vector>
 
-#include "exports/nbd/buffer_pool.h"
 #include "exports/nbd/connection.h"
 #include "exports/nbd/export_options.h"
 #include "exports/nbd/nbd_export.h"
+#include "exports/nbd/station.h"
+#include "io/call_on.h"
 #include "io/cancel.h"
 #include "io/event.h"
 #include "io/task_group.h"
@@ -42,6 +41,8 @@ struct Server::State {
   io::Task<void> serve(io::Stream stream);
   io::Task<void> tidy();
   void stop_clients();
+  // Where an export is served whose settings name this thread (null: none).
+  std::shared_ptr<Station> station(const std::shared_ptr<io::Reactor>& thread);
   [[nodiscard]] bool full() const {
     return options.max_connections != 0 && clients.size() >= options.max_connections;
   }
@@ -49,7 +50,8 @@ struct Server::State {
   const ServerOptions options;
   const Gate gate;
   const std::function<void(std::size_t)>& on_client_left;  // the server's
-  BufferPool pool;
+  const std::shared_ptr<Station> home = std::make_shared<Station>();
+  std::vector<std::weak_ptr<Station>> stations;  // those that are away
   ExportList exports;
   std::vector<io::Listener> listeners;
   std::unordered_set<Connection*> clients;
@@ -126,7 +128,7 @@ io::Task<Result<std::unique_ptr<exports::Export>>> Server::create(
     co_return fail(EEXIST, "NBD server already has export named '{}'", view->name);
   }
   co_return std::make_unique<NbdExport>(state_->exports, settings, std::move(root),
-                                        std::move(*view));
+                                        std::move(*view), state_->station(settings.thread));
 }
 
 io::Task<void> Server::State::accept_loop(const io::Listener& listener, io::Event& admitting) {
@@ -148,7 +150,7 @@ io::Task<void> Server::State::accept_loop(const io::Listener& listener, io::Even
 }
 
 io::Task<void> Server::State::serve(io::Stream stream) {
-  Connection connection(std::move(stream), exports, pool, gate);
+  Connection connection(std::move(stream), exports, gate);
   clients.insert(&connection);
   if (tidier.running() == 0) {
     tidier.spawn(tidy());
@@ -163,20 +165,32 @@ io::Task<void> Server::State::serve(io::Stream stream) {
 
 // Runs while there are clients.
 io::Task<void> Server::State::tidy() {
-  bool trimmed = false;  // and nothing has happened since
   while (!over.cancelled() && !clients.empty()) {
     (void)co_await io::sleep_for(kTidyInterval, over.token());
-    bool all_idle = true;
-    for (Connection* client : clients) {
-      all_idle &= client->relax();
+    co_await home->tidy();
+    const std::vector<std::weak_ptr<Station>> away = stations;
+    for (const std::weak_ptr<Station>& one : away) {
+      if (const std::shared_ptr<Station> there = one.lock()) {
+        auto tidying = io::call_on(there->reactor(), [&there] { return there->tidy(); });
+        co_await tidying;
+      }
     }
-    if (all_idle && !trimmed) {
-      pool.trim();
-      // What sessions of TLS have given back lies between what they keep.
-      malloc_trim(0);
-    }
-    trimmed = all_idle;
   }
+}
+
+std::shared_ptr<Station> Server::State::station(const std::shared_ptr<io::Reactor>& thread) {
+  if (thread == nullptr) {
+    return home;
+  }
+  std::erase_if(stations, [](const std::weak_ptr<Station>& one) { return one.expired(); });
+  for (const std::weak_ptr<Station>& one : stations) {
+    if (std::shared_ptr<Station> there = one.lock(); &there->reactor() == thread.get()) {
+      return there;
+    }
+  }
+  auto made = std::make_shared<Station>(thread);
+  stations.push_back(made);
+  return made;
 }
 
 void Server::State::stop_clients() {

@@ -78,7 +78,10 @@ uint8_t status_of(const Result<void>& result) {
 }  // namespace
 
 BlockDevice::BlockDevice(block::Edge& root, DeviceSettings settings)
-    : root_(root), settings_(settings), cache_enabled_(!settings.writethrough) {}
+    : root_(root),
+      settings_(settings),
+      node_(root, home_, away()),
+      cache_enabled_(!settings.writethrough) {}
 
 uint64_t BlockDevice::features() const {
   uint64_t features =
@@ -170,7 +173,7 @@ io::Task<uint8_t> BlockDevice::carry_out(Header header, io::IoVector out, io::Io
       if (!offset || !is_transfer(in)) {
         co_return VIRTIO_BLK_S_IOERR;
       }
-      auto reading = root_.read(*offset, std::move(in));
+      auto reading = node_.read(*offset, std::move(in));
       result = co_await std::move(reading);
       co_return status_of(result);
     }
@@ -178,12 +181,12 @@ io::Task<uint8_t> BlockDevice::carry_out(Header header, io::IoVector out, io::Io
       if (!settings_.writable || !offset || !is_transfer(out)) {
         co_return VIRTIO_BLK_S_IOERR;
       }
-      auto writing = root_.write(*offset, std::move(out), {.fua = durable_writes()});
+      auto writing = node_.write(*offset, std::move(out), {.fua = durable_writes()});
       result = co_await std::move(writing);
       co_return status_of(result);
     }
     case VIRTIO_BLK_T_FLUSH: {
-      auto flushing = root_.flush();
+      auto flushing = node_.flush();
       result = co_await std::move(flushing);
       co_return status_of(result);
     }
@@ -208,8 +211,8 @@ io::Task<uint8_t> BlockDevice::discard_or_zero(uint32_t type, io::IoVector out) 
     co_return range.error();
   }
   auto work = type == VIRTIO_BLK_T_DISCARD
-                  ? root_.discard(range->offset, range->length)
-                  : root_.write_zeroes(range->offset, range->length,
+                  ? node_.discard(range->offset, range->length)
+                  : node_.write_zeroes(range->offset, range->length,
                                        {.fua = durable_writes(), .may_unmap = range->unmap});
   const Result<void> result = co_await std::move(work);
   co_return status_of(result);

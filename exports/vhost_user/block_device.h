@@ -5,17 +5,21 @@
 // Invariants
 // - Every field of a request is copied from the guest's memory once, and checked.
 // - The status is the last byte that is written, after the data.
-// - All calls come on the home reactor of the node.
+// - Requests are carried out on reactor(); everything else is called at home, where the node is.
+//   What both look at does not change while requests are carried out, but for the cache's mode.
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
 #include "base/result.h"
 #include "block/node.h"
+#include "exports/node_access.h"
 #include "exports/vhost_user/chain.h"
+#include "io/reactor.h"
 #include "io/task.h"
 
 namespace cairn::vhost_user {
@@ -25,6 +29,7 @@ struct DeviceSettings {
   bool writethrough = false;
   uint32_t block_size = 512;
   uint16_t queues = 1;
+  io::Reactor* thread = nullptr;  // where queues are worked on; null: at home
 };
 
 class BlockDevice {
@@ -32,13 +37,16 @@ class BlockDevice {
   static constexpr std::size_t kConfigBytes = 60;
   using Config = std::array<std::byte, kConfigBytes>;
 
-  // The edge outlives this.
+  // The edge outlives this, and so does the thread. At home.
   BlockDevice(block::Edge& root, DeviceSettings settings);
   BlockDevice(const BlockDevice&) = delete;
   BlockDevice& operator=(const BlockDevice&) = delete;
   ~BlockDevice() = default;
 
   [[nodiscard]] const DeviceSettings& settings() const { return settings_; }
+  // Where queues are worked on.
+  [[nodiscard]] io::Reactor& reactor() const { return away() ? *settings_.thread : home_; }
+  [[nodiscard]] bool away() const { return settings_.thread != nullptr; }
   // What is offered, but for what rings and messages can do.
   [[nodiscard]] uint64_t features() const;
   // What the driver has agreed to.
@@ -73,8 +81,10 @@ class BlockDevice {
 
   block::Edge& root_;
   const DeviceSettings settings_;
+  io::Reactor& home_ = io::Reactor::current();
+  const exports::NodeAccess node_;
   uint64_t features_ = 0;
-  bool cache_enabled_;
+  std::atomic<bool> cache_enabled_;  // the driver changes it at any time
 };
 
 }  // namespace cairn::vhost_user

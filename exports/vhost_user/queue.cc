@@ -10,6 +10,7 @@
 #include "exports/vhost_user/packed_ring.h"
 #include "exports/vhost_user/split_ring.h"
 #include "exports/vhost_user/virtio.h"
+#include "io/call_on.h"
 #include "io/operation.h"
 #include "io/timer.h"
 
@@ -32,6 +33,16 @@ void raise_event(const io::Fd& descriptor) {
     [[maybe_unused]] const ssize_t written = write(descriptor.get(), &one, sizeof one);
   }
 }
+
+// Cancels a source when another one is.
+class EndWith final : public io::CancelHook {
+ public:
+  explicit EndWith(io::CancelSource& source) : source_(source) {}
+
+ private:
+  void on_cancel() override { source_.cancel(); }
+  io::CancelSource& source_;
+};
 
 Error taken_away() { return {EFAULT, "memory of the guest was taken away"}; }
 
@@ -62,8 +73,7 @@ void Queue::start() {
     return;
   }
   stopping_.emplace();
-  servers_.spawn(announce());
-  servers_.spawn(serve());
+  running_.spawn(run());
 }
 
 io::Task<void> Queue::stop() {
@@ -71,7 +81,29 @@ io::Task<void> Queue::stop() {
     co_return;
   }
   stopping_->cancel();
-  co_await servers_.join();
+  co_await running_.join();
+  stopping_.reset();
+}
+
+io::Task<void> Queue::run() {
+  auto working = io::call_on(
+      context_.device.reactor(), [this](io::CancelToken token) { return work(token); },
+      stopping_->token());
+  const std::optional<Error> error = co_await working;
+  if (error) {
+    context_.on_broken(*error);
+  }
+}
+
+io::Task<std::optional<Error>> Queue::work(io::CancelToken stop) {
+  ending_.emplace();
+  {
+    EndWith end(*ending_);
+    end.arm(stop);
+    servers_.spawn(announce());
+    servers_.spawn(serve());
+    co_await servers_.join();
+  }
   co_await requests_.join();
   if (ring_ != nullptr) {
     signal_driver();
@@ -82,7 +114,8 @@ io::Task<void> Queue::stop() {
     packed_tracker_.reset();
   }
   completed_.reset();
-  stopping_.reset();
+  ending_.reset();
+  co_return std::exchange(complaint_, std::nullopt);
 }
 
 void Queue::end() {
@@ -96,7 +129,7 @@ void Queue::end() {
 }
 
 io::Task<void> Queue::serve() {
-  while (!stopping_->cancelled()) {
+  while (!ending_->cancelled()) {
     if (!begun_) {
       const bool kicked = co_await wait_for_kick();
       if (!kicked) {
@@ -124,15 +157,15 @@ io::Task<void> Queue::serve() {
 
 io::Task<bool> Queue::wait_for_kick() {
   if (polled_) {
-    auto pause = io::sleep_for(kPollPause, stopping_->token());
+    auto pause = io::sleep_for(kPollPause, ending_->token());
     co_return co_await pause;
   }
   for (;;) {
     const io::OperationRequest request{
         .kind = io::OperationRequest::Kind::kPoll, .fd = kick_.get(), .flags = POLLIN};
-    io::OperationAwaiter poll(request, stopping_->token());
+    io::OperationAwaiter poll(request, ending_->token());
     const int64_t ready = co_await poll;
-    if (ready < 0 || stopping_->cancelled()) {
+    if (ready < 0 || ending_->cancelled()) {
       co_return false;
     }
     uint64_t count = 0;
@@ -220,7 +253,7 @@ io::Task<Result<void>> Queue::take_requests() {
         signal_driver();
         taking_ = false;
         co_await io::yield_now();
-        if (stopping_->cancelled()) {
+        if (ending_->cancelled()) {
           co_return Result<void>();
         }
         taking_ = true;
@@ -247,7 +280,7 @@ io::Task<void> Queue::handle(Chain chain) {
 
 io::Task<void> Queue::announce() {
   for (;;) {
-    const bool completed = co_await completed_.wait(stopping_->token());
+    const bool completed = co_await completed_.wait(ending_->token());
     if (!completed) {
       co_return;
     }
@@ -272,7 +305,8 @@ void Queue::report_broken(const Error& error) {
     raise_event(error_);
     // What is found in the place of memory that is gone is wrong only for that.
     const Error reason = context_.memory.faulted() ? taken_away() : error;
-    context_.on_broken(Error(reason).prefix(fmt::format("queue {}: ", index_)));
+    complaint_ = Error(reason).prefix(fmt::format("queue {}: ", index_));
+    ending_->cancel();
   }
 }
 

@@ -4,7 +4,9 @@
 // Invariants
 // - A queue works only while it is running; stop() completes when every request that was taken is
 //   given back, after which nothing here touches the guest's memory.
-// - Settings change while it does not run, but for the descriptors that are signalled.
+// - It is set up, started and stopped at home, and works on the device's reactor.
+// - Settings change while it does not run, but for the descriptors that are signalled where it works
+//   at home.
 // - A driver that breaks the rules is reported once, and the queue takes nothing more.
 #pragma once
 
@@ -72,6 +74,10 @@ class Queue {
   void end();
 
  private:
+  // At home, while it runs.
+  [[nodiscard]] io::Task<void> run();
+  // The rest happens where it works. The error is what the driver has broken.
+  [[nodiscard]] io::Task<std::optional<Error>> work(io::CancelToken stop);
   [[nodiscard]] io::Task<void> serve();
   // False: it is to stop.
   [[nodiscard]] io::Task<bool> wait_for_kick();
@@ -90,9 +96,9 @@ class Queue {
   VringAddress addresses_{};
   uint32_t base_ = 0;
   bool enabled_ = false;
-  bool begun_ = false;   // the driver has made itself heard
-  bool polled_ = false;  // it will not tell
-  bool broken_ = false;
+  bool begun_ = false;    // the driver has made itself heard
+  bool polled_ = false;   // it will not tell
+  bool broken_ = false;   // it takes nothing more
   bool settled_ = false;  // it has worked, and nothing was left in flight when it stopped
   io::Fd kick_;
   io::Fd call_;
@@ -100,15 +106,20 @@ class Queue {
   std::byte* tracking_ = nullptr;
   uint16_t tracked_size_ = 0;
 
-  // While it runs.
+  // While it works.
   std::optional<SplitTracker> split_tracker_;
   std::optional<PackedTracker> packed_tracker_;
   std::unique_ptr<Ring> ring_;
-  std::optional<io::CancelSource> stopping_;
+  std::optional<io::CancelSource> ending_;  // of serve() and announce()
+  std::optional<Error> complaint_;
   bool taking_ = false;
   io::Event completed_;
   io::TaskGroup servers_;
   io::TaskGroup requests_;
+
+  // At home.
+  std::optional<io::CancelSource> stopping_;  // while it runs
+  io::TaskGroup running_;
 };
 
 }  // namespace cairn::vhost_user

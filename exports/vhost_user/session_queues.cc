@@ -94,9 +94,9 @@ io::Task<Session::Outcome> Session::handle_queue(Message& message) {
     co_return pass(found);
   }
   Queue& queue = **found;
-  // Whoever is to be signalled may change while it works.
-  const bool stands =
-      message.kind != MessageKind::kSetVringCall && message.kind != MessageKind::kSetVringErr;
+  // Whoever is to be signalled may change while it works, unless it does so on another thread.
+  const bool stands = device_.away() || message.kind != MessageKind::kSetVringCall &&
+                                            message.kind != MessageKind::kSetVringErr;
   if (stands) {
     co_await queue.stop();
   }

@@ -34,7 +34,8 @@ Result<DeviceSettings> device_settings(const schema::BlockExportOptionsVhostUser
   return DeviceSettings{.writable = settings.writable,
                         .writethrough = settings.writethrough,
                         .block_size = static_cast<uint32_t>(block == 0 ? kSmallestBlock : block),
-                        .queues = queues};
+                        .queues = queues,
+                        .thread = settings.thread.get()};
 }
 
 }  // namespace

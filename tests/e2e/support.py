@@ -24,6 +24,10 @@ PEER_NAMES = {"cairnd": "qemu-storage-daemon", "cairn-img": "qemu-img", "cairn-i
               "cairn-nbd": "qemu-nbd"}
 
 
+# With CAIRN_EXPORT_THREAD in the environment every export of ours is served on an I/O thread.
+ON_THREAD = "CAIRN_EXPORT_THREAD" in os.environ and not PEER
+
+
 def program(name):
     """The path of one of our programs, or of its stand-in."""
     return shutil.which(PEER_NAMES[name]) if PEER else str(TOOLS / name)
@@ -112,7 +116,7 @@ class Daemon:
     def __init__(self, folder, backend, *arguments):
         self.folder, self.socket = folder, folder / "nbd.sock"
         self.log = folder / "daemon.log"
-        command = [program("cairnd"), *(str(a) for a in arguments)]
+        command = [program("cairnd"), *self._on_thread([str(a) for a in arguments])]
         if backend != "peer":
             command.insert(1, f"--io={backend}")
         with self.log.open("ab") as log:
@@ -131,6 +135,16 @@ class Daemon:
                      f"writable={'on' if writable else 'off'}{export}")
         daemon.wait_for(daemon.socket)
         return daemon
+
+    @staticmethod
+    def _on_thread(arguments):
+        """The arguments, with an I/O thread for each export that has none."""
+        if not ON_THREAD:
+            return arguments
+        exports = {at + 1 for at, word in enumerate(arguments) if word == "--export"}
+        return ["--object", "iothread,id=exports",
+                *(word + ",iothread=exports" if at in exports and not word.startswith("{")
+                  and "iothread" not in word else word for at, word in enumerate(arguments))]
 
     def wait_for(self, path):
         """Waits until the daemon listens on the Unix socket `path`."""
@@ -209,6 +223,8 @@ class Qmp:
 
     def ask(self, command, **arguments):
         """The whole reply, which may be an error. '_' in an argument's name stands for '-'."""
+        if ON_THREAD and command == "block-export-add":
+            arguments = {"iothread": "exports", **arguments}
         request = {"execute": command}
         if arguments:
             request["arguments"] = {k.replace("_", "-"): v for k, v in arguments.items()}

@@ -16,7 +16,6 @@
 #include "io/reactor.h"
 #include "io/task_group.h"
 #include "io/timer.h"
-#include "monitor/dispatch.h"
 #include "protocols/null/null.h"
 #include "schema/commands.h"
 
@@ -269,17 +268,6 @@ TEST_F(SessionTest, GivesUpAClientThatLetsEventsPileUpAndNobodyElse) {
   EXPECT_LT(raised, 100'000);
   reactor_->block_on(tasks.join());
   events_.remove(other);
-}
-
-TEST_F(SessionTest, SaysWhatACommandNeedsThatIsNotBuilt) {
-  EXPECT_EQ(command("{'execute':'x-blockdev-set-iothread','arguments':{'anything':1}}"),
-            (Lines{"{\"error\": {\"class\": \"GenericError\", \"desc\": \"The command "
-                   "x-blockdev-set-iothread is not available: this version does not have nodes on "
-                   "I/O threads\"}}"}));
-  schema::commands::All::for_each([]<typename Command>() {
-    EXPECT_EQ(missing_feature(Command::kName), "")
-        << Command::kName << " is there: take it out of the table in dispatch.cc";
-  });
 }
 
 TEST_F(SessionTest, HasAHandlerForEveryCommandOfTheSchema) {

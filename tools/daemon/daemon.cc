@@ -79,6 +79,8 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
   exports_.add_type(nbd_server_);
   exports_.add_type(fuse_exports_);
   exports_.add_type(vhost_user_exports_);
+  exports_.set_find_thread(
+      [this](const std::string& name) { return monitor::find_thread(objects_, name); });
   exports_.set_on_deleted([this](const std::string& id) {
     schema::BlockExportDeletedEvent data;
     data.id = id;
@@ -265,7 +267,7 @@ io::Task<Result<void>> Daemon::add_export(std::string text) {
   if (!options) {
     co_return std::unexpected(options.error());
   }
-  Result<void> added = co_await monitor::add_export(services_, *options);
+  Result<void> added = co_await exports_.add(*options);
   co_return added;
 }
 

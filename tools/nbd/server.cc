@@ -201,7 +201,7 @@ io::Task<Result<void>> NbdServer::add_export() {
   if (!exported) {
     co_return std::unexpected(exported.error());
   }
-  Result<void> added = co_await monitor::add_export(services_, *exported);
+  Result<void> added = co_await services_.exports.add(*exported);
   co_return added;
 }
 

@@ -12,9 +12,12 @@
 #include <optional>
 #include <vector>
 
+#include "io/call_on.h"
 #include "io/fd.h"
+#include "io/task_group.h"
 #include "io/timer.h"
 #include "tests/exports/fuse/fuse_test.h"
+#include "tests/io/export_thread.h"
 
 namespace cairn::fuse {
 namespace {
@@ -34,15 +37,25 @@ class SessionTest : public FuseTest {
     const int room = 4 << 20;
     setsockopt(kernel_.get(), SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
     setsockopt(server_.get(), SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
-    session_ = std::make_unique<Session>(server_.get(), make_file(settings));
-    session_->start();
+    thread_ = io::make_export_thread();
+    home_.emplace(*root_, *reactor_, thread_ != nullptr);
+    session_ = std::make_unique<Session>(server_.get(), make_file(settings), *home_);
+    tasks_.spawn(serve());
   }
   void TearDown() override {
     if (session_ != nullptr) {
-      run(session_->stop());
+      stop_.cancel();
+      run(tasks_.join());
       session_.reset();
     }
     FuseTest::TearDown();
+  }
+
+  io::Task<void> serve() {
+    auto serving = io::call_on(
+        thread_ ? thread_->reactor() : *reactor_,
+        [this](io::CancelToken stop) { return session_->run(stop); }, stop_.token());
+    co_await serving;
   }
 
   void send(uint64_t unique, uint32_t opcode, std::span<const std::byte> body) {
@@ -105,6 +118,10 @@ class SessionTest : public FuseTest {
 
   io::Fd server_;
   io::Fd kernel_;
+  std::unique_ptr<io::ReactorThread> thread_;
+  std::optional<exports::NodeAccess> home_;
+  io::CancelSource stop_;
+  io::TaskGroup tasks_;
   std::unique_ptr<Session> session_;
 };
 

@@ -14,6 +14,7 @@
 #include "io/timer.h"
 #include "schema/types_block_export.h"
 #include "schema/types_block_options.h"
+#include "tests/io/export_thread.h"
 
 namespace cairn::testing {
 namespace {
@@ -36,6 +37,7 @@ std::string make_folder() {
 
 NbdHarness::NbdHarness(std::size_t disk_size)
     : reactor_(make_reactor()),
+      thread_(io::make_export_thread()),
       disk_(disk_size),
       graph_(drivers_),
       registry_(graph_),
@@ -45,6 +47,9 @@ NbdHarness::NbdHarness(std::size_t disk_size)
   drivers_.add(memory_driver_info(disk_));
   drivers_.add(zero_driver_info());
   registry_.add_type(server_);
+  registry_.set_find_thread([this](const std::string&) -> Result<exports::Thread> {
+    return exports::Thread(thread_, &thread_->reactor());
+  });
   registry_.set_on_deleted([this](const std::string& id) { deleted_.push_back(id); });
   schema::BlockdevOptions options;
   options.driver = schema::BlockdevDriver::kNullCo;
@@ -85,6 +90,9 @@ Result<void> NbdHarness::add(std::string name, bool writable, std::string descri
   own.name = std::move(name);
   own.description = std::move(description);
   options.branch = std::move(own);
+  if (thread_ != nullptr) {
+    options.iothread = "thread";
+  }
   return reactor_->block_on(registry_.add(options));
 }
 

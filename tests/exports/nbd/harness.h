@@ -1,8 +1,10 @@
 // NbdHarness: a server over memory nodes on a reactor of its own, and NbdClient: the other end,
 // which speaks raw bytes so that it can say what a proper client would not.
 //
-// Everything runs on one thread: while a client waits for bytes it turns the reactor. A wait that
-// takes longer than kPatience fails the test instead of hanging it.
+// Everything runs on one thread, unless the environment variable CAIRN_EXPORT_THREAD is set: then
+// exports have a thread of their own, and the same tests hold for them. While a client waits for
+// bytes it turns the reactor. A wait that takes longer than kPatience fails the test instead of
+// hanging it.
 #pragma once
 
 #include <chrono>
@@ -19,6 +21,7 @@
 #include "exports/nbd/server.h"
 #include "io/fd.h"
 #include "io/reactor.h"
+#include "io/reactor_thread.h"
 #include "tests/exports/nbd/memory_driver.h"
 
 namespace cairn::testing {
@@ -94,6 +97,7 @@ class NbdHarness {
 
  private:
   std::unique_ptr<io::Reactor> reactor_;
+  std::shared_ptr<io::ReactorThread> thread_;
   MemoryDisk disk_;
   block::DriverTable drivers_;
   block::Graph graph_;

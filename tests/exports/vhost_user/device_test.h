@@ -11,6 +11,7 @@
 #include "exports/vhost_user/block_device.h"
 #include "schema/types_block_options.h"
 #include "tests/exports/nbd/memory_driver.h"
+#include "tests/io/export_thread.h"
 #include "tests/io/reactor_fixture.h"
 
 namespace cairn::vhost_user {
@@ -36,7 +37,11 @@ class DeviceTest : public io::ReactorTest {
         graph_.attach(*node, "", {.used = P::kConsistentRead | P::kWrite, .shared = P::all()});
     ASSERT_TRUE(root) << root.error().message();
     root_ = std::move(*root);
-    device_ = std::make_unique<BlockDevice>(*root_, DeviceSettings{.writable = true, .queues = 2});
+    thread_ = io::make_export_thread();
+    device_ = std::make_unique<BlockDevice>(
+        *root_,
+        DeviceSettings{
+            .writable = true, .queues = 2, .thread = thread_ ? &thread_->reactor() : nullptr});
   }
   void TearDown() override {
     device_.reset();
@@ -49,6 +54,7 @@ class DeviceTest : public io::ReactorTest {
   block::DriverTable drivers_;
   block::Graph graph_{drivers_};
   std::unique_ptr<block::Edge> root_;
+  std::unique_ptr<io::ReactorThread> thread_;
   std::unique_ptr<BlockDevice> device_;
 };
 
