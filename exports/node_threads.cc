@@ -65,10 +65,8 @@ Result<void> NodeThreads::move(const std::shared_ptr<block::Node>& node, const T
 }
 
 void NodeThreads::released(const std::shared_ptr<block::Node>& node) {
-  if (node->parents().empty()) {
-    // One that is pinned stays where it is.
-    static_cast<void>(move(node, nullptr));
-  }
+  // One that is pinned stays where it is.
+  static_cast<void>(move(node, nullptr));
 }
 
 }  // namespace cairn::exports

@@ -31,7 +31,7 @@ class NodeThreads {
   void pin(const block::Edge& root) { pins_.push_back(&root); }
   void unpin(const block::Edge& root) { std::erase(pins_, &root); }
 
-  // An export does not use the node any more: it goes home when nobody else does, and may.
+  // An export does not use the node any more: it goes home, if it may.
   void released(const std::shared_ptr<block::Node>& node);
 
  private:

@@ -2,20 +2,19 @@
 
 import os
 import pathlib
-import signal
 import socket
 import struct
 import subprocess
 import threading
+import time
 
 import pytest
 
 import vhost
-from support import Qmp, accepts, fio, qcow2, raw, run, same_bytes, wait_until
+from support import Qmp, fio, qcow2, raw, run, same_bytes, wait_until
 from test_crash import check_image
 from writer import SLOT, Writer
 
-MIB = 1 << 20
 IN_USE = ("Node n is associated with a BlockBackend and could be in use "
           "(use force=true to override this check)")
 STAYS = "Cannot change iothread of active block backend"
@@ -42,9 +41,9 @@ def monitored(folder, daemons):
         daemon = daemons("--chardev", f"socket,id=m,path={path},server=on,wait=off",
                          "--monitor", "chardev=m", "--object", "iothread,id=io0",
                          "--object", "iothread,id=io1", "--blockdev",
-                         "driver=null-co,node-name=n,read-zeroes=on,size=64M", *arguments,
+                         "driver=null-co,node-name=n,read-zeroes=on,size=67108864", *arguments,
                          "--nbd-server", f"addr.type=unix,addr.path={folder}/nbd.sock{server}")
-        daemon.wait_for(path)
+        daemon.wait_for(folder / "nbd.sock")
         monitors.append(Qmp(path))
         return daemon, monitors[-1]
 
@@ -302,25 +301,21 @@ def test_a_machine_whose_memory_is_cut_short_ends_nobody(folder, monitored):
     daemon.stop()
 
 
-def test_idle_clients_on_a_thread_give_their_memory_back(folder, monitored):
+def test_clients_that_were_idle_on_a_thread_are_served_again(folder, monitored):
+    """For so long that the server has taken back what they were served with."""
     daemon, monitor = monitored()
     assert add(monitor, "e", iothread="io0") is None
     clients = []
-    for _ in range(50):
+    for _ in range(10):
         client = socket.socket(socket.AF_UNIX)
         client.connect(f"{folder}/nbd.sock")
         client.recv(18, socket.MSG_WAITALL)
         client.sendall(struct.pack(">I8sII1s", 3, b"IHAVEOPT", 1, 1, b"e"))
         client.recv(10, socket.MSG_WAITALL)
-        client.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 0, 1, 0, 1 << 20))
-        assert len(client.recv(16 + (1 << 20), socket.MSG_WAITALL)) == 16 + (1 << 20)
         clients.append(client)
-    busy = daemon.memory()
-    wait_until(lambda: daemon.memory() < busy - 4 * MIB, "memory that is given back", timeout=30)
-    for client in clients:
-        client.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 0, 2, 0, 512))
-        assert len(client.recv(16 + 512, socket.MSG_WAITALL)) == 16 + 512
-        client.close()
-    assert accepts(folder / "nbd.sock")
-    daemon.process.send_signal(signal.SIGTERM)
-    assert daemon.process.wait(60) == 0
+    for pause in (0, 12):
+        time.sleep(pause)
+        for client in clients:
+            client.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 0, 1, 0, 4096))
+            assert len(client.recv(16 + 4096, socket.MSG_WAITALL)) == 16 + 4096
+    daemon.stop()

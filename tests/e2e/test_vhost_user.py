@@ -271,6 +271,7 @@ def test_pages_that_are_written_are_logged(served):
     disk.connection.send(vhost.SET_FEATURES,
                          struct.pack("<Q", disk.features | bits(vhost.F_LOG_ALL)))
     disk.set_addresses(0, disk.queues[0], log=vhost.GUEST_BASE + disk.queues[0].used)
+    disk.connection.number(vhost.GET_QUEUE_NUM)  # by now it has read what comes before
     begun = disk.begin(vhost.T_IN, 0, room=8192)
     assert disk.finish(begun)[0] == OK
     marks = os.pread(log.fd, disk.memory.size // 4096 // 8, offset_of)

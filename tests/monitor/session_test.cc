@@ -16,6 +16,7 @@
 #include "io/reactor.h"
 #include "io/task_group.h"
 #include "io/timer.h"
+#include "monitor/dispatch.h"
 #include "protocols/null/null.h"
 #include "schema/commands.h"
 
