@@ -75,10 +75,12 @@ io::Task<Result<void>> ExportRegistry::add_checked(const schema::BlockExportOpti
     const auto alone = co_await graph_.alone();
     Result<void> active = co_await block::activate(node);
     if (!active) {
+      threads_.released(node);
       co_return active;
     }
   }
   if (auto ready = type.check_ready(); !ready) {
+    threads_.released(node);
     co_return ready;
   }
   block::Permissions permissions;

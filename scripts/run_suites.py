@@ -193,7 +193,12 @@ def golden(log):
 
 def e2e(log):
     build("build", log)
-    return pytest_suite("e2e", log, ["tests/e2e"], CAIRN_TOOLS="build/tools")
+    outcome = pytest_suite("e2e", log, ["tests/e2e"], CAIRN_TOOLS="build/tools")
+    # What serves, once more with every export on an I/O thread.
+    served = [f"tests/e2e/test_{name}.py" for name in ("nbd", "nbd_tls", "fuse", "vhost_user")]
+    outcome.add(pytest_suite("e2e-on-thread", log, [*served, "-m", "not slow"],
+                             CAIRN_TOOLS="build/tools", CAIRN_EXPORT_THREAD="1"))
+    return outcome
 
 
 def packages(log):
@@ -228,13 +233,15 @@ def tsan(log):
     """What has threads: the unit tests of these folders, and the programs end to end. The engine and
     the formats run on one thread, and the simulator on one a history."""
     programs = {"io": "io_test", "io-stack-o0": "io_stack_test_o0", "io-stack-o2": "io_stack_test_o2",
-                "exports_nbd": "exports_nbd_test", "file": "file_test", "jobs": "jobs_test",
+                "exports_nbd": "exports_nbd_test", "exports_fuse": "exports_fuse_test",
+                "exports_vhost_user": "exports_vhost_user_test", "file": "file_test", "jobs": "jobs_test",
                 "monitor": "monitor_test", "tls_stream": "tls_stream_test"}
     build("build-tsan", log, [f"tests/io/{p}" if "stack" in p else f"tests/{p}"
                               for p in programs.values()]
           + [f"tools/{p}" for p in ("cairnd", "cairn-img", "cairn-io", "cairn-nbd", "cairnctl",
                                     "cairnctl.bash")])
-    tests = [f"{t}-{backend}" for t in programs for backend in ("io_uring", "epoll")]
+    on_thread = [f"{t}-on-thread" for t in programs if t.startswith("exports_")]
+    tests = [f"{t}-{backend}" for t in [*programs, *on_thread] for backend in ("io_uring", "epoll")]
     outcome = meson_suite("build-tsan", "unit", log, tests)
     outcome.add(instrumented_e2e("build-tsan", log))
     return outcome

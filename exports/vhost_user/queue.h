@@ -4,8 +4,9 @@
 // Invariants
 // - A queue works only while it is running; stop() completes when every request that was taken is
 //   given back, after which nothing here touches the guest's memory.
-// - Settings change while it does not run. Where it works at home, the descriptors that are signalled
-//   change at any time.
+// - It is set up, started and stopped at home, and works on the device's reactor.
+// - Settings change while it does not run. Where it works at home, the descriptors that are
+//   signalled change at any time.
 // - A driver that breaks the rules is reported once, and the queue takes nothing more.
 #pragma once
 
