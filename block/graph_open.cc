@@ -10,6 +10,7 @@
 #include "block/filename.h"
 #include "block/graph.h"
 #include "block/node_name.h"
+#include "block/reopen_options.h"
 #include "io/buffer.h"
 #include "schema/json.h"
 #include "schema/visit_block_options.h"
@@ -22,6 +23,7 @@ namespace {
 constexpr int kLongestChain = 500;
 // Bytes at the start of an image that formats are recognised by.
 constexpr uint64_t kProbeLength = 2048;
+constexpr const char* kAboutBacking = "Could not open backing file: ";
 
 // The options of a format or filter of which only the name and the file are known. Not all can do
 // with these: images may name any driver as the format of their backing file.
@@ -70,6 +72,13 @@ io::Task<Result<std::shared_ptr<Node>>> open_tested(Graph& graph, std::string fi
   co_return node;
 }
 
+Result<void> check_sharing(const NodeOptions& options) {
+  if (options.force_share && !options.read_only) {
+    return fail(EINVAL, "force-share=on can only be used with read-only images");
+  }
+  return {};
+}
+
 int depth_of(const OpenFlags& flags) {
   int depth = 0;
   for (const OpenTrail* step = flags.trail; step != nullptr; step = step->up) {
@@ -111,8 +120,8 @@ NodeOptions node_options(const schema::BlockdevOptions& options, const OpenFlags
 }
 
 Result<void> check_options(const NodeOptions& options) {
-  if (options.force_share && !options.read_only) {
-    return fail(EINVAL, "force-share=on can only be used with read-only images");
+  if (auto shares = check_sharing(options); !shares) {
+    return shares;
   }
   if (options.detect_zeroes == NodeOptions::DetectZeroes::kUnmap && !options.discard_unmap) {
     return fail(EINVAL,
@@ -133,29 +142,42 @@ OpenFlags child_flags(const NodeOptions& parent, ChildRole role) {
           .inactive = !parent.active};
 }
 
-io::Task<Result<std::shared_ptr<Node>>> Graph::open(const schema::BlockdevOptions& options,
-                                                    OpenFlags flags) {
-  if (options.node_name) {
-    if (auto ok = check_name(*options.node_name); !ok) {
-      co_return pass(ok);
+Result<void> Graph::enter(Node& node) {
+  const NodeOptions& options = node.options();
+  if (auto shares = check_sharing(options); !shares) {
+    return shares;
+  }
+  if (node.opened_with().node_name) {
+    if (auto named = check_name(node.name()); !named) {
+      return named;
     }
   }
+  if (auto ok = check_options(options); !ok) {
+    return ok;
+  }
+  nodes_.push_back(&node);
+  return {};
+}
+
+io::Task<Result<std::shared_ptr<Node>>> Graph::open(const schema::BlockdevOptions& options,
+                                                    OpenFlags flags) {
   const std::string_view driver_name = schema::to_string(options.driver);
   const DriverInfo* info = drivers_.find(driver_name);
   if (info == nullptr) {
     co_return fail(ENOENT, "Unknown driver '{}'", driver_name);
   }
-  const NodeOptions common = node_options(options, flags);
-  if (auto ok = check_options(common); !ok) {
-    co_return pass(ok);
-  }
-  auto node = std::make_shared<Node>(
-      *this, options.node_name ? *options.node_name : generate_name(), *info, common);
+  auto node =
+      std::make_shared<Node>(*this, options.node_name ? *options.node_name : generate_name(), *info,
+                             node_options(options, flags));
   node->opened_with_ = std::make_shared<const schema::BlockdevOptions>(options);
   node->chain_wanted_ = !flags.no_backing;
   node->probed_ = flags.probed;
   node->born_ = draining() ? drain_ : 0;
-  nodes_.push_back(node.get());
+  if (child_wish(options, "file").kind == ChildWish::Kind::kNothing) {
+    if (auto entered = enter(*node); !entered) {
+      co_return pass(entered);
+    }
+  }
   OpenContext context(*this, *node, flags);
   Result<std::unique_ptr<Driver>> driver = co_await info->open(context, options);
   Result<void> result;
@@ -295,6 +317,7 @@ io::Task<Result<Edge*>> OpenContext::open_child(std::string name, const schema::
   if (reopening_) {
     co_return node_.child(name);
   }
+  const char* const about = role == ChildRole::kBacking ? kAboutBacking : "";
   std::shared_ptr<Node> child;
   if (const auto* existing = std::get_if<std::string>(&ref.value)) {
     child = graph_.find(*existing);
@@ -303,13 +326,13 @@ io::Task<Result<Edge*>> OpenContext::open_child(std::string name, const schema::
                      name);
     }
     if (child == nullptr) {
-      co_return fail(ENOENT, "Cannot find device='{0}' nor node-name='{0}'", *existing);
+      co_return fail(ENOENT, "{0}Cannot find device='{1}' nor node-name='{1}'", about, *existing);
     }
   } else {
     const auto& options = *std::get<schema::Box<schema::BlockdevOptions>>(ref.value);
     Result<std::shared_ptr<Node>> opened = co_await graph_.open(options, child_flags(role));
     if (!opened) {
-      co_return pass(opened);
+      co_return pass(opened, about);
     }
     child = std::move(*opened);
   }
@@ -319,7 +342,36 @@ io::Task<Result<Edge*>> OpenContext::open_child(std::string name, const schema::
     co_return edge;
   }
   (*edge)->owned_ = !std::holds_alternative<std::string>(ref.value);
+  if ((*edge)->name() == "file") {
+    if (auto entered = graph_.enter(node_); !entered) {
+      co_return pass(entered);
+    }
+  }
   co_return edge;
+}
+
+io::Task<Result<Edge*>> OpenContext::open_backing(
+    const std::optional<schema::BlockdevRefOrNull>& wanted, std::string filename,
+    std::string format) {
+  if (!wanted && filename.empty()) {
+    co_return nullptr;
+  }
+  if (!wanted) {
+    co_return co_await open_implicit_backing(std::move(filename), std::move(format));
+  }
+  schema::BlockdevRef ref;
+  if (const auto* name = std::get_if<std::string>(&wanted->value)) {
+    if (name->empty()) {
+      co_return nullptr;  // how older clients say null
+    }
+    ref.value = *name;
+  } else if (const auto* inner =
+                 std::get_if<schema::Box<schema::BlockdevOptions>>(&wanted->value)) {
+    ref.value = *inner;
+  } else {
+    co_return nullptr;  // no backing image, whatever the image says
+  }
+  co_return co_await open_child("backing", ref, ChildRole::kBacking);
 }
 
 // The path of a file that the image names, when it may be opened.
@@ -361,12 +413,12 @@ io::Task<Result<Edge*>> OpenContext::open_implicit_backing(std::string filename,
   Result<std::shared_ptr<Node>> opened =
       co_await graph_.open_filename(*path, std::move(format), flags);
   if (!opened) {
-    co_return pass(opened, "Could not open backing file: ");
+    co_return pass(opened, kAboutBacking);
   }
   Result<Edge*> edge = graph_.connect(node_, "backing", *opened, ChildRole::kBacking);
   if (!edge) {
     Result<void> ignored = co_await graph_.release(*opened);
-    co_return pass(edge, "Could not open backing file: ");
+    co_return pass(edge, kAboutBacking);
   }
   (*edge)->owned_ = true;
   co_return edge;

@@ -1,6 +1,7 @@
 // Writing new qcow2 images.
 #include "formats/qcow2/create.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <memory>
@@ -63,14 +64,15 @@ io::Task<Result<void>> write_metadata(block::Edge& file, const CreateParameters&
   if (!header) {
     co_return std::unexpected(header.error());
   }
-  // A new file is made longer and reads as zeroes; on a device there may be anything.
-  const bool is_empty = file.length() == 0;
+  // What there was may be anything; a file that is made longer reads as zeroes there.
+  const uint64_t length = file.length();
   Result<void> result;
-  if (is_empty) {
+  if (length < layout.file_length) {
     result = co_await file.resize(layout.file_length);
-  } else {
+  }
+  if (result && length > 0) {
     const block::ZeroFlags flags{.may_unmap = true};
-    result = co_await file.write_zeroes(0, layout.file_length, flags);
+    result = co_await file.write_zeroes(0, std::min(length, layout.file_length), flags);
   }
   if (!result) {
     co_return result;
@@ -93,7 +95,7 @@ io::Task<Result<void>> write_metadata(block::Edge& file, const CreateParameters&
 io::Task<Result<void>> write_image(block::Graph& graph, std::shared_ptr<block::Node> file,
                                    const CreateParameters& parameters, uint64_t preallocated) {
   auto edge =
-      graph.attach(std::move(file), "create",
+      graph.attach(std::move(file), "",
                    {PermissionSet::kConsistentRead | PermissionSet::kWrite | PermissionSet::kResize,
                     PermissionSet::kConsistentRead});
   if (!edge) {
@@ -150,7 +152,7 @@ io::Task<Result<void>> preallocate(block::Graph& graph, schema::BlockdevOptions 
   if (!node) {
     co_return pass(node);
   }
-  auto edge = graph.attach(*node, "create", {PermissionSet::all(), PermissionSet::all()});
+  auto edge = graph.attach(*node, "", {PermissionSet::all(), PermissionSet::all()});
   if (!edge) {
     const Result<void> released = co_await graph.release(*node);
     co_return pass(edge);
@@ -171,7 +173,7 @@ io::Task<Result<void>> preallocate(block::Graph& graph, schema::BlockdevOptions 
 io::Task<Result<void>> size_data_file(block::Graph& graph, std::shared_ptr<block::Node> data,
                                       const CreateParameters& parameters) {
   auto edge = graph.attach(
-      std::move(data), "create",
+      std::move(data), "",
       {PermissionSet::kWrite | PermissionSet::kResize, PermissionSet::kConsistentRead});
   if (!edge) {
     co_return pass(edge);
@@ -220,7 +222,7 @@ io::Task<Result<void>> make_image(block::Graph& graph, std::shared_ptr<block::No
   std::vector<std::unique_ptr<block::Edge>> kept;
   for (const auto& node : {file, data}) {
     if (node != nullptr) {
-      auto edge = graph.attach(node, "create", {PermissionSet::none(), PermissionSet::all()});
+      auto edge = graph.attach(node, "", {PermissionSet::none(), PermissionSet::all()});
       if (!edge) {
         co_return pass(edge);
       }
@@ -237,6 +239,18 @@ io::Task<Result<void>> make_image(block::Graph& graph, std::shared_ptr<block::No
     }
   }
   co_return result;
+}
+
+// Why no image on a node can have this size.
+Result<void> describe_size(uint64_t size) {
+  constexpr uint64_t kLargest = (uint64_t{1} << 63) - (uint64_t{1} << 30);
+  if (size > static_cast<uint64_t>(INT64_MAX)) {
+    return fail(EFBIG, "Could not resize image: Image size cannot be negative");
+  }
+  if (size > kLargest) {
+    return fail(EFBIG, "Could not resize image: offset({}) exceeds maximum({})", size, kLargest);
+  }
+  return fail(EFBIG, "Could not resize image: Failed to grow the L1 table: File too large");
 }
 
 // Opens the files that were made, and makes the image on them.
@@ -411,11 +425,16 @@ io::Task<Result<void>> create_image_on(block::Graph& graph, std::shared_ptr<bloc
   if (!parameters) {
     co_return pass(parameters);
   }
+  if (data == file) {
+    co_return fail(EINVAL, "The image '{}' can not be its own data file", file->filename());
+  }
   if (data != nullptr) {
     parameters->data_file = data->filename();
   }
   if (auto checked = check_create_parameters(*parameters); !checked) {
-    co_return checked;
+    // The field has made an empty image by then, and says what becomes of making it larger.
+    co_return checked.error().code() == EFBIG ? describe_size(parameters->size)
+                                              : std::move(checked);
   }
   if (auto found = take_password(graph, *parameters); !found) {
     co_return found;
