@@ -61,8 +61,7 @@ struct DriverInfo {
   // options' size. Removes what it made when it fails.
   io::Task<Result<void>> (*create)(Graph& graph, std::string filename,
                                    const CreateOptions& options) = nullptr;
-  // The same on nodes that there are already, which the caller gives back: see the format. Null:
-  // not possible.
+  // The same on nodes that there are already: see the format. Null: not possible.
   io::Task<Result<void>> (*create_on)(Graph& graph, std::shared_ptr<Node> file,
                                       std::shared_ptr<Node> data,
                                       const CreateOptions& options) = nullptr;

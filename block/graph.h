@@ -33,7 +33,6 @@ class TlsCredentials;
 namespace cairn::schema {
 struct BlockdevOptions;
 struct BlockdevRef;
-struct BlockdevRefOrNull;
 }  // namespace cairn::schema
 
 namespace cairn::block {
@@ -101,7 +100,7 @@ class Graph {
 
   // By node name; null when there is none, or it is still being opened.
   [[nodiscard]] std::shared_ptr<Node> find(std::string_view name) const;
-  // All nodes, in the order they were entered: each after its `file`, and before other children.
+  // All nodes, in the order they were made.
   [[nodiscard]] const std::vector<Node*>& nodes() const { return nodes_; }
   [[nodiscard]] const std::vector<std::shared_ptr<Node>>& monitor_nodes() const {
     return monitor_nodes_;
@@ -257,9 +256,6 @@ class Graph {
   [[nodiscard]] bool held_by_monitor(const Node& node) const;
   [[nodiscard]] std::string generate_name();
   [[nodiscard]] Result<void> check_name(std::string_view name) const;
-  // Gives a node that is being opened its place among the nodes, and its name, which both may be
-  // refused it. Its `file` comes before it.
-  [[nodiscard]] Result<void> enter(Node& node);
   [[nodiscard]] io::Task<void> drop_children(Node& node, Result<void>& result);
 
   const DriverTable& drivers_;
@@ -305,13 +301,11 @@ class OpenContext {
   [[nodiscard]] io::Task<Result<Edge*>> open_child(std::string name, const schema::BlockdevRef& ref,
                                                    ChildRole role);
 
-  // Attaches the backing child: the one that options want, or else the one that the image itself
-  // names (`filename` is empty when there is none), unless flags or policy forbid that (then null
-  // without error, or an error that says so). Relative names start at this image's directory.
-  [[nodiscard]] io::Task<Result<Edge*>> open_backing(
-      const std::optional<schema::BlockdevRefOrNull>& wanted, std::string filename,
-      std::string format);
-  // Attaches the file that the image names for the guest's data; the child is "data-file". The
+  // Attaches a backing child that the image itself names, unless flags or policy forbid it (then
+  // null without error, or an error that says so). Relative names start at this image's directory.
+  [[nodiscard]] io::Task<Result<Edge*>> open_implicit_backing(std::string filename,
+                                                              std::string format);
+  // The same for the file that the image names for the guest's data; the child is "data-file". The
   // name is a path and nothing else: an image must not choose a protocol.
   [[nodiscard]] io::Task<Result<Edge*>> open_implicit_data(std::string filename);
   // The same for one of several files that the image is divided into.
@@ -319,8 +313,6 @@ class OpenContext {
                                                              std::string filename, ChildRole role);
 
  private:
-  [[nodiscard]] io::Task<Result<Edge*>> open_implicit_backing(std::string filename,
-                                                              std::string format);
   [[nodiscard]] io::Task<Result<Edge*>> open_implicit_file(std::string child, std::string_view what,
                                                            std::string filename, ChildRole role);
   [[nodiscard]] Result<std::string> implicit_path(std::string_view what,

@@ -9,6 +9,7 @@
 
 #include "block/filename.h"
 #include "block/graph.h"
+#include "block/graph_edit.h"
 #include "block/node_name.h"
 #include "block/reopen_options.h"
 #include "io/buffer.h"
@@ -72,13 +73,6 @@ io::Task<Result<std::shared_ptr<Node>>> open_tested(Graph& graph, std::string fi
   co_return node;
 }
 
-Result<void> check_sharing(const NodeOptions& options) {
-  if (options.force_share && !options.read_only) {
-    return fail(EINVAL, "force-share=on can only be used with read-only images");
-  }
-  return {};
-}
-
 int depth_of(const OpenFlags& flags) {
   int depth = 0;
   for (const OpenTrail* step = flags.trail; step != nullptr; step = step->up) {
@@ -120,8 +114,8 @@ NodeOptions node_options(const schema::BlockdevOptions& options, const OpenFlags
 }
 
 Result<void> check_options(const NodeOptions& options) {
-  if (auto shares = check_sharing(options); !shares) {
-    return shares;
+  if (options.force_share && !options.read_only) {
+    return fail(EINVAL, "force-share=on can only be used with read-only images");
   }
   if (options.detect_zeroes == NodeOptions::DetectZeroes::kUnmap && !options.discard_unmap) {
     return fail(EINVAL,
@@ -142,23 +136,6 @@ OpenFlags child_flags(const NodeOptions& parent, ChildRole role) {
           .inactive = !parent.active};
 }
 
-Result<void> Graph::enter(Node& node) {
-  const NodeOptions& options = node.options();
-  if (auto shares = check_sharing(options); !shares) {
-    return shares;
-  }
-  if (node.opened_with().node_name) {
-    if (auto named = check_name(node.name()); !named) {
-      return named;
-    }
-  }
-  if (auto ok = check_options(options); !ok) {
-    return ok;
-  }
-  nodes_.push_back(&node);
-  return {};
-}
-
 io::Task<Result<std::shared_ptr<Node>>> Graph::open(const schema::BlockdevOptions& options,
                                                     OpenFlags flags) {
   const std::string_view driver_name = schema::to_string(options.driver);
@@ -174,7 +151,7 @@ io::Task<Result<std::shared_ptr<Node>>> Graph::open(const schema::BlockdevOption
   node->probed_ = flags.probed;
   node->born_ = draining() ? drain_ : 0;
   if (child_wish(options, "file").kind == ChildWish::Kind::kNothing) {
-    if (auto entered = enter(*node); !entered) {
+    if (auto entered = GraphEdit::enter(*this, *node); !entered) {
       co_return pass(entered);
     }
   }
@@ -343,35 +320,11 @@ io::Task<Result<Edge*>> OpenContext::open_child(std::string name, const schema::
   }
   (*edge)->owned_ = !std::holds_alternative<std::string>(ref.value);
   if ((*edge)->name() == "file") {
-    if (auto entered = graph_.enter(node_); !entered) {
+    if (auto entered = GraphEdit::enter(graph_, node_); !entered) {
       co_return pass(entered);
     }
   }
   co_return edge;
-}
-
-io::Task<Result<Edge*>> OpenContext::open_backing(
-    const std::optional<schema::BlockdevRefOrNull>& wanted, std::string filename,
-    std::string format) {
-  if (!wanted && filename.empty()) {
-    co_return nullptr;
-  }
-  if (!wanted) {
-    co_return co_await open_implicit_backing(std::move(filename), std::move(format));
-  }
-  schema::BlockdevRef ref;
-  if (const auto* name = std::get_if<std::string>(&wanted->value)) {
-    if (name->empty()) {
-      co_return nullptr;  // how older clients say null
-    }
-    ref.value = *name;
-  } else if (const auto* inner =
-                 std::get_if<schema::Box<schema::BlockdevOptions>>(&wanted->value)) {
-    ref.value = *inner;
-  } else {
-    co_return nullptr;  // no backing image, whatever the image says
-  }
-  co_return co_await open_child("backing", ref, ChildRole::kBacking);
 }
 
 // The path of a file that the image names, when it may be opened.

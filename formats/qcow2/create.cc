@@ -2,6 +2,7 @@
 #include "formats/qcow2/create.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <filesystem>
 #include <memory>
@@ -40,6 +41,16 @@ std::vector<std::byte> make_refcounts(const Geometry& geometry, const InitialLay
     store_refcount(blocks, geometry.refcount_order, cluster, 1);
   }
   return bytes;
+}
+
+// Not every node keeps what is written to it.
+io::Task<Result<void>> find_magic(block::Edge& file) {
+  std::array<std::byte, sizeof kMagic> start{};
+  Result<void> read = co_await file.read(0, start.data(), start.size());
+  if (read && load_be<uint32_t>(start.data()) != kMagic) {
+    read = fail(EINVAL, "Image is not in qcow2 format");
+  }
+  co_return read;
 }
 
 io::Task<Result<void>> write_metadata(block::Edge& file, const CreateParameters& parameters,
@@ -89,7 +100,11 @@ io::Task<Result<void>> write_metadata(block::Edge& file, const CreateParameters&
     }
   }
   // Last, so that nothing takes a half-written file for an image.
-  co_return co_await file.write(0, header->data(), header->size());
+  result = co_await file.write(0, header->data(), header->size());
+  if (result) {
+    result = co_await find_magic(file);
+  }
+  co_return result;
 }
 
 io::Task<Result<void>> write_image(block::Graph& graph, std::shared_ptr<block::Node> file,

@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "block/graph.h"
 #include "block/node.h"
+#include "block/open_backing.h"
 #include "formats/qcow2/check.h"
 #include "formats/qcow2/create.h"
 #include "schema/types_block_options.h"
@@ -122,8 +123,8 @@ io::Task<Result<std::unique_ptr<block::Driver>>> open_image(
     }
   }
   std::string format(header->backing_format());
-  const Result<block::Edge*> backing =
-      co_await context.open_backing(options.backing, header->backing_file, std::move(format));
+  const Result<block::Edge*> backing = co_await block::open_backing(
+      context, options.backing, header->backing_file, std::move(format));
   if (!backing) {
     co_return std::unexpected(backing.error());
   }

@@ -83,10 +83,8 @@ io::Task<Result<void>> write_sparse(block::Edge& file, const CreateParameters& p
   const uint64_t length = header.overhead * kSector;
   // What there was may be anything; a file that is made longer reads as zeroes there.
   const uint64_t before = file.length();
-  Result<void> result;
-  if (before < length) {
-    result = co_await file.resize(length);
-  }
+  const block::ResizeOptions options{.exact = false};
+  Result<void> result = co_await file.resize(length, options);
   if (result && before > 0) {
     const block::ZeroFlags flags{.may_unmap = true};
     result = co_await file.write_zeroes(0, std::min(before, length), flags);

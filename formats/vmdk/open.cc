@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "block/graph.h"
+#include "block/open_backing.h"
 #include "formats/vmdk/create.h"
 #include "formats/vmdk/driver.h"
 #include "formats/vmdk/vmdk.h"
@@ -227,7 +228,7 @@ io::Task<Opened> open_image(block::OpenContext& context,
     co_return fail_errno(EINVAL, "Could not open '{}'", (*file)->node().filename());
   }
   const Result<block::Edge*> parent =
-      co_await context.open_backing(options.backing, ids->parent_name, "vmdk");
+      co_await block::open_backing(context, options.backing, ids->parent_name, "vmdk");
   if (!parent) {
     co_return std::unexpected(parent.error());
   }
