@@ -35,6 +35,10 @@ class CreateOptions {
   void set_forced(bool forced) { forced_ = forced; }
   [[nodiscard]] bool forced() const { return forced_; }
 
+  // The size is meant to the byte. What command lines say is rounded up to whole sectors.
+  void set_exact(bool exact) { exact_ = exact; }
+  [[nodiscard]] bool exact() const { return exact_; }
+
   [[nodiscard]] bool has(std::string_view name) const;
   [[nodiscard]] std::optional<std::string> string(std::string_view name) const;
   [[nodiscard]] std::optional<bool> boolean(std::string_view name) const;
@@ -48,6 +52,7 @@ class CreateOptions {
   std::span<const CreateOptionInfo> table_;
   std::map<std::string, std::string, std::less<>> values_;
   bool forced_ = false;
+  bool exact_ = false;
 };
 
 }  // namespace cairn::block

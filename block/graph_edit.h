@@ -44,6 +44,11 @@ struct NewFilter {
 
 class GraphEdit {
  public:
+  // Gives a node that is being opened its place among the nodes and its name, both of which may be
+  // refused it. Its child `file` comes before it, and all others after it. This is no part of an
+  // edit.
+  [[nodiscard]] static Result<void> enter(Graph& graph, Node& node);
+
   explicit GraphEdit(Graph& graph);
   GraphEdit(const GraphEdit&) = delete;
   GraphEdit& operator=(const GraphEdit&) = delete;

@@ -9,7 +9,9 @@
 
 #include "block/filename.h"
 #include "block/graph.h"
+#include "block/graph_edit.h"
 #include "block/node_name.h"
+#include "block/reopen_options.h"
 #include "io/buffer.h"
 #include "schema/json.h"
 #include "schema/visit_block_options.h"
@@ -22,6 +24,7 @@ namespace {
 constexpr int kLongestChain = 500;
 // Bytes at the start of an image that formats are recognised by.
 constexpr uint64_t kProbeLength = 2048;
+constexpr const char* kAboutBacking = "Could not open backing file: ";
 
 // The options of a format or filter of which only the name and the file are known. Not all can do
 // with these: images may name any driver as the format of their backing file.
@@ -135,27 +138,23 @@ OpenFlags child_flags(const NodeOptions& parent, ChildRole role) {
 
 io::Task<Result<std::shared_ptr<Node>>> Graph::open(const schema::BlockdevOptions& options,
                                                     OpenFlags flags) {
-  if (options.node_name) {
-    if (auto ok = check_name(*options.node_name); !ok) {
-      co_return pass(ok);
-    }
-  }
   const std::string_view driver_name = schema::to_string(options.driver);
   const DriverInfo* info = drivers_.find(driver_name);
   if (info == nullptr) {
     co_return fail(ENOENT, "Unknown driver '{}'", driver_name);
   }
-  const NodeOptions common = node_options(options, flags);
-  if (auto ok = check_options(common); !ok) {
-    co_return pass(ok);
-  }
-  auto node = std::make_shared<Node>(
-      *this, options.node_name ? *options.node_name : generate_name(), *info, common);
+  auto node =
+      std::make_shared<Node>(*this, options.node_name ? *options.node_name : generate_name(), *info,
+                             node_options(options, flags));
   node->opened_with_ = std::make_shared<const schema::BlockdevOptions>(options);
   node->chain_wanted_ = !flags.no_backing;
   node->probed_ = flags.probed;
   node->born_ = draining() ? drain_ : 0;
-  nodes_.push_back(node.get());
+  if (child_wish(options, "file").kind == ChildWish::Kind::kNothing) {
+    if (auto entered = GraphEdit::enter(*this, *node); !entered) {
+      co_return pass(entered);
+    }
+  }
   OpenContext context(*this, *node, flags);
   Result<std::unique_ptr<Driver>> driver = co_await info->open(context, options);
   Result<void> result;
@@ -295,6 +294,7 @@ io::Task<Result<Edge*>> OpenContext::open_child(std::string name, const schema::
   if (reopening_) {
     co_return node_.child(name);
   }
+  const char* const about = role == ChildRole::kBacking ? kAboutBacking : "";
   std::shared_ptr<Node> child;
   if (const auto* existing = std::get_if<std::string>(&ref.value)) {
     child = graph_.find(*existing);
@@ -303,13 +303,13 @@ io::Task<Result<Edge*>> OpenContext::open_child(std::string name, const schema::
                      name);
     }
     if (child == nullptr) {
-      co_return fail(ENOENT, "Cannot find device='{0}' nor node-name='{0}'", *existing);
+      co_return fail(ENOENT, "{0}Cannot find device='{1}' nor node-name='{1}'", about, *existing);
     }
   } else {
     const auto& options = *std::get<schema::Box<schema::BlockdevOptions>>(ref.value);
     Result<std::shared_ptr<Node>> opened = co_await graph_.open(options, child_flags(role));
     if (!opened) {
-      co_return pass(opened);
+      co_return pass(opened, about);
     }
     child = std::move(*opened);
   }
@@ -319,6 +319,11 @@ io::Task<Result<Edge*>> OpenContext::open_child(std::string name, const schema::
     co_return edge;
   }
   (*edge)->owned_ = !std::holds_alternative<std::string>(ref.value);
+  if ((*edge)->name() == "file") {
+    if (auto entered = GraphEdit::enter(graph_, node_); !entered) {
+      co_return pass(entered);
+    }
+  }
   co_return edge;
 }
 
@@ -361,12 +366,12 @@ io::Task<Result<Edge*>> OpenContext::open_implicit_backing(std::string filename,
   Result<std::shared_ptr<Node>> opened =
       co_await graph_.open_filename(*path, std::move(format), flags);
   if (!opened) {
-    co_return pass(opened, "Could not open backing file: ");
+    co_return pass(opened, kAboutBacking);
   }
   Result<Edge*> edge = graph_.connect(node_, "backing", *opened, ChildRole::kBacking);
   if (!edge) {
     Result<void> ignored = co_await graph_.release(*opened);
-    co_return pass(edge, "Could not open backing file: ");
+    co_return pass(edge, kAboutBacking);
   }
   (*edge)->owned_ = true;
   co_return edge;

@@ -90,10 +90,13 @@ io::Task<Result<void>> Edge::show_snapshot(std::string id) {
 }
 
 io::Task<Result<void>> Edge::change_backing(std::string filename, std::string format) {
-  return Engine::change_image(*this, PermissionSet::kWrite,
-                              [name = std::move(filename), format = std::move(format)](Driver& d) {
-                                return d.change_backing(name, format);
-                              });
+  Engine::Change change = [name = std::move(filename), format = std::move(format)](Driver& d) {
+    return d.change_backing(name, format);
+  };
+  Result<void> changed =
+      co_await Engine::change_image(*this, PermissionSet::kWrite, std::move(change));
+  child_->graph_.refresh_names();  // they tell whether the header's backing file is the one in use
+  co_return changed;
 }
 
 io::Task<Result<void>> Edge::make_empty() {

@@ -67,7 +67,7 @@ ChildWish wish_of(const schema::BlockdevRef& ref) {
 }
 
 ChildWish wish_of(const schema::BlockdevRefOrNull& ref) {
-  if (const auto* name = std::get_if<std::string>(&ref.value)) {
+  if (const auto* name = std::get_if<std::string>(&ref.value); name != nullptr && !name->empty()) {
     return {.kind = ChildWish::Kind::kName, .name = name};
   }
   if (const auto* inner = std::get_if<schema::Box<schema::BlockdevOptions>>(&ref.value)) {
@@ -155,7 +155,8 @@ Result<void> check_changes(const DriverInfo& driver, const schema::BlockdevOptio
   for (const auto& [name, value] : now) {
     const auto was = old.find(name);
     const bool same = was != old.end() && was->second == value;
-    if (!same && !may_change(driver, name)) {
+    // The field takes no word about sharing, not even the one that holds.
+    if ((!same || name == "force-share") && !may_change(driver, name)) {
       return fail(EINVAL, "Cannot change the option '{}'", name);
     }
   }

@@ -76,6 +76,9 @@ io::Task<Result<void>> AmendJob::amend() {
   if (luks == nullptr) {
     co_return Result<void>{};
   }
+  if (!node_->driver().encrypted()) {
+    co_return fail(ENOTSUP, "image is not encrypted, can't amend");
+  }
   const bool is_luks = options_.driver == schema::BlockdevAmendDriver::kLuks;
   const auto known = node_->info().amend_options;
   std::vector<block::CreateOptionInfo> table(known.begin(), known.end());

@@ -152,35 +152,50 @@ io::Task<Result<std::shared_ptr<block::Node>>> find_or_open(block::Graph& graph,
   co_return co_await graph.open(options);
 }
 
+// Closes nodes that were opened for the job, unless making the image on them has closed them
+// already. Those of others stay.
+io::Task<void> release_all(block::Graph& graph, std::vector<std::shared_ptr<block::Node>> nodes) {
+  for (auto& node : nodes) {
+    if (node != nullptr) {
+      const Result<void> released = co_await graph.release(std::move(node));
+    }
+  }
+}
+
 io::Task<Result<void>> create_file(block::Graph& graph, const block::DriverInfo& driver,
                                    schema::BlockdevCreateOptionsFile wanted) {
-  const Result<block::CreateOptions> options = options_for(driver, wanted);
+  Result<block::CreateOptions> options = options_for(driver, wanted);
   if (!options) {
     co_return std::unexpected(options.error());
   }
+  options->set_exact(true);
   co_return co_await driver.create(graph, std::move(wanted.filename), *options);
 }
 
 io::Task<Result<void>> create_qcow2(block::Graph& graph, const block::DriverInfo& driver,
                                     schema::BlockdevCreateOptionsQcow2 wanted) {
-  const Result<block::CreateOptions> options = options_for(driver, wanted);
-  if (!options) {
-    co_return std::unexpected(options.error());
-  }
-  Result<std::shared_ptr<block::Node>> file = co_await find_or_open(graph, std::move(wanted.file));
+  Result<std::shared_ptr<block::Node>> file = co_await find_or_open(graph, wanted.file);
   if (!file) {
     co_return pass(file);
   }
-  std::shared_ptr<block::Node> data;
-  if (wanted.data_file) {
-    auto opened = co_await find_or_open(graph, std::move(*wanted.data_file));
-    if (!opened) {
-      const Result<void> released = co_await graph.release(std::move(*file));
-      co_return pass(opened);
+  std::vector<std::shared_ptr<block::Node>> nodes = {std::move(*file), nullptr};
+  Result<void> result;
+  const Result<block::CreateOptions> options = options_for(driver, wanted);
+  if (!options) {
+    result = std::unexpected(options.error());
+  } else if (wanted.data_file) {
+    auto data = co_await find_or_open(graph, std::move(*wanted.data_file));
+    if (data) {
+      nodes[1] = std::move(*data);
+    } else {
+      result = pass(data);
     }
-    data = std::move(*opened);
   }
-  co_return co_await driver.create_on(graph, std::move(*file), std::move(data), *options);
+  if (result) {
+    result = co_await driver.create_on(graph, nodes[0], nodes[1], *options);
+  }
+  co_await release_all(graph, std::move(nodes));
+  co_return result;
 }
 
 io::Task<Result<void>> create_luks(block::Graph& graph, const block::DriverInfo& driver,
@@ -208,15 +223,22 @@ io::Task<Result<void>> create_luks(block::Graph& graph, const block::DriverInfo&
     Result<std::shared_ptr<block::Node>> opened =
         co_await find_or_open(graph, std::move(**reference));
     if (!opened) {
-      for (auto& node : nodes) {
-        const Result<void> released = co_await graph.release(std::move(node));
-      }
+      co_await release_all(graph, std::move(nodes));
       co_return pass(opened);
     }
     nodes.push_back(std::move(*opened));
   }
   nodes.resize(2);
-  co_return co_await driver.create_on(graph, std::move(nodes[0]), std::move(nodes[1]), *options);
+  Result<void> made = co_await driver.create_on(graph, nodes[0], nodes[1], *options);
+  co_await release_all(graph, std::move(nodes));
+  co_return made;
+}
+
+// Whether the disk is kept in files of its own.
+bool has_extents(const schema::BlockdevCreateOptionsVmdk& wanted) {
+  using enum schema::BlockdevVmdkSubformat;
+  const auto subformat = wanted.subformat.value_or(kMonolithicSparse);
+  return subformat != kMonolithicSparse && subformat != kStreamOptimized;
 }
 
 io::Task<Result<void>> create_vmdk(block::Graph& graph, const block::DriverInfo& driver,
@@ -225,13 +247,13 @@ io::Task<Result<void>> create_vmdk(block::Graph& graph, const block::DriverInfo&
   if (!options) {
     co_return std::unexpected(options.error());
   }
-  Result<std::shared_ptr<block::Node>> file = co_await find_or_open(graph, std::move(wanted.file));
+  Result<std::shared_ptr<block::Node>> file = co_await find_or_open(graph, wanted.file);
   if (!file) {
     co_return pass(file);
   }
   std::vector<std::shared_ptr<block::Node>> extents;
   Result<void> result;
-  if (wanted.extents) {
+  if (wanted.extents && has_extents(wanted)) {
     for (schema::BlockdevRef& reference : *wanted.extents) {
       auto opened = co_await find_or_open(graph, std::move(reference));
       if (!opened) {
@@ -242,13 +264,10 @@ io::Task<Result<void>> create_vmdk(block::Graph& graph, const block::DriverInfo&
     }
   }
   if (result) {
-    co_return co_await driver.create_on_extents(graph, std::move(*file), std::move(extents),
-                                                *options);
+    result = co_await driver.create_on_extents(graph, *file, extents, *options);
   }
   extents.push_back(std::move(*file));
-  for (auto& node : extents) {
-    const Result<void> released = co_await graph.release(std::move(node));
-  }
+  co_await release_all(graph, std::move(extents));
   co_return result;
 }
 
@@ -264,7 +283,7 @@ Result<void> CreateJob::check_driver(const block::Graph& graph, schema::Blockdev
         info->create_on != nullptr) ||
        info->create_on_extents != nullptr);
   if (!possible) {
-    return fail(ENOTSUP, "Driver '{}' does not support blockdev-create", name);
+    return fail(ENOTSUP, "Driver does not support blockdev-create");
   }
   return {};
 }

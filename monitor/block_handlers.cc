@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <ranges>
 #include <string>
 #include <utility>
 
@@ -44,7 +45,7 @@ HandlerResult<commands::QueryNamedBlockNodes> handle(
   const bool flat = arguments.flat.value_or(false);
   // Held, since the graph may change while one of them is being described.
   std::vector<std::shared_ptr<block::Node>> nodes;
-  for (block::Node* node : services.graph.nodes()) {
+  for (block::Node* node : services.graph.nodes() | std::views::reverse) {  // the newest first
     nodes.push_back(node->shared_from_this());
   }
   std::vector<schema::BlockDeviceInfo> result;
@@ -86,9 +87,9 @@ HandlerResult<commands::BlockResize> handle(Services& services, commands::BlockR
                                             schema::BlockResizeArguments arguments) {
   const std::string device = arguments.device.value_or("");
   const std::string name = arguments.node_name.value_or("");
+  // There are no devices here, so that it can only be the name of a node.
   std::shared_ptr<block::Node> node = services.graph.find(name);
-  // There are no devices here, so that naming one can not be right.
-  if (!device.empty() || !node) {
+  if (!node) {
     co_return fail(ENODEV, "Cannot find device='{}' nor node-name='{}'", device, name);
   }
   if (arguments.size < 0) {

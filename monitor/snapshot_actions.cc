@@ -257,8 +257,7 @@ Result<void> InternalSnapshot::check() const {
   if (auto free = jobs_.check_free(*node_); !free) {
     return free;
   }
-  const auto snapshots = node_->driver().snapshots();
-  if (!snapshots) {
+  if (!node_->driver().snapshots()) {
     return fail(ENOTSUP,
                 "Block format '{}' used by device '{}' does not support internal snapshots",
                 node_->info().name, wanted_.device);
@@ -268,6 +267,10 @@ Result<void> InternalSnapshot::check() const {
   }
   if (wanted_.name.empty()) {
     return fail(EINVAL, "Name is empty");
+  }
+  const auto snapshots = list_snapshots(*node_);
+  if (!snapshots) {
+    return std::unexpected(snapshots.error());
   }
   if (block::find_snapshot_by_name(*snapshots, wanted_.name) != nullptr) {
     return fail(EEXIST, "Snapshot with name '{}' already exists on device '{}'", wanted_.name,
@@ -331,6 +334,15 @@ io::Task<void> InternalSnapshot::undo() {
 }
 
 }  // namespace
+
+Result<std::vector<block::Snapshot>> list_snapshots(const block::Node& node) {
+  auto snapshots = node.driver().snapshots();
+  // An external data file has one place for a cluster, and no room for what it held before.
+  if (!snapshots || node.child("data-file") != nullptr) {
+    return fail(ENOTSUP, "Failed to get a snapshot list: Operation not supported");
+  }
+  return snapshots;
+}
 
 std::unique_ptr<Action> make_snapshot(Services& services,
                                       const schema::BlockdevSnapshotSync& wanted) {

@@ -51,9 +51,9 @@ HandlerResult<commands::BlockdevSnapshotDeleteInternalSync> handle(
   if (!arguments.id && !arguments.name) {
     co_return fail(EINVAL, "Name or id must be provided");
   }
-  const auto snapshots = (*node)->driver().snapshots();
+  const auto snapshots = list_snapshots(**node);
   if (!snapshots) {
-    co_return fail(ENOTSUP, "Failed to get a snapshot list: Operation not supported");
+    co_return std::unexpected(snapshots.error());
   }
   std::optional<block::Snapshot> found;
   for (const block::Snapshot& snapshot : *snapshots) {

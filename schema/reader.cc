@@ -89,7 +89,7 @@ std::string Input::path() const {
     return {};
   }
   const std::string above = parent_->path();
-  if (!name_.empty()) {
+  if (name_.data() != nullptr) {  // a member, even one whose name is empty
     return above.empty() ? std::string(name_) : fmt::format("{}.{}", above, name_);
   }
   return keyval() ? fmt::format("{}.{}", above, index_) : fmt::format("{}[{}]", above, index_);

@@ -104,7 +104,7 @@ Result<VolumeParameters> parse_volume(const block::CreateOptions& options) {
 io::Task<Result<std::unique_ptr<block::Edge>>> attach(block::Graph& graph,
                                                       std::shared_ptr<block::Node> node) {
   auto edge =
-      graph.attach(node, "create",
+      graph.attach(node, "",
                    {PermissionSet::kConsistentRead | PermissionSet::kWrite | PermissionSet::kResize,
                     PermissionSet::kConsistentRead});
   if (!edge) {
@@ -221,11 +221,6 @@ io::Task<Result<void>> create_volume_on(block::Graph& graph, std::shared_ptr<blo
   if (parameters && password) {
     co_return co_await make_volume(graph, std::move(file), std::move(disk), std::move(*parameters),
                                    std::move(*password));
-  }
-  for (auto& node : {file, disk}) {
-    if (node != nullptr) {
-      const Result<void> released = co_await graph.release(node);
-    }
   }
   co_return parameters ? Result<void>(pass(password)) : Result<void>(pass(parameters));
 }

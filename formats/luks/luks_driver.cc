@@ -14,6 +14,20 @@ uint64_t LuksDriver::length() const {
   return volume_->payload_length().value_or(file > offset ? file - offset : 0);
 }
 
+// The header was read when the volume was opened, and is written by amend() alone, whose user asks
+// for that. So several may have a volume open, as those may who look after its keys.
+block::Permissions LuksDriver::child_permissions(block::ChildRole role, block::Permissions parents,
+                                                 bool writable) const {
+  if (role != block::ChildRole::kImage) {
+    return block::default_child_permissions(role, parents, writable);
+  }
+  block::PermissionSet used = parents.used | block::PermissionSet::kConsistentRead;
+  if (used.has(block::PermissionSet::kResize)) {
+    used |= block::PermissionSet::kWrite;  // what is new is made to read as zeroes
+  }
+  return {.used = used, .shared = parents.shared};
+}
+
 bool LuksDriver::try_map(uint64_t offset, uint64_t length, block::Extent& extent) {
   if (volume_->codec() == nullptr) {
     return false;

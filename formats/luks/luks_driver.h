@@ -24,6 +24,10 @@ class LuksDriver final : public block::TranslatingDriver {
   [[nodiscard]] io::Task<Result<std::unique_ptr<schema::ImageInfoSpecific>>> specific_info()
       override;
 
+  [[nodiscard]] block::Permissions child_permissions(block::ChildRole role,
+                                                     block::Permissions parents,
+                                                     bool writable) const override;
+
   // Nothing is allocated here, so any sector is a unit.
   [[nodiscard]] uint64_t allocation_unit() const override { return volume_->sector_size(); }
   [[nodiscard]] bool try_map(uint64_t offset, uint64_t length, block::Extent& extent) override;

@@ -1,6 +1,8 @@
 // Writing new qcow2 images.
 #include "formats/qcow2/create.h"
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <filesystem>
 #include <memory>
@@ -41,6 +43,16 @@ std::vector<std::byte> make_refcounts(const Geometry& geometry, const InitialLay
   return bytes;
 }
 
+// Not every node keeps what is written to it.
+io::Task<Result<void>> find_magic(block::Edge& file) {
+  std::array<std::byte, sizeof kMagic> start{};
+  Result<void> read = co_await file.read(0, start.data(), start.size());
+  if (read && load_be<uint32_t>(start.data()) != kMagic) {
+    read = fail(EINVAL, "Image is not in qcow2 format");
+  }
+  co_return read;
+}
+
 io::Task<Result<void>> write_metadata(block::Edge& file, const CreateParameters& parameters,
                                       uint64_t preallocated) {
   const Geometry geometry = geometry_of(parameters);
@@ -63,14 +75,15 @@ io::Task<Result<void>> write_metadata(block::Edge& file, const CreateParameters&
   if (!header) {
     co_return std::unexpected(header.error());
   }
-  // A new file is made longer and reads as zeroes; on a device there may be anything.
-  const bool is_empty = file.length() == 0;
+  // What there was may be anything; a file that is made longer reads as zeroes there.
+  const uint64_t length = file.length();
   Result<void> result;
-  if (is_empty) {
+  if (length < layout.file_length) {
     result = co_await file.resize(layout.file_length);
-  } else {
+  }
+  if (result && length > 0) {
     const block::ZeroFlags flags{.may_unmap = true};
-    result = co_await file.write_zeroes(0, layout.file_length, flags);
+    result = co_await file.write_zeroes(0, std::min(length, layout.file_length), flags);
   }
   if (!result) {
     co_return result;
@@ -87,13 +100,17 @@ io::Task<Result<void>> write_metadata(block::Edge& file, const CreateParameters&
     }
   }
   // Last, so that nothing takes a half-written file for an image.
-  co_return co_await file.write(0, header->data(), header->size());
+  result = co_await file.write(0, header->data(), header->size());
+  if (result) {
+    result = co_await find_magic(file);
+  }
+  co_return result;
 }
 
 io::Task<Result<void>> write_image(block::Graph& graph, std::shared_ptr<block::Node> file,
                                    const CreateParameters& parameters, uint64_t preallocated) {
   auto edge =
-      graph.attach(std::move(file), "create",
+      graph.attach(std::move(file), "",
                    {PermissionSet::kConsistentRead | PermissionSet::kWrite | PermissionSet::kResize,
                     PermissionSet::kConsistentRead});
   if (!edge) {
@@ -150,7 +167,7 @@ io::Task<Result<void>> preallocate(block::Graph& graph, schema::BlockdevOptions 
   if (!node) {
     co_return pass(node);
   }
-  auto edge = graph.attach(*node, "create", {PermissionSet::all(), PermissionSet::all()});
+  auto edge = graph.attach(*node, "", {PermissionSet::all(), PermissionSet::all()});
   if (!edge) {
     const Result<void> released = co_await graph.release(*node);
     co_return pass(edge);
@@ -171,7 +188,7 @@ io::Task<Result<void>> preallocate(block::Graph& graph, schema::BlockdevOptions 
 io::Task<Result<void>> size_data_file(block::Graph& graph, std::shared_ptr<block::Node> data,
                                       const CreateParameters& parameters) {
   auto edge = graph.attach(
-      std::move(data), "create",
+      std::move(data), "",
       {PermissionSet::kWrite | PermissionSet::kResize, PermissionSet::kConsistentRead});
   if (!edge) {
     co_return pass(edge);
@@ -220,7 +237,7 @@ io::Task<Result<void>> make_image(block::Graph& graph, std::shared_ptr<block::No
   std::vector<std::unique_ptr<block::Edge>> kept;
   for (const auto& node : {file, data}) {
     if (node != nullptr) {
-      auto edge = graph.attach(node, "create", {PermissionSet::none(), PermissionSet::all()});
+      auto edge = graph.attach(node, "", {PermissionSet::none(), PermissionSet::all()});
       if (!edge) {
         co_return pass(edge);
       }
@@ -237,6 +254,18 @@ io::Task<Result<void>> make_image(block::Graph& graph, std::shared_ptr<block::No
     }
   }
   co_return result;
+}
+
+// Why no image on a node can have this size.
+Result<void> describe_size(uint64_t size) {
+  constexpr uint64_t kLargest = (uint64_t{1} << 63) - (uint64_t{1} << 30);
+  if (size > static_cast<uint64_t>(INT64_MAX)) {
+    return fail(EFBIG, "Could not resize image: Image size cannot be negative");
+  }
+  if (size > kLargest) {
+    return fail(EFBIG, "Could not resize image: offset({}) exceeds maximum({})", size, kLargest);
+  }
+  return fail(EFBIG, "Could not resize image: Failed to grow the L1 table: File too large");
 }
 
 // Opens the files that were made, and makes the image on them.
@@ -411,11 +440,16 @@ io::Task<Result<void>> create_image_on(block::Graph& graph, std::shared_ptr<bloc
   if (!parameters) {
     co_return pass(parameters);
   }
+  if (data == file) {
+    co_return fail(EINVAL, "The image '{}' can not be its own data file", file->filename());
+  }
   if (data != nullptr) {
     parameters->data_file = data->filename();
   }
   if (auto checked = check_create_parameters(*parameters); !checked) {
-    co_return checked;
+    // The field has made an empty image by then, and says what becomes of making it larger.
+    co_return checked.error().code() == EFBIG ? describe_size(parameters->size)
+                                              : std::move(checked);
   }
   if (auto found = take_password(graph, *parameters); !found) {
     co_return found;

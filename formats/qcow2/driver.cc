@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "block/graph.h"
 #include "block/node.h"
+#include "block/open_backing.h"
 #include "formats/qcow2/check.h"
 #include "formats/qcow2/create.h"
 #include "schema/types_block_options.h"
@@ -51,47 +52,22 @@ io::Task<Result<void>> repair_dirty(block::Edge& file, block::Node& node, Header
 io::Task<Result<block::Edge*>> open_data_file(block::OpenContext& context,
                                               const schema::BlockdevOptionsQcow2& options,
                                               const Header& header) {
-  if (!header.has(kIncompatibleDataFile)) {
-    if (options.data_file) {
-      co_return fail(EINVAL, "'data-file' can only be set for images with an external data file");
-    }
-    co_return nullptr;
-  }
-  if (context.flags().no_io) {
+  const bool external = header.has(kIncompatibleDataFile);
+  if (context.flags().no_io || (!external && !options.data_file)) {
     co_return nullptr;
   }
   if (options.data_file) {
-    co_return co_await context.open_child("data-file", *options.data_file, block::ChildRole::kData);
+    auto data =
+        co_await context.open_child("data-file", *options.data_file, block::ChildRole::kData);
+    if (data && !external) {
+      co_return fail(EINVAL, "'data-file' can only be set for images with an external data file");
+    }
+    co_return data;
   }
   if (header.data_file().empty()) {
     co_return fail(EINVAL, "'data-file' is required for this image");
   }
   co_return co_await context.open_implicit_data(header.data_file());
-}
-
-io::Task<Result<void>> open_backing(block::OpenContext& context,
-                                    const schema::BlockdevOptionsQcow2& options,
-                                    const Header& header) {
-  Result<block::Edge*> edge = nullptr;
-  if (options.backing) {
-    schema::BlockdevRef ref;
-    if (const auto* name = std::get_if<std::string>(&options.backing->value); name != nullptr) {
-      ref.value = *name;
-    } else if (const auto* inner =
-                   std::get_if<schema::Box<schema::BlockdevOptions>>(&options.backing->value);
-               inner != nullptr) {
-      ref.value = *inner;
-    } else {
-      co_return Result<void>{};  // null: no backing image, whatever the header says
-    }
-    edge = co_await context.open_child("backing", ref, block::ChildRole::kBacking);
-  } else if (!header.backing_file.empty()) {
-    edge = co_await context.open_implicit_backing(header.backing_file, header.backing_format());
-  }
-  if (!edge) {
-    co_return pass(edge);
-  }
-  co_return Result<void>{};
 }
 
 io::Task<Result<std::unique_ptr<block::Driver>>> open_image(
@@ -114,13 +90,13 @@ io::Task<Result<std::unique_ptr<block::Driver>>> open_image(
     co_return pass(state);
   }
   block::Node& node = context.node();
-  auto encryption = co_await Encryption::open(context, options, *header, **file);
-  if (!encryption) {
-    co_return pass(encryption);
-  }
   const auto settings = parse_open_options(options, *header, node.options().discard_unmap);
   if (!settings) {
     co_return std::unexpected(settings.error());
+  }
+  auto encryption = co_await Encryption::open(context, options, *header, **file);
+  if (!encryption) {
+    co_return pass(encryption);
   }
   const Result<block::Edge*> data = co_await open_data_file(context, options, *header);
   if (!data) {
@@ -146,9 +122,11 @@ io::Task<Result<std::unique_ptr<block::Driver>>> open_image(
       co_return pass(loaded);
     }
   }
-  Result<void> backing = co_await open_backing(context, options, *header);
+  std::string format(header->backing_format());
+  const Result<block::Edge*> backing = co_await block::open_backing(
+      context, options.backing, header->backing_file, std::move(format));
   if (!backing) {
-    co_return pass(backing);
+    co_return std::unexpected(backing.error());
   }
   driver->cache_cleaner().start(std::chrono::seconds(settings->cache_clean_seconds));
   co_return driver;

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <limits>
 #include <optional>
+#include <string_view>
 #include <variant>
 
 #include "base/bytes.h"
@@ -20,9 +22,10 @@ constexpr uint64_t kDefaultL2Cache = 32 << 20;
 constexpr uint64_t kDefaultRefcountCache = 256 << 10;
 constexpr int64_t kDefaultCleanSeconds = 600;
 
-Result<uint64_t> size_option(const std::optional<int64_t>& value, uint64_t fallback) {
+Result<uint64_t> size_option(std::string_view name, const std::optional<int64_t>& value,
+                             uint64_t fallback) {
   if (value && *value < 0) {
-    return fail(EINVAL, "A cache size must not be negative");
+    return fail(EINVAL, "Parameter '{}' expects a non-negative number below 2^64", name);
   }
   return value ? static_cast<uint64_t>(*value) : fallback;
 }
@@ -46,11 +49,15 @@ Result<CacheSizes> cache_sizes(const schema::BlockdevOptionsQcow2& options, cons
   const uint64_t needed =
       div_round_up(header.size, geometry.cluster_size()) * geometry.l2_entry_bytes;
   const uint64_t refcount_default = std::max(4 * geometry.cluster_size(), kDefaultRefcountCache);
-  const auto total = size_option(options.cache_size, 0);
-  const auto l2 = size_option(options.l2_cache_size, std::min(needed, kDefaultL2Cache));
-  const auto refcount = size_option(options.refcount_cache_size, refcount_default);
-  if (!total || !l2 || !refcount) {
-    return fail(EINVAL, "A cache size must not be negative");
+  const auto total = size_option("cache-size", options.cache_size, 0);
+  const auto l2 =
+      size_option("l2-cache-size", options.l2_cache_size, std::min(needed, kDefaultL2Cache));
+  const auto refcount =
+      size_option("refcount-cache-size", options.refcount_cache_size, refcount_default);
+  for (const auto* size : {&total, &l2, &refcount}) {
+    if (!*size) {
+      return std::unexpected(size->error());
+    }
   }
   CacheSizes sizes{.l2 = *l2, .refcount = *refcount};
   if (options.cache_size) {
@@ -78,6 +85,14 @@ Result<CacheSizes> cache_sizes(const schema::BlockdevOptionsQcow2& options, cons
     return std::unexpected(entry.error());
   }
   sizes.l2_entry = *entry;
+  // The field counts them in whole tables and can not count further. L2 tables are kept in mind
+  // only as far as there are any.
+  if (std::min(sizes.l2, needed) / *entry > static_cast<uint64_t>(INT_MAX)) {
+    return fail(EINVAL, "L2 cache size too big");
+  }
+  if (sizes.refcount / geometry.cluster_size() > static_cast<uint64_t>(INT_MAX)) {
+    return fail(EINVAL, "Refcount cache size too big");
+  }
   return sizes;
 }
 

@@ -16,6 +16,9 @@ class RawDriver final : public block::TranslatingDriver {
 
   [[nodiscard]] uint64_t length() const override { return window_.length(file_.length()); }
   // What the file can not tell, nobody knows.
+  [[nodiscard]] uint32_t cluster_size() const override {
+    return file_.node().driver().cluster_size();
+  }
   [[nodiscard]] std::optional<bool> dirty() const override { return file_.node().driver().dirty(); }
   [[nodiscard]] block::Permissions child_permissions(block::ChildRole role,
                                                      block::Permissions parents,

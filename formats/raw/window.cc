@@ -11,7 +11,7 @@ namespace cairn::raw {
 Result<RawWindow> RawWindow::create(const schema::BlockdevOptionsRaw& options,
                                     uint64_t file_length) {
   if (options.offset.value_or(0) < 0 || options.size.value_or(0) < 0) {
-    return fail(EINVAL, "Parameter '{}' expects a non-negative number",
+    return fail(EINVAL, "Parameter '{}' expects a non-negative number below 2^64",
                 options.offset.value_or(0) < 0 ? "offset" : "size");
   }
   RawWindow window;

@@ -1,6 +1,7 @@
 // Writing new VMDK images.
 #include "formats/vmdk/create.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <memory>
@@ -80,12 +81,13 @@ io::Task<Result<void>> write_sparse(block::Edge& file, const CreateParameters& p
                                     uint64_t size, const std::string& descriptor) {
   const SparseHeader header = new_sparse_header(parameters, size);
   const uint64_t length = header.overhead * kSector;
-  Result<void> result;
-  if (file.length() <= kSector) {
-    result = co_await file.resize(length);
-  } else {
+  // What there was may be anything; a file that is made longer reads as zeroes there.
+  const uint64_t before = file.length();
+  const block::ResizeOptions options{.exact = false};
+  Result<void> result = co_await file.resize(length, options);
+  if (result && before > 0) {
     const block::ZeroFlags flags{.may_unmap = true};
-    result = co_await file.write_zeroes(0, length, flags);
+    result = co_await file.write_zeroes(0, std::min(before, length), flags);
   }
   const std::vector<std::byte> directories = new_directories(header);
   const uint64_t half = directories.size() / 2;
@@ -112,7 +114,7 @@ using Target = std::unique_ptr<block::Edge>;
 
 Result<Target> take(block::Graph& graph, std::shared_ptr<block::Node> node) {
   return graph.attach(
-      std::move(node), "create",
+      std::move(node), "",
       {PermissionSet::kConsistentRead | PermissionSet::kWrite | PermissionSet::kResize,
        PermissionSet::kConsistentRead});
 }
@@ -321,9 +323,6 @@ io::Task<Result<void>> create_image_on(block::Graph& graph, std::shared_ptr<bloc
   nodes.push_back(std::move(file));
   std::ranges::move(extents, std::back_inserter(nodes));
   if (!parameters) {
-    for (auto& node : nodes) {
-      const Result<void> released = co_await graph.release(std::move(node));
-    }
     co_return std::unexpected(parameters.error());
   }
   co_return co_await make_image(graph, std::move(nodes), *parameters);

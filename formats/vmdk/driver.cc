@@ -65,18 +65,6 @@ std::string VmdkDriver::backing_format() const {
   return content_->parent_name().empty() ? "" : "vmdk";
 }
 
-// The descriptor is written to when the disk is, and so are sparse extents; flat ones hold data at
-// places of their own, and stay as long as they are.
-block::Permissions VmdkDriver::child_permissions(block::ChildRole role, block::Permissions parents,
-                                                 bool writable) const {
-  using P = block::PermissionSet;
-  block::Permissions result = Driver::child_permissions(role, parents, writable);
-  if (role == block::ChildRole::kData) {
-    result.used |= writable ? P::kConsistentRead | P::kWrite : P(P::kConsistentRead);
-  }
-  return result;
-}
-
 VmdkExtent& VmdkDriver::extent_at(uint64_t offset) {
   return *std::ranges::upper_bound(extents_, offset, {}, &VmdkExtent::end);
 }

@@ -28,9 +28,6 @@ class VmdkDriver final : public block::TranslatingDriver {
 
   [[nodiscard]] uint64_t length() const override;
   [[nodiscard]] uint32_t cluster_size() const override;
-  [[nodiscard]] block::Permissions child_permissions(block::ChildRole role,
-                                                     block::Permissions parents,
-                                                     bool writable) const override;
   [[nodiscard]] io::Task<Result<void>> flush() override;
   [[nodiscard]] io::Task<Result<void>> close() override;
   [[nodiscard]] io::Task<Result<void>> quiesce() override;

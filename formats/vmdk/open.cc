@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "block/graph.h"
+#include "block/open_backing.h"
 #include "formats/vmdk/create.h"
 #include "formats/vmdk/driver.h"
 #include "formats/vmdk/vmdk.h"
@@ -176,6 +177,9 @@ io::Task<Result<void>> open_parts(block::OpenContext& context, block::Edge& file
   if (!sector) {
     co_return std::unexpected(sector.error());
   }
+  if (file.length() == 0) {
+    co_return fail(EINVAL, "File is too small, not a valid image");
+  }
   const auto magic = load_le<uint32_t>(sector->data());
   if (magic != kSparseMagic && magic != kCowMagic) {
     Result<void> read = co_await read_descriptor(file, parts, 0, kLongestDescriptor);
@@ -205,30 +209,6 @@ io::Task<Result<void>> open_parts(block::OpenContext& context, block::Edge& file
   co_return Result<void>{};
 }
 
-io::Task<Result<void>> open_parent(block::OpenContext& context,
-                                   const schema::BlockdevOptionsGenericCOWFormat& options,
-                                   const ContentIds& ids) {
-  Result<block::Edge*> edge = nullptr;
-  if (options.backing) {
-    schema::BlockdevRef ref;
-    if (const auto* name = std::get_if<std::string>(&options.backing->value)) {
-      ref.value = *name;
-    } else if (const auto* inner =
-                   std::get_if<schema::Box<schema::BlockdevOptions>>(&options.backing->value)) {
-      ref.value = *inner;
-    } else {
-      co_return Result<void>{};  // null: no backing image, whatever the descriptor says
-    }
-    edge = co_await context.open_child("backing", ref, block::ChildRole::kBacking);
-  } else if (!ids.parent_name.empty()) {
-    edge = co_await context.open_implicit_backing(ids.parent_name, "vmdk");
-  }
-  if (!edge) {
-    co_return pass(edge);
-  }
-  co_return Result<void>{};
-}
-
 // `all_options` lives until the graph has opened the node.
 io::Task<Opened> open_image(block::OpenContext& context,
                             const schema::BlockdevOptions& all_options) {
@@ -247,9 +227,10 @@ io::Task<Opened> open_image(block::OpenContext& context,
   if (!ids) {
     co_return fail_errno(EINVAL, "Could not open '{}'", (*file)->node().filename());
   }
-  opened = co_await open_parent(context, options, *ids);
-  if (!opened) {
-    co_return pass(opened);
+  const Result<block::Edge*> parent =
+      co_await block::open_backing(context, options.backing, ids->parent_name, "vmdk");
+  if (!parent) {
+    co_return std::unexpected(parent.error());
   }
   auto content = std::make_unique<ContentId>(**file, parts.descriptor_offset,
                                              std::move(parts.descriptor), std::move(*ids));

