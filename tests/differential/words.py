@@ -142,7 +142,7 @@ IMAGE_OPTIONS = [
     "driver=throttle,throttle-group=g,file.driver={f},file.file.filename={}", "driver={f},file.driver=blkdebug,file.image.filename={}",
     "driver={f},file.driver=blkdebug,file.image.driver=file,file.image.filename={},file.inject-error.0.event=read_aio",
     "driver={f},file.driver=blkdebug,file.image.filename={},file.inject-error.0.event=bogus", "driver=file,filename={},locking=maybe",
-    "driver=host_device,filename={}", "driver=file,filename={},pr-manager=x", "driver=file,filename={},drop-cache=maybe",
+    "driver=host_device,filename={}", "driver=file,filename={},drop-cache=maybe",
     "driver=nbd,server.type=unix,server.path=nosuch", "driver=nbd,server.type=inet,server.host=localhost", "driver=nbd,server.type=bogus",
     "driver=nbd,server.type=unix,server.path=nosuch,export=x,bogus=1", "driver=nbd,path=nosuch,host=localhost", "driver=nbd,host=localhost,port=x",
     "driver=preallocate,file.driver=file,file.filename={}", "driver={f},node-name=,file.filename={}", "driver={f},node-name=0x,file.filename={}",

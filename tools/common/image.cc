@@ -42,6 +42,22 @@ io::Task<Result<std::string>> probe_format(block::Graph& graph, JsonObject file)
   co_return name;
 }
 
+// What a child has to say of itself when its parent is a format, whose file is not guessed at.
+Result<void> check_child(const block::Graph& graph, const JsonObject& parent, std::string_view name,
+                         const JsonObject& child) {
+  const std::string* driver = text_of(child, "driver");
+  if (name == "backing" && driver != nullptr && graph.drivers().find(*driver) == nullptr) {
+    return fail(ENOENT, "Could not open backing file: Unknown driver '{}'", *driver);
+  }
+  const std::string* above = text_of(parent, "driver");
+  const block::DriverInfo* format = above != nullptr ? graph.drivers().find(*above) : nullptr;
+  const bool guessed = format != nullptr && format->kind != block::DriverInfo::Kind::kFormat;
+  if (name == "file" && !guessed && driver == nullptr && text_of(child, "filename") == nullptr) {
+    return fail(EINVAL, "Must specify either driver or file");
+  }
+  return {};
+}
+
 // Fills in the drivers that people leave out: files for filenames, what a probe says for the rest.
 // Sets `probed` when the top's format was guessed.
 io::Task<Result<JsonObject>> complete_options(block::Graph& graph, JsonObject object, bool top,
@@ -67,6 +83,9 @@ io::Task<Result<JsonObject>> complete_options(block::Graph& graph, JsonObject ob
     JsonValue* child = object.find(name);
     if (child == nullptr || child->as_object() == nullptr) {
       continue;
+    }
+    if (auto named = check_child(graph, object, name, *child->as_object()); !named) {
+      co_return pass(named);
     }
     Result<JsonObject> completed =
         co_await complete_options(graph, *child->as_object(), false, probed);
@@ -163,9 +182,8 @@ std::unexpected<Error> no_object(const std::string* reference) {
   return fail(ENODEV, "Cannot find device='{0}' nor node-name='{0}'", *reference);
 }
 
-io::Task<Result<std::shared_ptr<block::Node>>> open_by_options(block::Graph& graph,
-                                                               JsonObject given,
-                                                               block::OpenFlags flags) {
+io::Task<Result<std::shared_ptr<block::Node>>> open_described(block::Graph& graph, JsonObject given,
+                                                              block::OpenFlags flags) {
   if (given.find("driver") != nullptr && flags.force_share && !flags.read_only) {
     co_return fail(EINVAL, "force-share=on can only be used with read-only images");
   }
@@ -173,6 +191,12 @@ io::Task<Result<std::shared_ptr<block::Node>>> open_by_options(block::Graph& gra
     report_warning("Use of \"backing\": \"\" is deprecated; use \"backing\": null instead");
     (void)given.take("backing");
     flags.no_backing = true;
+  }
+  // Nobody would look at it.
+  bool idle_backing = false;
+  if (const JsonValue* backing = given.find("backing"); flags.no_backing && backing) {
+    idle_backing = backing->as_object() != nullptr;
+    (void)given.take("backing");
   }
   if (const JsonValue* driver = given.find("driver"); driver && driver->as_string() == nullptr) {
     (void)given.take("driver");  // names none
@@ -186,14 +210,6 @@ io::Task<Result<std::shared_ptr<block::Node>>> open_by_options(block::Graph& gra
   Result<JsonObject> completed = co_await complete_options(graph, given, true, &flags.probed);
   if (!completed) {
     co_return pass(completed);
-  }
-  if (const JsonValue* backing = completed->find("backing"); flags.no_backing && backing) {
-    if (backing->as_object() != nullptr) {
-      // Nobody would look at it.
-      co_return fail(EINVAL, "Block format '{}' does not support the option 'backing.driver'",
-                     *text_of(*completed, "driver"));
-    }
-    (void)completed->take("backing");
   }
   Result<schema::BlockdevOptions> options = decode_options(graph, *completed);
   // The image has to be there before it matters what is unknown to its driver.
@@ -210,6 +226,11 @@ io::Task<Result<std::shared_ptr<block::Node>>> open_by_options(block::Graph& gra
     co_return std::unexpected(options.error());
   }
   auto node = co_await graph.open(*options, flags);
+  if (node && idle_backing && !unknown) {
+    unknown = Error(EINVAL, fmt::format("Block format '{}' does not support the option "
+                                        "'backing.driver'",
+                                        (*node)->info().name));
+  }
   if (node && unknown) {
     Result<void> released = co_await graph.release(std::move(*node));
     co_return std::unexpected(std::move(*unknown));
@@ -217,6 +238,39 @@ io::Task<Result<std::shared_ptr<block::Node>>> open_by_options(block::Graph& gra
   if (node) {
     name_node(**node, given, *completed);
   }
+  co_return node;
+}
+
+// The file of an image whose driver there is; empty when that is not all it needs.
+JsonObject file_alone(const block::Graph& graph, const JsonObject& options) {
+  const std::string* driver = text_of(options, "driver");
+  const JsonValue* file = options.find("file");
+  if (driver == nullptr || graph.drivers().find(*driver) == nullptr || file == nullptr ||
+      file->as_object() == nullptr) {
+    return {};
+  }
+  JsonObject alone = *file->as_object();
+  if (alone.find("driver") == nullptr && text_of(alone, "filename") != nullptr) {
+    alone.add("driver", "file");
+  }
+  return alone;
+}
+
+// What is wrong with the file of an image comes before what is wrong with the image.
+io::Task<Result<std::shared_ptr<block::Node>>> open_by_options(block::Graph& graph,
+                                                               JsonObject given,
+                                                               block::OpenFlags flags) {
+  JsonObject file = file_alone(graph, given);
+  auto node = co_await open_described(graph, std::move(given), flags);
+  if (node || file.empty()) {
+    co_return node;
+  }
+  auto below = co_await open_described(graph, std::move(file), flags);
+  if (!below) {
+    co_return below;
+  }
+  Result<void> released = co_await graph.release(std::move(*below));
+  static_cast<void>(released);
   co_return node;
 }
 
@@ -228,26 +282,6 @@ void warn_of_guess(std::string_view filename) {
              "operations on block 0 will be restricted.\n"
              "         Specify the 'raw' format explicitly to remove the restrictions.\n",
              filename);
-}
-
-// The file of a described image whose driver there is; empty when that is not all it needs.
-Result<JsonObject> file_alone(const block::Graph& graph, const ImageName& name) {
-  Result<JsonObject> options = name.by_options ? parse_option_string(name.text, name.implied_key)
-                                               : parse_json_name(name.text);
-  if (!options) {
-    return options;
-  }
-  const std::string* driver = text_of(*options, "driver");
-  const JsonValue* file = options->find("file");
-  if (driver == nullptr || graph.drivers().find(*driver) == nullptr || file == nullptr ||
-      file->as_object() == nullptr) {
-    return JsonObject();
-  }
-  JsonObject alone = *file->as_object();
-  if (alone.find("driver") == nullptr && text_of(alone, "filename") != nullptr) {
-    alone.add("driver", "file");
-  }
-  return alone;
 }
 
 }  // namespace
@@ -299,8 +333,15 @@ io::Task<Error> refuse_open(block::Graph& graph, ImageName name, block::OpenFlag
     name.give_format("file");  // what the file holds does not matter
   }
   const bool no_format = name.format_given && name.format.empty();
-  Result<JsonObject> file = described && !no_format ? file_alone(graph, name) : JsonObject();
+  Result<JsonObject> file;
+  if (described && !no_format) {
+    file = name.by_options ? parse_option_string(name.text, name.implied_key)
+                           : parse_json_name(name.text);
+  }
   Result<std::shared_ptr<block::Node>> node = nullptr;
+  if (file) {
+    *file = file_alone(graph, *file);
+  }
   if (!file) {
     node = pass(file);
   } else if (!file->empty()) {

@@ -131,6 +131,14 @@ void add_unfolded(JsonObject& out, std::string_view name, const JsonValue& value
     for (const auto& [key, member] : *object) {
       add_unfolded(*out.find(name)->as_object(), key, member);
     }
+  } else if (const schema::JsonArray* array = value.as_array()) {
+    schema::JsonArray list;
+    for (const JsonValue& element : *array) {
+      JsonObject holder;
+      add_unfolded(holder, "element", element);
+      list.push_back(holder.take("element"));
+    }
+    put(out, name, JsonValue(std::move(list)));
   } else {
     put(out, name, value);
   }

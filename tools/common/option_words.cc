@@ -30,6 +30,7 @@ constexpr Words kValues[] = {
      "Please set read-pattern as fifo or quorum"},
     {"Parameter 'event' does not accept value ", "invalid parameter value: {}"},
     {"Parameter 'iotype' does not accept value ", "invalid parameter value: {}"},
+    {"Parameter 'locking' does not accept value ", "invalid parameter value: {}"},
     {"Parameter 'aio' does not accept value ", "invalid parameter value: {}"},
     {"Parameter 'discard' does not accept value ", "Invalid discard option"},
 };

@@ -61,6 +61,7 @@ Result<SnapshotChoice> parse_snapshot_choice(std::string_view text, char opening
     choice.either = text;
     return choice;
   }
+  choice.by_parts = true;
   const auto wrong = [text, opening_quote](std::string_view name) {
     return fail(EINVAL, "Invalid parameter '{}'\n{}: Failed in parsing snapshot param {}{}'", name,
                 program_name(), opening_quote, text);

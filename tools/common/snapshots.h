@@ -26,6 +26,7 @@ struct SnapshotChoice {
   std::string id;
   std::string name;
   std::string either;
+  bool by_parts = false;  // the first two say which
 };
 [[nodiscard]] Result<SnapshotChoice> parse_snapshot_choice(std::string_view text,
                                                            char opening_quote = '\'');

@@ -38,20 +38,23 @@ io::Task<Result<void>> open_sources(block::Graph& graph, const ConvertRequest& r
       co_return pass(source);
     }
     conversion.sources.push_back(std::move(*source));
-    if (request.snapshot && request.sources.size() == 1) {
-      Result<void> shown = co_await show_snapshot(*conversion.sources.back(), *request.snapshot);
-      if (!shown) {
-        co_return shown;
-      }
+  }
+  // Parts of its name can be a snapshot of the first of several sources, a name alone can not.
+  if (request.snapshot && (request.snapshot->by_parts || request.sources.size() == 1)) {
+    Result<void> shown = co_await show_snapshot(*conversion.sources.front(), *request.snapshot);
+    if (!shown) {
+      co_return shown;
     }
-    conversion.length += conversion.sources.back()->length();
+  }
+  for (const std::unique_ptr<Edge>& source : conversion.sources) {
+    conversion.length += source->length();
   }
   co_return Result<void>();
 }
 
 // What the sources and the target's format do not allow together, or this version can not do.
 Result<void> check_request(const ConvertRequest& request, const Conversion& conversion) {
-  if (request.snapshot && request.sources.size() > 1) {
+  if (request.snapshot && !request.snapshot->by_parts && request.sources.size() > 1) {
     return fail(ENOTSUP, "No support for concatenating multiple snapshot");
   }
   if (!request.create && request.backing && request.sources.size() > 1) {

@@ -137,6 +137,42 @@ TEST_F(Qcow2CreateTest, RefusesWhatDoesNotGoTogether) {
             "Parameter 'preallocation' does not accept value 'some'");
 }
 
+TEST_F(Qcow2CreateTest, RefusesSizesThatNoNodeHas) {
+  EXPECT_EQ(refusal({{"size", "9223372036854774784"}}),
+            "Could not resize image: offset(9223372036854774784) exceeds "
+            "maximum(9223372035781033984)");
+  EXPECT_EQ(refusal({{"size", "9223372036854775807"}}),
+            "Could not resize image: Image size cannot be negative");
+}
+
+TEST_F(Qcow2CreateTest, ABackingFormatIsOneThatTheFieldHas) {
+  const std::string backing = path("b");
+  make_file("b", 4096, 'x');
+  EXPECT_EQ(refusal({{"size", "1M"}, {"backing_file", backing}, {"backing_fmt", "nosuch"}}),
+            "Parameter 'backing-fmt' does not accept value 'nosuch'");
+  const auto created = create({{"size", "1M"}, {"backing_file", backing}, {"backing_fmt", "vdi"}});
+  EXPECT_TRUE(created) << created.error().message();
+}
+
+TEST_F(Qcow2CreateTest, MeasuringLooksAtLessInAnotherOrder) {
+  const auto wrong = [](const std::vector<std::pair<const char*, std::string>>& values) {
+    block::CreateOptions options(create_option_table());
+    for (const auto& [name, value] : values) {
+      EXPECT_TRUE(options.set(name, value));
+    }
+    const auto parsed = parse_measure_options(options);
+    return parsed ? "" : parsed.error().message();
+  };
+  EXPECT_EQ(wrong({{"compression_type", "x"}, {"backing_fmt", "x"}}), "");
+  EXPECT_EQ(wrong({{"compat", "x"}, {"cluster_size", "3"}}),
+            "Cluster size must be a power of two between 512 and 2048k");
+  EXPECT_EQ(wrong({{"compat", "x"}, {"refcount_bits", "3"}}), "Invalid compatibility level: 'x'");
+  EXPECT_EQ(wrong({{"preallocation", "x"}}), "invalid parameter value: x");
+  EXPECT_EQ(wrong({{"compat", "v2"}, {"refcount_bits", "8"}}),
+            "Different refcount widths than 16 bits require compatibility level 1.1 or above (use "
+            "compat=1.1 or greater)");
+}
+
 TEST_F(Qcow2CreateTest, SaysWhatIsNotBuilt) {
   EXPECT_NE(refusal({{"size", "1M"}, {"encrypt.format", "luks"}}), "");
 }

@@ -218,7 +218,27 @@ TEST_F(VmdkTest, OptionsThatDoNotGoTogetherAreRefused) {
             "Flat image can't enable zeroed grain");
   EXPECT_EQ(message({{"subformat", "monolithicFlat"}, {"backing_file", "x"}}),
             "Flat image can't have backing file");
+  EXPECT_EQ(message({{"size", "7E"}}), "The image size is too large for file format 'vmdk'");
+  EXPECT_EQ(message({{"size", "7E"}, {"subformat", "twoGbMaxExtentFlat"}}),
+            "The image size is too large for file format 'vmdk'");
   EXPECT_EQ(image_.world().find("image.vmdk"), nullptr);
+}
+
+TEST_F(VmdkTest, AStreamKeepsWholeGrainsInFrontOfAPart) {
+  start({{"size", "1048576"}, {"subformat", "streamOptimized"}});
+  const auto partial = image_.write(1, 0, 2 * kGrain + 512);
+  ASSERT_FALSE(partial);
+  EXPECT_EQ(partial.error().code(), EINVAL);
+  EXPECT_TRUE(image_.holds(1, 0, 2 * kGrain));
+  EXPECT_TRUE(image_.holds(testing::kZeroes, 2 * kGrain, kGrain));
+}
+
+TEST_F(VmdkTest, WhatIsToBeCompressedIsWrittenPlainlyWhereNothingIs) {
+  start({{"size", "1048576"}});
+  for (const testing::WriteNumber number : {1, 2}) {  // a new grain, and in place
+    ASSERT_TRUE(image_.write(number, 0, kGrain, {.compressed = true}));
+    EXPECT_TRUE(image_.holds(number, 0, kGrain));
+  }
 }
 
 }  // namespace

@@ -60,6 +60,23 @@ TEST_F(CreateFileTest, AFileInUseKeepsItsContent) {
   EXPECT_EQ(content("a"), std::string(1000, 'x'));
 }
 
+TEST_F(CreateFileTest, ACheckTellsTheSameAndChangesNothing) {
+  EXPECT_TRUE(check_creation(path("a")));
+  EXPECT_FALSE(std::filesystem::exists(path("a")));
+  make_file("b", 1000, 'x');
+  EXPECT_TRUE(check_creation(path("b")));
+  EXPECT_EQ(content("b"), std::string(1000, 'x'));
+  EXPECT_EQ(check_creation(path("no/where")).error().message(),
+            "Could not create '" + path("no/where") + "': No such file or directory");
+  const block::Permissions writer{
+      block::PermissionSet::kConsistentRead | block::PermissionSet::kWrite,
+      block::PermissionSet::kConsistentRead};
+  ASSERT_NE(open(testing::file_options(path("b")), writer), nullptr) << error_;
+  const auto refused = check_creation(path("b"));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message(), "Failed to get \"write\" lock");
+}
+
 TEST_F(CreateFileTest, AFailureRemovesTheNewFileOnly) {
   const auto refused = create("a", 512, block::Preallocation::kMetadata);
   ASSERT_FALSE(refused);

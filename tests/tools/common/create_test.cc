@@ -117,9 +117,17 @@ TEST(CreationTable, KnowsFormatsThatCanBeCreated) {
 TEST(CreationTable, TellsWhenAFormatIsTooSmall) {
   const block::DriverTable drivers = all_drivers();
   const auto raw = CreationTable::find(drivers, "raw", "x");
-  EXPECT_EQ(creation_failure(*raw, Error(EFBIG, "")).message(),
+  EXPECT_EQ(creation_failure(*raw, "x", Error(EFBIG, "")).message(),
             "The image size is too large for file format 'raw'");
-  EXPECT_EQ(creation_failure(*raw, Error(EIO, "other")).message(), "other");
+  EXPECT_EQ(creation_failure(*raw, "x", Error(EIO, "other")).message(), "other");
+}
+
+TEST(CreationTable, TellsWhatIsWrongWithTheFileFirst) {
+  const block::DriverTable drivers = all_drivers();
+  const auto qcow2 = CreationTable::find(drivers, "qcow2", "/no/where");
+  ASSERT_TRUE(qcow2);
+  EXPECT_EQ(creation_failure(*qcow2, "/no/where", Error(EINVAL, "other")).message(),
+            "Could not create '/no/where': No such file or directory");
 }
 
 }  // namespace

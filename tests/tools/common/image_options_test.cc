@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "schema/json_stream.h"
+#include "tools/common/report.h"
 #include "tools/common/session.h"
 
 namespace cairn::tools {
@@ -44,12 +45,45 @@ TEST(ImageOptions, WithoutAnImpliedKeyItIsOn) {
   EXPECT_EQ(parsed("=x", ""), "{}");
 }
 
+TEST(ImageOptions, PartsWithoutAValueAreOnWhereverTheyAre) {
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(parsed("driver=raw,foo,size=1"), R"({"foo": "on", "driver": "raw", "size": "1"})");
+  EXPECT_EQ(
+      testing::internal::GetCapturedStderr(),
+      std::string(program_name()) +
+          ": warning: short-form boolean option 'foo' deprecated\nPlease use foo=on instead\n");
+  EXPECT_EQ(parsed("driver=raw,help"), R"({"driver": "raw"})");
+}
+
+TEST(ImageOptions, ANodeThatIsNamedHasNoOptions) {
+  EXPECT_EQ(parsed("disk,file.filename=x"),
+            "Cannot reference an existing block device with additional options or a new filename");
+}
+
+TEST(ImageOptions, NamesWithDotsCountLessThanObjects) {
+  const auto options = parse_json_name(
+      R"(json:{"file": {"filename": "a"}, "file.filename": "b", "file.aio": "threads"})");
+  ASSERT_TRUE(options);
+  EXPECT_EQ(to_text(schema::JsonValue(*options)),
+            R"({"file": {"aio": "threads", "filename": "a"}})");
+}
+
+TEST(ImageOptions, NamesWithDotsAreTakenApartInListsToo) {
+  const auto options = parse_json_name(R"(json:{"children": [{"file.filename": "a"}]})");
+  ASSERT_TRUE(options);
+  EXPECT_EQ(to_text(schema::JsonValue(*options)), R"({"children": [{"file": {"filename": "a"}}]})");
+}
+
 TEST(ImageOptions, SizesHaveSuffixes) {
   EXPECT_EQ(normal("driver=raw,size=64k"), R"({"driver": "raw", "size": "65536"})");
   EXPECT_EQ(normal("driver=raw,size=x"),
             "Parameter 'size' expects a non-negative number below 2^64");
   EXPECT_EQ(normal("driver=raw,size=99999999999999999999"),
             "Value '99999999999999999999' is out of range for parameter 'size'");
+}
+
+TEST(ImageOptions, AServerHasOneAddress) {
+  EXPECT_EQ(normal("driver=nbd,path=/s,host=h"), "path and host may not be used at the same time");
 }
 
 TEST(ImageOptions, ServersHaveAShortForm) {

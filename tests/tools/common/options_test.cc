@@ -51,6 +51,24 @@ TEST(OptionReader, TakesShortenedLongNames) {
   EXPECT_EQ(parse({"--out=human", "--qui"}).options, (Options{{300, "human"}, {'q', ""}}));
 }
 
+TEST(OptionReader, OptionsOfOurOwnMakeNoAbbreviationUnclear) {
+  constexpr std::array kMixed = {OptionSpec{300, "compress", false},
+                                 OptionSpec{301, "compression-level", true, false, true},
+                                 OptionSpec{302, "verify", false, false, true}};
+  const auto read = [&kMixed](const std::vector<std::string>& arguments) {
+    Options options;
+    OptionReader reader("test", arguments, kMixed);
+    while (const auto option = reader.next()) {
+      options.emplace_back(option->id, option->value);
+    }
+    return options;
+  };
+  EXPECT_EQ(read({"--comp"}), (Options{{300, ""}}));
+  EXPECT_EQ(read({"--compression-level=3"}), (Options{{301, "3"}}));
+  EXPECT_EQ(read({"--compressi=3"}), (Options{{301, "3"}}));
+  EXPECT_EQ(read({"--ver"}), (Options{{302, ""}}));
+}
+
 TEST(OptionReader, LeavesWhatFollowsTwoHyphens) {
   const Parsed parsed = parse({"-q", "--", "-f", "x"});
   EXPECT_EQ(parsed.options, (Options{{'q', ""}}));
