@@ -49,6 +49,9 @@ Result<void> check_child(const block::Graph& graph, const JsonObject& parent, st
   if (name == "backing" && driver != nullptr && graph.drivers().find(*driver) == nullptr) {
     return fail(ENOENT, "Could not open backing file: Unknown driver '{}'", *driver);
   }
+  if (name == "file" && child.empty()) {
+    return fail(EINVAL, "A block device must be specified for \"file\"");
+  }
   const std::string* above = text_of(parent, "driver");
   const block::DriverInfo* format = above != nullptr ? graph.drivers().find(*above) : nullptr;
   const bool guessed = format != nullptr && format->kind != block::DriverInfo::Kind::kFormat;
@@ -136,7 +139,7 @@ Result<void> require_file(const block::Graph& graph, const JsonObject& object) {
     return fail(EINVAL, "NBD server address missing");
   }
   if (info != nullptr && info->kind != block::DriverInfo::Kind::kProtocol &&
-      object.find("file") == nullptr && object.find("children") == nullptr) {
+      object.find("file") == nullptr && info->name != "quorum") {
     return fail(EINVAL, "A block device must be specified for \"file\"");
   }
   return {};
@@ -184,6 +187,10 @@ std::unexpected<Error> no_object(const std::string* reference) {
 
 io::Task<Result<std::shared_ptr<block::Node>>> open_described(block::Graph& graph, JsonObject given,
                                                               block::OpenFlags flags) {
+  const std::string* wanted = text_of(given, "driver");
+  if (wanted != nullptr && graph.drivers().find(*wanted) == nullptr) {
+    co_return fail(ENOENT, "Unknown driver '{}'", *wanted);
+  }
   if (given.find("driver") != nullptr && flags.force_share && !flags.read_only) {
     co_return fail(EINVAL, "force-share=on can only be used with read-only images");
   }

@@ -1,4 +1,6 @@
 // Typing of arguments by a schema such as a daemon tells.
+#include "tools/ctl/arguments.h"
+
 #include <string>
 #include <vector>
 
@@ -6,7 +8,6 @@
 
 #include "schema/introspection.h"
 #include "schema/json_stream.h"
-#include "tools/ctl/arguments.h"
 #include "tools/ctl/help.h"
 
 namespace cairn::ctl {

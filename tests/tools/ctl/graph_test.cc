@@ -1,9 +1,10 @@
 // The graph of nodes: its forms, its layout, and rates from samples.
+#include "tools/ctl/graph.h"
+
 #include <gtest/gtest.h>
 
 #include "schema/json_stream.h"
 #include "tools/ctl/activity.h"
-#include "tools/ctl/graph.h"
 #include "tools/ctl/layout.h"
 
 namespace cairn::ctl {

@@ -1,11 +1,12 @@
 // What cairnctl prints for people: tables, entries, events, and what is safe on a terminal.
+#include "tools/ctl/text.h"
+
 #include <gtest/gtest.h>
 
 #include "schema/json_stream.h"
 #include "tools/ctl/address.h"
 #include "tools/ctl/events.h"
 #include "tools/ctl/show.h"
-#include "tools/ctl/text.h"
 
 namespace cairn::ctl {
 namespace {

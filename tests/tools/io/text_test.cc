@@ -1,9 +1,9 @@
 // Tests of tools/io/text.h.
+#include "tools/io/text.h"
+
 #include <array>
 
 #include <gtest/gtest.h>
-
-#include "tools/io/text.h"
 
 namespace cairn::tools {
 namespace {

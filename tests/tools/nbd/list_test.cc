@@ -1,7 +1,7 @@
 // Tests of the text that tools/nbd/list.h makes of a server's exports.
-#include <gtest/gtest.h>
-
 #include "tools/nbd/list.h"
+
+#include <gtest/gtest.h>
 
 namespace cairn::tools {
 namespace {

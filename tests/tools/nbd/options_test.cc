@@ -1,4 +1,6 @@
 // Tests of tools/nbd/options.h: what is understood, and the words for what is not.
+#include "tools/nbd/options.h"
+
 #include <cstdlib>
 #include <optional>
 #include <string>
@@ -8,7 +10,6 @@
 #include <gtest/gtest.h>
 
 #include "tools/common/report.h"
-#include "tools/nbd/options.h"
 
 namespace cairn::tools {
 namespace {
