@@ -177,8 +177,8 @@ def forgiven_files(line, ours, theirs, left):
         same = {name for name in left if name in theirs.changed and name not in ours.changed}
         if line[1] == "convert" and "n" not in options.given(line)[0]:
             same |= {name for name in left if left[name] in ("gone", "empty")}
-    if line[0] == "io" and "write failed" in ours.out and "write failed" in theirs.out \
-            and any(re.match(r"write .*-c", word) for word in line):
+    if line[0] == "io" and all(re.search("writev? failed", o.out) for o in (ours, theirs)) \
+            and any(re.match(r"write .*-c|.*stream\.vmdk", word) for word in line):
         # Of a compressed write that fails the peer leaves the clusters that it has come to.
         same |= set(left)
     if line[1] == "amend" and re.search(r"compat=(0\.10|v2)", " ".join(line)):

@@ -175,7 +175,12 @@ void put(JsonObject& object, std::string_view name, JsonValue value) {
 }
 
 Result<void> normalize_options(JsonObject& object) {
+  const std::string* driver = text_of(object, "driver");
+  const bool has_window = driver == nullptr || *driver == "raw" || driver->starts_with("null-");
   for (const std::string_view name : kSizes) {
+    if (!has_window && (name == "size" || name == "offset")) {
+      continue;  // an option that the driver does not have
+    }
     if (const JsonValue* value = object.find(name); value != nullptr && value->is_number()) {
       put(object, name, to_text(JsonValue(*value)));
     }

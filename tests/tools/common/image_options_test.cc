@@ -82,6 +82,10 @@ TEST(ImageOptions, SizesHaveSuffixes) {
             "Value '99999999999999999999' is out of range for parameter 'size'");
 }
 
+TEST(ImageOptions, SizesOfOtherDriversAreNotRead) {
+  EXPECT_EQ(normal("driver=qcow2,size=x"), R"({"driver": "qcow2", "size": "x"})");
+}
+
 TEST(ImageOptions, AServerHasOneAddress) {
   EXPECT_EQ(normal("driver=nbd,path=/s,host=h"), "path and host may not be used at the same time");
 }
