@@ -95,8 +95,9 @@ io::Task<Session::Outcome> Session::handle_queue(Message& message) {
   }
   Queue& queue = **found;
   // Whoever is to be signalled may change while it works, unless it does so on another thread.
-  const bool stands = device_.away() || message.kind != MessageKind::kSetVringCall &&
-                                            message.kind != MessageKind::kSetVringErr;
+  const bool signals =
+      message.kind == MessageKind::kSetVringCall || message.kind == MessageKind::kSetVringErr;
+  const bool stands = device_.away() || !signals;
   if (stands) {
     co_await queue.stop();
   }

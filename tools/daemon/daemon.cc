@@ -80,7 +80,7 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
   exports_.add_type(fuse_exports_);
   exports_.add_type(vhost_user_exports_);
   exports_.set_find_thread(
-      [this](const std::string& name) { return monitor::find_thread(objects_, name); });
+      [this](const std::string& id) { return monitor::find_thread(objects_, id); });
   exports_.set_on_deleted([this](const std::string& id) {
     schema::BlockExportDeletedEvent data;
     data.id = id;
