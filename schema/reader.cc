@@ -287,7 +287,12 @@ bool ObjectReader::finish() {
   for (const auto& [key, value] : *object_) {
     if (!taken_[index++]) {
       const Input unexpected(in_, key, value);
-      return in_.fail_with(fmt::format("Parameter '{}' is unexpected", unexpected.path()));
+      // A member without a name is no element of a list.
+      const std::string above = in_.path();
+      const std::string path = !key.empty()    ? unexpected.path()
+                               : above.empty() ? above
+                                               : above + ".";
+      return in_.fail_with(fmt::format("Parameter '{}' is unexpected", path));
     }
   }
   return true;

@@ -1,7 +1,8 @@
 """Plays a session of a monitor against a daemon, and tells what two daemons have said that is not alike.
 
-A session is a list of steps: requests, and {"wait": [JOB, STATUS]}, which waits until an event has told that
-the job has the status, unless every request with that job-id was refused. The masks are those of tests/golden."""
+A session is a list of steps: requests; {"wait": [JOB, STATUS]}, which waits until an event has told that the
+job has the status, unless every request with that job-id was refused; and {"rest": true}, which waits until jobs
+and exports stay as they are. The masks are those of tests/golden."""
 
 import importlib.machinery
 import importlib.util
@@ -88,6 +89,20 @@ class Daemon:
             self.events.append(message)
         return {"waited": True}
 
+    def rest(self):
+        """Waits until no job and no export changes any more."""
+        before, alike, deadline = None, 0, time.monotonic() + LONGEST
+        while alike < 3 and time.monotonic() < deadline:
+            time.sleep(0.02)
+            jobs, exports = self.ask({"execute": "query-jobs"}), self.ask({"execute": "query-block-exports"})
+            if "silent" in exports:
+                return exports
+            now = [[job["id"], job["status"]] for job in jobs["return"]], exports
+            busy = any(status in ("created", "waiting", "aborting") for _, status in now[0])
+            alike = alike + 1 if now == before and not busy else 0
+            before = now
+        return {"rested": True}
+
     def end(self):
         """Asks it to end; how it did, and what it had to say besides. As in tests/golden, events count until then."""
         events = len(self.events)
@@ -110,6 +125,8 @@ def play(daemon, steps):
         if "wait" in step:
             job, status = step["wait"]
             said.append(daemon.wait(job, status, begun[job]) if job in begun else {"skipped": True})
+        elif "rest" in step:
+            said.append(daemon.rest())
         else:
             before = len(daemon.events)
             said.append(daemon.ask(step))
@@ -129,7 +146,20 @@ def by_subject(events):
         data = event.get("data", {})
         subject = data.get("id") or data.get("device") or data.get("node-name") or event["event"]
         subjects.setdefault(str(subject), []).append(event)
-    return subjects
+    return {subject: steady(events) for subject, events in subjects.items()}
+
+
+def steady(events):
+    """Without pauses that end at once, as changes of the graph around a job may cause."""
+    found = []
+    for event in events:
+        last = found[-1] if found else {"event": ""}
+        if last["event"] == event["event"] == "JOB_STATUS_CHANGE" and (
+                last["data"]["status"], event["data"]["status"]) in (("paused", "running"), ("standby", "ready")):
+            found.pop()
+        else:
+            found.append(event)
+    return found
 
 
 def masked(said, folder):
