@@ -50,6 +50,40 @@ io::Task<Result<void>> ExportRegistry::add(const schema::BlockExportOptions& opt
   co_return result;
 }
 
+namespace {
+
+// What the export does to the node is asked for first, then whether there can be exports of the
+// type, and then what others may not do any more.
+io::Task<Result<std::unique_ptr<block::Edge>>> attach_root(block::Graph& graph,
+                                                           std::shared_ptr<block::Node> node,
+                                                           const ExportType& type, bool writable,
+                                                           bool allow_inactive) {
+  block::Permissions permissions;
+  permissions.used = block::PermissionSet::kConsistentRead;
+  if (writable) {
+    permissions.used |= block::PermissionSet::kWrite;
+  }
+  auto root = graph.attach(std::move(node), {}, permissions);
+  if (!root) {
+    co_return root;
+  }
+  if (allow_inactive) {
+    (*root)->allow_inactive();
+  }
+  permissions.shared = type.shared_permissions();
+  Result<void> ready = type.check_ready();
+  if (ready) {
+    ready = graph.set_permissions(**root, permissions);
+  }
+  if (!ready) {
+    (void)co_await graph.detach(std::move(*root));  // nothing was written through it
+    co_return pass(ready);
+  }
+  co_return root;
+}
+
+}  // namespace
+
 // add(), with the id reserved.
 io::Task<Result<void>> ExportRegistry::add_checked(const schema::BlockExportOptions& options,
                                                    ExportType& type) {
@@ -79,23 +113,11 @@ io::Task<Result<void>> ExportRegistry::add_checked(const schema::BlockExportOpti
       co_return active;
     }
   }
-  if (auto ready = type.check_ready(); !ready) {
-    threads_.released(node);
-    co_return ready;
-  }
-  block::Permissions permissions;
-  permissions.used = block::PermissionSet::kConsistentRead;
-  if (settings.writable) {
-    permissions.used |= block::PermissionSet::kWrite;
-  }
-  permissions.shared = type.shared_permissions();
-  auto root = graph_.attach(node, {}, permissions);
+  auto attaching = attach_root(graph_, node, type, settings.writable, allow_inactive);
+  auto root = co_await std::move(attaching);
   if (!root) {
     threads_.released(node);
     co_return pass(root);
-  }
-  if (allow_inactive) {
-    (*root)->allow_inactive();
   }
   auto making = type.create(options, settings, *root);
   auto made = co_await std::move(making);

@@ -100,8 +100,8 @@ class ExportType {
 
   [[nodiscard]] virtual std::string_view name() const = 0;
 
-  // Whether exports of this kind can be served at all, which is told before what the node objects
-  // to.
+  // Whether exports of this kind can be served at all: told after what an export does to its node,
+  // before what it keeps others from.
   [[nodiscard]] virtual Result<void> check_ready() const { return {}; }
 
   // What users of the node besides this export may do.

@@ -84,9 +84,11 @@ HandlerResult<commands::ChardevAdd> handle(Services& services, commands::Chardev
 
 HandlerResult<commands::ChardevChange> handle(Services& services, commands::ChardevChange,
                                               schema::ChardevChangeArguments arguments) {
-  auto checked = check_backend(services, arguments.backend);
-  if (!checked) {
-    co_return pass(checked, "Failed to add chardev '" + arguments.id + "': ");
+  if (services.chardevs.find(arguments.id) != nullptr) {
+    auto checked = check_backend(services, arguments.backend);
+    if (!checked) {
+      co_return pass(checked, "Failed to add chardev '" + arguments.id + "': ");
+    }
   }
   auto changing = services.chardevs.change(arguments.id, arguments.backend);
   auto device = co_await std::move(changing);

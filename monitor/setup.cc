@@ -42,6 +42,9 @@ Result<void> set_up_tls(const Services& services, const schema::NbdServerOptions
 
 template <typename Options>
 io::Task<Result<void>> start_server(Services& services, const Options& options) {
+  if (services.nbd_server.running()) {
+    co_return fail(EEXIST, "NBD server already running");
+  }
   auto address = chardev::to_io(options.addr);
   if (!address) {
     co_return pass(address);
@@ -121,7 +124,7 @@ io::Task<Result<void>> start_nbd_server(Services& services,
 io::Task<Result<void>> start_nbd_server(Services& services,
                                         const schema::NbdServerOptionsLegacy& options) {
   auto checked = chardev::check_from_monitor(options.addr);
-  if (!checked && !services.may_name_descriptors) {
+  if (!checked && !services.may_name_descriptors && !services.nbd_server.running()) {
     co_return checked;
   }
   Result<void> started = co_await start_server(services, options);

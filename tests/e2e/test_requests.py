@@ -54,8 +54,24 @@ def test_without_a_server_nobody_looks_at_permissions(monitor, folder):
             file={"driver": "file", "node-name": "f", "filename": str(folder / "q")})
     assert refusal(monitor, "block-export-add", type="nbd", id="e", node_name="f") == "NBD server not running"
     assert refusal(monitor, "nbd-server-add", device="f") == "NBD server not running"
-    monitor("nbd-server-start", addr={"type": "unix", "data": {"path": str(folder / "nbd")}})
+    assert refusal(monitor, "nbd-server-add", device="f", writable=True).startswith("Permission conflict on node 'f'")
+    address = {"type": "unix", "data": {"path": str(folder / "nbd")}}
+    monitor("nbd-server-start", addr=address)
     assert refusal(monitor, "nbd-server-add", device="f").startswith("Permission conflict on node 'f'")
+    assert refusal(monitor, "nbd-server-start", addr=address, tls_creds="nosuch") == "NBD server already running"
+    assert refusal(monitor, "nbd-server-start", addr={"type": "fd", "data": {"str": "x"}}) == "NBD server already running"
+
+
+def test_a_device_is_looked_for_before_what_it_is_to_become(monitor):
+    assert refusal(monitor, "chardev-change", id="nosuch", backend={"type": "socket", "data": {
+        "addr": {"type": "fd", "data": {"str": "99"}}, "server": True, "wait": False}}) == (
+            "Chardev 'nosuch' does not exist")
+
+
+def test_a_member_without_a_name_is_called_so(monitor):
+    assert refusal(monitor, "query-jobs", **{"": 1}) == "Parameter '' is unexpected"
+    assert refusal(monitor, "object-add", qom_type="throttle-group", id="x", limits={"": 1}) == (
+        "Parameter 'limits.' is unexpected")
 
 
 def test_paths_of_sockets_may_fill_their_room(monitor, folder):

@@ -1,4 +1,4 @@
-"""Monitor sessions about nodes: the same answers, events and images as the peer's.
+"""Monitor sessions about nodes, jobs, exports and more: the same answers, events and images as the peer's.
 
 tests/differential/sessions plays them: those that are written down, and a sample of random ones.
 """
@@ -18,10 +18,11 @@ def test_sessions_that_are_written_down():
 
 
 @pytest.mark.skipif(PEER, reason="compares with the peer")
-def test_random_sessions():
-    done = run(RUNNER, "--count", 60, "--seed", "fixed", "--tools", TOOLS, code=None, timeout=1200)
+@pytest.mark.parametrize("area, count", [("nodes", 60), ("jobs", 12), ("services", 25)])
+def test_random_sessions(area, count):
+    done = run(RUNNER, "--area", area, "--count", count, "--seed", "fixed", "--tools", TOOLS, code=None, timeout=1200)
     assert done.code == 0, done
-    assert done.out.splitlines()[-1] == "60 sessions, 0 findings"
+    assert done.out.splitlines()[-1] == f"{count} sessions, 0 findings"
 
 
 @pytest.mark.skipif(PEER, reason="it is ours that has to be told apart")
