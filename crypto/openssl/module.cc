@@ -1,4 +1,5 @@
 // The entry of the module: the Library on OpenSSL. See crypto/library.h.
+#include <cstdint>
 #include <utility>
 
 #include <openssl/crypto.h>
@@ -55,9 +56,12 @@ class OpensslLibrary final : public Library {
 }  // namespace cairn::crypto
 
 // Found by name; the only thing in the module that is visible. OpenSSL is initialised by the thread
-// that loads the module, not by the one that happens to use it first.
+// that loads the module, not by the one that happens to use it first. At the end of the program it
+// does not clean up: workers may end after that, and only then give back what it keeps for each
+// thread.
 extern "C" [[gnu::visibility("default")]] const cairn::crypto::Library* cairn_crypto_library() {
-  OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG, nullptr);  // what fails, fails again in use
+  constexpr uint64_t kHow = OPENSSL_INIT_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT;
+  OPENSSL_init_crypto(kHow, nullptr);  // what fails, fails again in use
   static const cairn::crypto::OpensslLibrary library;
   return &library;
 }

@@ -15,7 +15,8 @@ import support  # noqa: E402
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: too slow for an instrumented build")
+    config.addinivalue_line("markers", "slow: too slow for an instrumented build, or with limits or "
+                            "tracers that it can not have")
     for name in support.PEER_NAMES:
         if not pathlib.Path(support.program(name) or "").exists():
             raise pytest.UsageError(f"there is no {support.program(name)}; build first")

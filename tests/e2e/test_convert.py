@@ -308,6 +308,7 @@ def test_the_host_cache_is_kept_within_its_bound(folder, source, backend):
     assert in_cache("--cache-limit", "8M") <= 8 * MIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["raw", "qcow2"])
 def test_the_host_copies_where_both_are_files(folder, source, backend, form):
     img("convert", "-f", "raw", "-O", form, source, folder / "s")

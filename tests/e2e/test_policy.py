@@ -14,7 +14,8 @@ import pytest
 import support
 from support import TOOLS, img, run
 
-pytestmark = pytest.mark.skipif(support.PEER, reason="the peer has no policies")
+# Sanitizers need far more address space than the policy leaves a program.
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(support.PEER, reason="the peer has no policies")]
 
 MIB = 1 << 20
 ANY = "--policy=untrusted,formats=qcow2:raw:vmdk:luks"

@@ -120,6 +120,7 @@ ImageName name_of_new(const ConvertRequest& request, const block::CreateOptions&
     name.text = fmt::format("driver={}{},file.driver=file,file.filename={}", target.format, more,
                             double_commas(path));
     name.format.clear();
+    name.format_given = false;
   }
   return name;
 }
