@@ -104,8 +104,8 @@ io::Task<Result<void>> Graph::release(std::shared_ptr<Node> node) {
   } else if (node->driver_ != nullptr) {
     // What was acknowledged is durable once a node is closed, with every driver.
     result = co_await Engine::flush_node(*node);
-    if (!result && result.error().code() == EINVAL) {
-      result = {};  // a file that can not be flushed, such as /dev/null, has nothing to lose
+    if (!result && result.error().code() == EINVAL && node->length() == 0) {
+      result = {};  // what can not be flushed, such as /dev/null, has nothing to lose
     }
     Result<void> closed = co_await node->driver_->close();
     if (!closed) {

@@ -51,15 +51,13 @@ bool stands_on(const Node& above, const Node& below) {
 }
 
 Result<void> GraphEdit::enter(Graph& graph, Node& node) {
-  const NodeOptions& options = node.options();
-  const bool shares_wrongly = options.force_share && !options.read_only;
-  if (node.opened_with().node_name && !shares_wrongly) {
+  if (auto ok = check_options(node.options()); !ok) {
+    return ok;
+  }
+  if (node.opened_with().node_name) {
     if (auto named = graph.check_name(node.name()); !named) {
       return named;
     }
-  }
-  if (auto ok = check_options(options); !ok) {
-    return ok;
   }
   graph.nodes_.push_back(&node);
   return {};

@@ -29,6 +29,7 @@ constexpr std::string_view kContentOptions[] = {
     "read-pattern",   "throttle-group",
     "log-append",     "log-sector-size",
     "mode",           "top-id",
+    "key-secret",
 };
 
 // The node's backing image is not the one that its header names.
@@ -88,6 +89,13 @@ void name_node(Node& node, const schema::BlockdevOptions& options, bool chain_wa
   bool plain = true;
   for (const std::string_view name : kContentOptions) {
     plain = !take(name) && plain;
+  }
+  const schema::JsonValue* encryption = all.as_object()->find("encrypt");
+  if (encryption != nullptr) {
+    if (const auto* secret = encryption->as_object()->find("key-secret")) {
+      add_option(members, "encrypt.key-secret", *secret);
+      plain = false;
+    }
   }
   const bool overridden = chain_wanted && backing_overridden(node);
   std::string list;  // of the children that have numbers

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <ranges>
 #include <string>
 #include <utility>
 
@@ -205,7 +206,7 @@ schema::XDbgBlockGraph describe_graph(const block::Graph& graph, const jobs::Job
     result.nodes.push_back({.id = next, .type = type, .name = std::move(name)});
     return next++;
   };
-  for (const block::Node* node : graph.nodes()) {
+  for (const block::Node* node : graph.nodes() | std::views::reverse) {  // the newest first
     ids[node] = add_vertex(schema::XDbgBlockGraphNodeType::kBlockDriver, node->name());
   }
   std::map<const block::Edge*, uint64_t> of_jobs;

@@ -132,28 +132,8 @@ Result<void> choose(const block::CreateOptions& options, std::string_view option
   return fail(EINVAL, "Parameter '{}' does not accept value '{}'", parameter, *text);
 }
 
-Result<void> check_version_2(const CreateParameters& parameters) {
-  constexpr std::string_view kAdvice =
-      "supported with compatibility level 1.1 and above (use version=v3 or greater)";
-  if (parameters.lazy_refcounts) {
-    return fail(EINVAL, "Lazy refcounts only {}", kAdvice);
-  }
-  if (parameters.refcount_bits != 16) {
-    return fail(EINVAL,
-                "Different refcount widths than 16 bits require compatibility level 1.1 or above "
-                "(use version=v3 or greater)");
-  }
-  if (!parameters.data_file.empty()) {
-    return fail(EINVAL, "External data files are only {}", kAdvice);
-  }
-  if (parameters.compression != CompressionType::kDeflate) {
-    return fail(EINVAL, "Non-zlib compression type is only {}", kAdvice);
-  }
-  if (parameters.extended_l2) {
-    return fail(EINVAL, "Extended L2 entries are only {}", kAdvice);
-  }
-  return {};
-}
+constexpr std::string_view kVersionAdvice =
+    "supported with compatibility level 1.1 and above (use version=v3 or greater)";
 
 bool power_of_two(uint64_t value, uint64_t least, uint64_t most) {
   return std::has_single_bit(value) && value >= least && value <= most;
@@ -175,11 +155,55 @@ Result<void> check_refcount_bits(const CreateParameters& parameters) {
 }
 
 Result<void> check_subclusters(const CreateParameters& parameters) {
+  if (parameters.extended_l2 && parameters.version < 3) {
+    return fail(EINVAL, "Extended L2 entries are only {}", kVersionAdvice);
+  }
   if (parameters.extended_l2 && parameters.cluster_size < kSmallestSubclusteredCluster) {
     return fail(EINVAL,
                 "Extended L2 entries are only supported with cluster sizes of at least {} "
                 "bytes",
                 kSmallestSubclusteredCluster);
+  }
+  return {};
+}
+
+Result<void> check_backing(const CreateParameters& parameters) {
+  if (parameters.preallocation != Preallocation::kOff && !parameters.backing_file.empty() &&
+      !parameters.extended_l2) {
+    return fail(EINVAL,
+                "Backing file and preallocation can only be used at the same time if extended_l2 "
+                "is on");
+  }
+  if (!parameters.backing_format.empty() && parameters.backing_file.empty()) {
+    return fail(EINVAL, "Backing format cannot be used without backing file");
+  }
+  return {};
+}
+
+Result<void> check_counts(const CreateParameters& parameters) {
+  if (parameters.version < 3 && parameters.lazy_refcounts) {
+    return fail(EINVAL, "Lazy refcounts only {}", kVersionAdvice);
+  }
+  if (auto checked = check_refcount_bits(parameters); !checked) {
+    return checked;
+  }
+  if (parameters.version < 3 && parameters.refcount_bits != 16) {
+    return fail(EINVAL,
+                "Different refcount widths than 16 bits require compatibility level 1.1 or above "
+                "(use version=v3 or greater)");
+  }
+  return {};
+}
+
+Result<void> check_data_file(const CreateParameters& parameters) {
+  if (parameters.data_file_raw && parameters.data_file.empty()) {
+    return fail(EINVAL, "data-file-raw requires data-file");
+  }
+  if (parameters.data_file_raw && !parameters.backing_file.empty()) {
+    return fail(EINVAL, "Backing file and data-file-raw cannot be used at the same time");
+  }
+  if (parameters.version < 3 && !parameters.data_file.empty()) {
+    return fail(EINVAL, "External data files are only {}", kVersionAdvice);
   }
   return {};
 }
@@ -274,11 +298,8 @@ Result<void> check_geometry(const CreateParameters& parameters) {
   if (auto checked = check_cluster_size(parameters); !checked) {
     return checked;
   }
-  if (auto checked = check_refcount_bits(parameters); !checked) {
+  if (auto checked = check_counts(parameters); !checked) {
     return checked;
-  }
-  if (parameters.version < 3 && parameters.refcount_bits != 16) {
-    return check_version_2(parameters);
   }
   if (auto checked = check_subclusters(parameters); !checked) {
     return checked;
@@ -290,34 +311,15 @@ Result<void> check_geometry(const CreateParameters& parameters) {
 }
 
 Result<void> check_create_parameters(const CreateParameters& parameters) {
-  if (auto checked = check_cluster_size(parameters); !checked) {
-    return checked;
-  }
-  if (parameters.preallocation != Preallocation::kOff && !parameters.backing_file.empty() &&
-      !parameters.extended_l2) {
-    return fail(EINVAL,
-                "Backing file and preallocation can only be used at the same time if extended_l2 "
-                "is on");
-  }
-  if (auto checked = check_refcount_bits(parameters); !checked) {
-    return checked;
-  }
-  if (!parameters.backing_format.empty() && parameters.backing_file.empty()) {
-    return fail(EINVAL, "Backing format cannot be used without backing file");
-  }
-  if (parameters.data_file_raw && parameters.data_file.empty()) {
-    return fail(EINVAL, "data-file-raw requires data-file");
-  }
-  if (parameters.data_file_raw && !parameters.backing_file.empty()) {
-    return fail(EINVAL, "Backing file and data-file-raw cannot be used at the same time");
-  }
-  if (parameters.version < 3) {
-    if (auto checked = check_version_2(parameters); !checked) {
+  // Of several things that are wrong the field tells of the first in this order.
+  for (const auto check :
+       {check_cluster_size, check_subclusters, check_backing, check_counts, check_data_file}) {
+    if (auto checked = check(parameters); !checked) {
       return checked;
     }
   }
-  if (auto checked = check_subclusters(parameters); !checked) {
-    return checked;
+  if (parameters.version < 3 && parameters.compression != CompressionType::kDeflate) {
+    return fail(EINVAL, "Non-zlib compression type is only {}", kVersionAdvice);
   }
   if (parameters.size > static_cast<uint64_t>(INT64_MAX)) {
     return fail(EINVAL, "Could not resize image: Image size cannot be negative");

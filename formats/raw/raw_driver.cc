@@ -3,10 +3,14 @@
 
 namespace cairn::raw {
 
-// A raw node adds nothing of its own to its file: whoever uses it uses the file just so.
+// A raw node adds nothing of its own to its file: whoever uses it uses the file just so. Only below
+// a window nobody else may move the end.
 block::Permissions RawDriver::child_permissions(block::ChildRole /*role*/,
                                                 block::Permissions parents,
                                                 bool /*writable*/) const {
+  if (window_.offset != 0 || window_.size) {
+    parents.shared = parents.shared.without(block::PermissionSet::kResize);
+  }
   return parents;
 }
 

@@ -7,7 +7,7 @@ ODD_FILES = ["nosuch", "nosuch/x", "folder", ".", "", "dangling", "password", "/
 COMMON = {
     "read-only": [True, True, False], "auto-read-only": [True, True, False], "force-share": [True, False],
     "discard": ["unmap", "ignore"], "detect-zeroes": ["on", "off", "unmap"],
-    "cache": [{"direct": False}, {"no-flush": True}, {}, {"direct": False, "no-flush": True}, {"direct": True}],
+    "cache": [{"direct": False}, {"no-flush": True}, {"direct": False, "no-flush": True}, {"direct": True}],
 }
 FILE = {"locking": ["on", "off", "auto"], "aio": ["threads", "threads", "native", "io_uring"],
         "aio-max-batch": [0, 1, 16, -1], "drop-cache": [True, False]}

@@ -21,7 +21,7 @@ SIGNATURES = ((b"QFI\xfb", "qcow2"), (b"LUKS\xba\xbe", "luks"), (b"KDMV", "vmdk"
 # What differs from run to run, wherever it lies.
 MASKS = [(re.compile(pattern), replacement) for pattern, replacement in (
     (r"(?m)(disk size: ).*$", r"\1$DISK"), (r'("actual-size": )\d+', r"\1 0"),
-    (r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\b", "$DATE"), (r'("date-n?sec": )\d+', r"\1 0"),
+    (r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\b", "$DATE"), (r'("(?:date|vm-clock)-n?sec": )\d+', r"\1 0"),
     (r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b", "$UUID"),
     (r"(?m)^(\s*(?:parent )?cid: )\d+", r"\1$N"), (r'("(?:parent-)?cid": )\d+', r"\1 0"),
     (r"(?m)^(\s*(?:master key )?iters: )\d+", r"\1$N"),
