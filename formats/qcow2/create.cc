@@ -256,18 +256,6 @@ io::Task<Result<void>> make_image(block::Graph& graph, std::shared_ptr<block::No
   co_return result;
 }
 
-// Why no image on a node can have this size.
-Result<void> describe_size(uint64_t size) {
-  constexpr uint64_t kLargest = (uint64_t{1} << 63) - (uint64_t{1} << 30);
-  if (size > static_cast<uint64_t>(INT64_MAX)) {
-    return fail(EFBIG, "Could not resize image: Image size cannot be negative");
-  }
-  if (size > kLargest) {
-    return fail(EFBIG, "Could not resize image: offset({}) exceeds maximum({})", size, kLargest);
-  }
-  return fail(EFBIG, "Could not resize image: Failed to grow the L1 table: File too large");
-}
-
 // Opens the files that were made, and makes the image on them.
 io::Task<Result<void>> make_image_in_files(block::Graph& graph, std::string filename,
                                            CreateParameters parameters) {
@@ -447,9 +435,11 @@ io::Task<Result<void>> create_image_on(block::Graph& graph, std::shared_ptr<bloc
     parameters->data_file = data->filename();
   }
   if (auto checked = check_create_parameters(*parameters); !checked) {
-    // The field has made an empty image by then, and says what becomes of making it larger.
-    co_return checked.error().code() == EFBIG ? describe_size(parameters->size)
-                                              : std::move(checked);
+    if (checked.error().code() == EFBIG) {
+      // The field has made an empty image by then, and says what becomes of making it larger.
+      co_return fail(EFBIG, "Could not resize image: Failed to grow the L1 table: File too large");
+    }
+    co_return checked;
   }
   if (auto found = take_password(graph, *parameters); !found) {
     co_return found;

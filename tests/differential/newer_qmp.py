@@ -113,12 +113,8 @@ def is_unsure(step, ours, theirs):
     return "Unable to get accurate CPU usage" in str(theirs)
 
 
-<<<<<<< HEAD
-EXCUSES = [peer_fails, is_unsure, says_nothing, replaces_backing, refuses_what_helps_nobody,
+EXCUSES = [peer_fails, is_unsure, says_nothing, says_else, replaces_backing, refuses_what_helps_nobody,
            keeps_bitmaps_of_read_only_images, keeps_devices, reads_server_options_first]
-=======
-EXCUSES = [peer_fails, is_unsure, says_nothing, says_else, replaces_backing]
->>>>>>> nodes
 
 
 def excuse(step, ours, theirs):
@@ -133,16 +129,11 @@ def is_other_order(text):
 
 
 def forgives_files(steps, ours, theirs, left):
-<<<<<<< HEAD
-    """A new encrypted disk reads as what was made up for it."""
+    """A new encrypted disk reads as what was made up for it, and clusters that are preallocated in a file that was
+    in use before as what it held there, which depends on where they lie."""
     sockets = {f"{name}: as it was, not new" for name in ("nbd", "v")}
     if all(text in sockets or is_other_order(text) for text in left):
         return True  # the peer leaves sockets behind, and bitmaps have no order
-    return any("iter-time" in str(step) and "'luks'" in str(step) for step in steps)
-=======
-    """A new encrypted disk reads as what was made up for it, and clusters that are preallocated in a file that was
-    in use before as what it held there, which depends on where they lie."""
     made = [str(step) for step in steps if isinstance(step, dict) and "create" in step.get("execute", "")]
     return any("iter-time" in step and "'luks'" in step for step in made) or \
         any("'preallocation'" in step for step in made) and all(" content: " in text for text in left)
->>>>>>> nodes
