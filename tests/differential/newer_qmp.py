@@ -15,6 +15,8 @@ WORDS = [
     ("the same: the peer says this of every copy to a disk of no known cluster size",
      r"warning: The target block device doesn't provide .*\n", ""),
     ("Debian's peer is missing a space", r"therange", "the range"),
+    ("object-secret leaves open how a file could not be read",
+     r"(Unable to read \S+: )(?:Failed to open file|Error reading file) .*?: ", r"\1"),
 ]
 WORDS = [(re.compile(pattern), replacement) for _, pattern, replacement in WORDS]
 
