@@ -49,7 +49,7 @@ struct CopyOptions {
   uint64_t skip = 0;             // at most their length
   uint64_t length = UINT64_MAX;  // cut off where they end
 
-  unsigned workers = 8;              // pieces in flight, each with a buffer
+  unsigned workers = 8;               // pieces in flight, each with a buffer
   uint64_t piece_size = 1024u << 10;  // of one buffer; a power of two
   // Pieces are begun in order, so that the target's space is given out in order. Otherwise a piece
   // is written as soon as it is read.
