@@ -313,17 +313,18 @@ io::Task<Result<Edge*>> OpenContext::open_child(std::string name, const schema::
     }
     child = std::move(*opened);
   }
+  if (name == "file") {
+    if (auto entered = GraphEdit::enter(graph_, node_); !entered) {
+      Result<void> ignored = co_await graph_.release(child);
+      co_return pass(entered);
+    }
+  }
   Result<Edge*> edge = graph_.connect(node_, std::move(name), child, role);
   if (!edge) {
     Result<void> ignored = co_await graph_.release(child);
     co_return edge;
   }
   (*edge)->owned_ = !std::holds_alternative<std::string>(ref.value);
-  if ((*edge)->name() == "file") {
-    if (auto entered = GraphEdit::enter(graph_, node_); !entered) {
-      co_return pass(entered);
-    }
-  }
   co_return edge;
 }
 
