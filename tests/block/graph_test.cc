@@ -64,7 +64,6 @@ TEST_F(GraphTest, NamesAreCheckedAndUnique) {
 TEST_F(GraphTest, AFileComesBeforeItsImageInPlaceAndInErrors) {
   auto options = format_options("absent");
   options.node_name = "a b";
-  options.force_share = true;
   EXPECT_EQ(open(options).error().code(), ENOENT) << "of the file";
   world_.add("image");
   options = format_options("image");

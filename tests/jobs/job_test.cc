@@ -247,7 +247,7 @@ TEST_F(JobTest, AnEndedJobTakesOneCommandAlone) {
   const std::string refusal = "Job 'j' in state 'concluded' cannot accept command verb '";
   EXPECT_EQ(message(list_.cancel("j")), refusal + "cancel'");
   EXPECT_EQ(message(list_.pause("j")), refusal + "pause'");
-  EXPECT_EQ(message(list_.resume("j")), refusal + "resume'");
+  EXPECT_EQ(message(list_.resume("j")), "Can't resume a job that was not paused");
   EXPECT_EQ(message(list_.complete("j")), refusal + "complete'");
   EXPECT_EQ(message(list_.finalize("j")), refusal + "finalize'");
 }

@@ -218,6 +218,10 @@ TEST_F(SessionTest, TakesNoMoreRequestsThanItHasRoomFor) {
   for (uint64_t i = 1; i <= kMany; ++i) {
     ask(i, FUSE_READ, read);
   }
+  // From an export's thread they come one by one.
+  for (int turn = 0; turn < 100 && disk_.waiting < 128; ++turn) {
+    EXPECT_FALSE(answer(std::chrono::milliseconds(50)));
+  }
   EXPECT_FALSE(answer(std::chrono::milliseconds(50)));
   EXPECT_EQ(disk_.waiting, 128);
   disk_.open_gate.set();

@@ -94,8 +94,12 @@ TEST_F(LimitsTest, AClientThatDoesNotReadStopsOnlyItself) {
   slow.shrink_receive_buffer();
   ASSERT_TRUE(slow.go("e"));
   slow.send(reads(1000, 65536));
-  settle();
-  const int reads = harness_->disk().reads;
+  // From an export's thread requests come a few at a time.
+  int reads = 0;
+  do {
+    reads = harness_->disk().reads;
+    settle();
+  } while (harness_->disk().reads > reads);
   EXPECT_LT(reads, 1000);
   settle();
   EXPECT_EQ(harness_->disk().reads, reads);  // nothing more until it reads

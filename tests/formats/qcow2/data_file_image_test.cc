@@ -81,13 +81,7 @@ TEST_F(DataFileTest, IsOpenedByNameOrByOption) {
   image_.world().remove("data");
   EXPECT_EQ(refusal(), "Could not open 'data': No such file or directory");
   image_.world().add("elsewhere", std::move(content));
-  schema::BlockdevOptions file;
-  file.driver = schema::BlockdevDriver::kFile;
-  schema::BlockdevOptionsFile branch;
-  branch.filename = "elsewhere";
-  file.branch = branch;
-  image_.options().data_file.emplace();
-  image_.options().data_file->value = schema::Box<schema::BlockdevOptions>(file);
+  give_data_file("elsewhere");
   open();
   EXPECT_TRUE(image_.holds(1, 0, kUnit));
   ASSERT_TRUE(image_.close());
@@ -96,8 +90,10 @@ TEST_F(DataFileTest, IsOpenedByNameOrByOption) {
 TEST_F(DataFileTest, AnOptionWithoutTheFeatureIsRefused) {
   start({.cluster_bits = 12, .size = kDiskSize});
   close_clean();
-  image_.options().data_file.emplace();
-  image_.options().data_file->value = std::string("nobody");
+  give_data_file("nowhere");
+  EXPECT_EQ(refusal(), "Could not open 'nowhere': No such file or directory");
+  image_.world().add("somewhere", SparseBytes(kDiskSize));
+  give_data_file("somewhere");
   EXPECT_EQ(refusal(), "'data-file' can only be set for images with an external data file");
 }
 

@@ -43,6 +43,16 @@ class DataFileTest : public Qcow2Test {
     bytes.write(l2_offset() + cluster * kL2EntryBytes, raw);
     image_.world().add("image", std::move(bytes));
   }
+  // From now on the image is opened with this data file.
+  void give_data_file(std::string filename) {
+    schema::BlockdevOptions file;
+    file.driver = schema::BlockdevDriver::kFile;
+    schema::BlockdevOptionsFile branch;
+    branch.filename = std::move(filename);
+    file.branch = branch;
+    image_.options().data_file.emplace();
+    image_.options().data_file->value = schema::Box<schema::BlockdevOptions>(file);
+  }
   std::string refusal(bool writable = true) {
     const auto opened = image_.open(writable);
     return opened ? "" : opened.error().message();
