@@ -145,7 +145,7 @@ io::IoVector vector_of(std::span<std::byte> bytes, const std::vector<uint64_t>& 
 
 Result<io::AlignedBuffer> filled_buffer(uint64_t size, std::byte value) {
   auto buffer = io::AlignedBuffer::allocate(size);
-  if (buffer) {
+  if (buffer && size > 0) {
     std::memset(buffer->data(), static_cast<int>(value), size);
   }
   return buffer;
