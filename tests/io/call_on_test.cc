@@ -213,7 +213,7 @@ class CountingBackend final : public Backend {
 
 Task<void> wait_for_event(Event& event) { co_await event.wait(); }
 
-class SetEvent final : public RemoteWork {
+class StopOtherReactor final : public RemoteWork {
  public:
   void run() override { event.set(); }
   Event event;
@@ -261,7 +261,7 @@ Task<int> wakes_of_busy(Reactor& there, std::atomic<int>& wakes, int calls) {
 TEST_F(CallOnTest, WakesNoReactorThatIsAwake) {
   std::atomic<int> wakes{0};
   std::promise<Reactor*> ready;
-  SetEvent stop;
+  StopOtherReactor stop;
   std::thread thread([&] {
     Reactor reactor(std::make_unique<CountingBackend>(std::move(*make_epoll_backend()), wakes));
     ready.set_value(&reactor);
