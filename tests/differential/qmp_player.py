@@ -4,6 +4,7 @@ A session is a list of steps: requests; {"wait": [JOB, STATUS]}, which waits unt
 job has the status, unless every request with that job-id was refused; and {"rest": true}, which waits until jobs
 and exports stay as they are. The masks are those of tests/golden."""
 
+import contextlib
 import importlib.machinery
 import importlib.util
 import json
@@ -11,6 +12,7 @@ import os
 import pathlib
 import re
 import select
+import signal
 import subprocess
 import time
 
@@ -50,8 +52,12 @@ class Daemon:
 
     def __exit__(self, *_):
         if self.process.poll() is None:
-            self.process.kill()
+            self.kill()
         self.process.communicate()
+
+    def kill(self):
+        """What the program has started keeps its pipes open, and goes with it."""
+        os.killpg(self.process.pid, signal.SIGKILL)
 
     def next(self, longest=LONGEST):
         """The next message, or None at the end, and when it does not come."""
@@ -111,10 +117,13 @@ class Daemon:
         while self.next() is not None:
             pass
         del self.events[events:]
+        stdin, self.process.stdin = self.process.stdin, None  # communicate() need not close it
+        with contextlib.suppress(BrokenPipeError):
+            stdin.close()
         try:
             code = self.process.wait(LONGEST)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self.kill()
             code = "hangs"
         return {"quit": answer, "exit": code, "stderr": self.process.stderr.read().decode(errors="replace")}
 
