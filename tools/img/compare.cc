@@ -59,6 +59,7 @@ io::Task<int> compare_edges(const CompareRequest& request, block::Edge& first, b
                             ProgressLine& progress) {
   const bool same_size = first.length() == second.length();
   if (!same_size && request.strict) {
+    progress.update(0, 1);
     if (!request.quiet) {
       fmt::print("Strict mode: Image size mismatch!\n");
     }
