@@ -21,6 +21,9 @@
 namespace cairn::jobs {
 namespace {
 
+// Small enough for data to flow evenly where its rate is limited.
+constexpr uint64_t kPacedPiece = uint64_t{256} << 10;
+
 // What a copy that compares writes at least.
 constexpr uint64_t kComparedUnit = 64u << 10;
 
@@ -105,6 +108,9 @@ Copier::Copier(const CopyOptions& options) : options_(options), piece_size_(opti
   zero_rules_ = {.shortest = options.look_for_zeroes ? options.sparse_size : 0,
                  .alignment = std::max<uint64_t>(cluster, 1),
                  .image_length = total_};
+  if (options.rate_limit != 0) {
+    piece_size_ = std::min(piece_size_, kPacedPiece);
+  }
   if (options.compressed) {
     alignment_ = zero_rules_.alignment;
     piece_size_ = std::max(piece_size_, alignment_);

@@ -76,7 +76,8 @@ Result<std::unique_ptr<Mount>> Mount::create(const std::string& path, AllowOther
   struct stat status{};
   if (stat(path.c_str(), &status) != 0) {
     const int error = errno;
-    if (error == ENOTCONN) {
+    // The second while the kernel still has requests for the server.
+    if (error == ENOTCONN || error == ECONNABORTED) {
       return fail(error,
                   "'{0}' is what a FUSE server that is gone has left mounted; 'fusermount3 -u {0}' "
                   "takes it away",

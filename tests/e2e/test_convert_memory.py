@@ -95,9 +95,12 @@ def is_direct(process, name):
     keeps the cache small has the files open a second time."""
     modes = set()
     for fd in pathlib.Path(f"/proc/{process.pid}/fd").iterdir():
-        if pathlib.Path(os.readlink(fd)).name == name:
-            info = (fd.parent.parent / "fdinfo" / fd.name).read_text()
-            modes.add(bool(int(info.split("flags:")[1].split()[0], 8) & os.O_DIRECT))
+        try:
+            if pathlib.Path(os.readlink(fd)).name == name:
+                info = (fd.parent.parent / "fdinfo" / fd.name).read_text()
+                modes.add(bool(int(info.split("flags:")[1].split()[0], 8) & os.O_DIRECT))
+        except FileNotFoundError:
+            pass  # closed meanwhile
     return True in modes if modes else None
 
 

@@ -4,6 +4,7 @@ import os
 import resource
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -48,6 +49,16 @@ def managed(folder, daemons):
 
 def descriptors(daemon):
     return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
+
+
+def settled_descriptors(daemon):
+    """How many there are when all that are to come have come: that many for two seconds."""
+    count, since = descriptors(daemon), time.monotonic()
+    while time.monotonic() < since + 2:
+        time.sleep(0.05)
+        if descriptors(daemon) != count:
+            count, since = descriptors(daemon), time.monotonic()
+    return count
 
 
 def start_worker(daemon, seed, stop):
@@ -97,7 +108,7 @@ def test_five_hundred_nodes_come_and_go_under_load(managed, folder):
     wait_until(lambda: any(entry["stats"]["wr_highest_offset"] > 2 * MIB
                            for entry in monitor("query-blockstats", query_nodes=True)),
                "the workers")
-    open_files, memory = descriptors(daemon), []
+    open_files, memory = settled_descriptors(daemon), []
     for _ in range(ROUNDS):
         add_all(monitor, folder)
         assert len(monitor("query-block-exports")) == COUNT + 1

@@ -125,8 +125,8 @@ def test_interrupted_at_any_time_it_reads_the_same(folder, backend, how, format)
         assert process.returncode in (0, -how), err
         # The kernel may hold the locks of one that was killed for as long as it is at its requests.
         wait_until(lambda: "lock" not in run("qemu-img", "info", path, code=None).err, "the lock")
-        assert process.returncode == 0 or how == signal.SIGKILL or delay < 0.05 and not err \
-            or "is whole" in err
+        # One that had not begun to listen yet is ended by the signal itself.
+        assert process.returncode == 0 or how == signal.SIGKILL or not err or "is whole" in err
         if format == "qcow2":
             done = img("check", "--output=json", path, code=None)
             assert done.code in (0, 3), done
