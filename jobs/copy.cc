@@ -21,11 +21,8 @@
 namespace cairn::jobs {
 namespace {
 
-// Small enough for data to flow evenly where its rate is limited.
-constexpr uint64_t kPacedPiece = uint64_t{256} << 10;
-
-// What a copy that compares writes at least.
-constexpr uint64_t kComparedUnit = 64u << 10;
+constexpr uint64_t kPacedPiece = 256u << 10;   // where the rate is limited, so that data flows
+constexpr uint64_t kComparedUnit = 64u << 10;  // what a copy that compares writes at least
 
 // A part of the joined sources, no longer than a buffer when it is data.
 struct Piece {
