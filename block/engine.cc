@@ -10,6 +10,7 @@
 #include "block/driver_table.h"
 #include "block/fault_point.h"
 #include "block/graph.h"
+#include "block/largest_length.h"
 #include "block/request_scope.h"
 #include "io/reactor.h"
 #include "io/wait_in.h"
@@ -41,7 +42,7 @@ Result<void> Engine::check_range(const Edge& edge, uint64_t offset, uint64_t len
   if (auto usable = check_active(edge); !usable) [[unlikely]] {
     return usable;
   }
-  if (length > kLargestOffset || offset > kLargestOffset - length) {
+  if (length > kLargestLength || offset > kLargestLength - length) {
     return fail(EIO, "Request of {} bytes at {} is out of bounds", length, offset);
   }
   if (offset + length <= node.length()) {

@@ -66,9 +66,6 @@ class Engine {
   friend class Graph;
   friend class Reopening;
 
-  // Offsets and sizes of requests stay below this, so that sums of a few of them can not overflow.
-  static constexpr uint64_t kLargestOffset = (uint64_t{1} << 63) - (uint64_t{1} << 30);
-
   // Choke point (engine.cc).
   static Result<void> check_range(const Edge& edge, uint64_t offset, uint64_t length,
                                   bool may_grow);

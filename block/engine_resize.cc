@@ -6,6 +6,7 @@
 #include "block/dirty_bitmap.h"
 #include "block/engine.h"
 #include "block/graph.h"
+#include "block/largest_length.h"
 #include "block/request_scope.h"
 
 namespace cairn::block {
@@ -18,8 +19,8 @@ Engine::Outcome Engine::resize(Edge& edge, uint64_t length, ResizeOptions option
     co_return fail(EPERM, "The user of block node '{}' did not ask to resize it",
                    edge.child_->name());
   }
-  if (length > kLargestOffset) {
-    co_return fail(EFBIG, "offset({}) exceeds maximum({})", length, kLargestOffset);
+  if (length > kLargestLength) {
+    co_return fail(EFBIG, "offset({}) exceeds maximum({})", length, kLargestLength);
   }
   Result<void> result;
   Graph& graph = edge.child_->graph_;

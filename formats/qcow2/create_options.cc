@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "base/bytes.h"
+#include "block/largest_length.h"
 #include "formats/qcow2/create.h"
 
 namespace cairn::qcow2 {
@@ -18,7 +19,6 @@ using block::Preallocation;
 using namespace std::string_view_literals;
 
 constexpr uint64_t kSector = 512;
-constexpr uint64_t kLargestDisk = (uint64_t{1} << 63) - (uint64_t{1} << 30);  // of any node
 constexpr uint64_t kSmallestSubclusteredCluster = 16384;
 
 constexpr block::CreateOptionInfo kOptions[] = {
@@ -324,9 +324,9 @@ Result<void> check_create_parameters(const CreateParameters& parameters) {
   if (parameters.size > static_cast<uint64_t>(INT64_MAX)) {
     return fail(EINVAL, "Could not resize image: Image size cannot be negative");
   }
-  if (parameters.size > kLargestDisk) {
+  if (parameters.size > block::kLargestLength) {
     return fail(EINVAL, "Could not resize image: offset({}) exceeds maximum({})", parameters.size,
-                kLargestDisk);
+                block::kLargestLength);
   }
   if (!within_limits(parameters)) {
     return fail(EFBIG,

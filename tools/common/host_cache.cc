@@ -122,7 +122,7 @@ std::optional<uint64_t> memory_limit(std::string_view groups, const std::string&
 }
 
 std::optional<uint64_t> usual_cache_bound() {
-  const auto limit = memory_limit(read_text("/proc/self/cgroup"));
+  static const auto limit = memory_limit(read_text("/proc/self/cgroup"));
   return limit ? std::optional(*limit / kParts) : std::nullopt;
 }
 
