@@ -145,6 +145,7 @@ class Server:
         side = job["read"] if job["read"]["total_ios"] else job["write"]
         return {"iops": side["iops"], "bandwidth": side["bw_bytes"],
                 "latency": side["clat_ns"]["mean"] / 1000,
+                "p99": side["clat_ns"]["percentile"]["99.000000"] / 1000,
                 "cpu": cpu / side["total_ios"] * 1e6}
 
     def stop(self):

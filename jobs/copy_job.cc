@@ -6,6 +6,7 @@
 
 #include "block/request_scope.h"
 #include "io/reactor.h"
+#include "jobs/copy_window.h"
 
 namespace cairn::jobs {
 namespace {
@@ -19,7 +20,7 @@ constexpr auto kRetryDelay = std::chrono::milliseconds(100);
 struct CopyJob::Round {
   block::BlockCopy& copy;
   block::Edge& entrance;
-  io::Semaphore slots;
+  CopyWindow window;
   uint64_t position = 0;
   bool at_end = false;
   std::optional<Error> error = {};
@@ -39,7 +40,7 @@ std::optional<Error> CopyJob::after_failure(bool reading, const Error& error) {
 }
 
 io::Task<Result<void>> CopyJob::copy_once(block::BlockCopy& copy, block::Edge& entrance) {
-  Round round{.copy = copy, .entrance = entrance, .slots = io::Semaphore(wanted_.workers)};
+  Round round{.copy = copy, .entrance = entrance, .window = CopyWindow(wanted_.workers)};
   while (!round.at_end && !round.error && !cancelled() && copy.next_pending(round.position)) {
     if (pause_wanted()) {
       co_await round.parts.join();
@@ -54,9 +55,9 @@ io::Task<Result<void>> CopyJob::copy_once(block::BlockCopy& copy, block::Edge& e
   co_return Result<void>();
 }
 
-// The next part is copied in the background, when there is a free worker.
+// The next part is copied in the background, when there is a place for it.
 io::Task<void> CopyJob::begin_step(Round& round) {
-  auto slot = co_await round.slots.acquire();
+  auto place = co_await round.window.enter();
   co_await block::wait_for_drain(round.entrance);
   if (pause_wanted() || cancelled() || round.error) {
     co_return;
@@ -72,17 +73,22 @@ io::Task<void> CopyJob::begin_step(Round& round) {
     charge(step.length);
   }
   round.position = run->first + step.length;
-  round.parts.spawn(copy_part(round, run->first, step.length, std::move(slot)));
+  round.parts.spawn(copy_part(round, run->first, step.length, std::move(place)));
 }
 
 io::Task<void> CopyJob::copy_part(Round& round, uint64_t offset, uint64_t length,
-                                  io::Semaphore::Units slot) {
+                                  io::Semaphore::Units place) {
   const block::RequestScope scope(round.entrance.node());
+  const io::TimePoint begin = io::Reactor::current().now();
   const block::BlockCopy::Outcome outcome = co_await round.copy.copy(offset, length);
   if (!outcome.result && !round.error && !cancelled()) {
     round.error = after_failure(outcome.reading, outcome.result.error());
   }
-  slot.release();
+  std::optional<io::Duration> took;
+  if (outcome.data_bytes > 0) {
+    took = io::Reactor::current().now() - begin;
+  }
+  round.window.leave(std::move(place), took);
 }
 
 io::Task<Result<void>> CopyJob::copy_all(block::BlockCopy& copy, block::Edge& entrance) {

@@ -20,7 +20,7 @@ namespace cairn::jobs {
 // What backups and mirrors are asked for alike.
 struct CopySettings {
   int64_t speed = 0;      // bytes a second; 0: no limit
-  unsigned workers = 64;  // requests in flight
+  unsigned workers = 64;  // most requests in flight
   schema::BlockdevOnError on_source_error = schema::BlockdevOnError::kReport;
   schema::BlockdevOnError on_target_error = schema::BlockdevOnError::kReport;
 };
@@ -45,7 +45,7 @@ class CopyJob : public BlockJob {
 
   [[nodiscard]] io::Task<void> begin_step(Round& round);
   [[nodiscard]] io::Task<void> copy_part(Round& round, uint64_t offset, uint64_t length,
-                                         io::Semaphore::Units slot);
+                                         io::Semaphore::Units place);
 
   const CopySettings wanted_;
 };
