@@ -1,3 +1,5 @@
+// How many parts of a copy are in flight, by what each of them takes.
+
 #include "jobs/copy_window.h"
 
 #include <chrono>
