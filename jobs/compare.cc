@@ -4,19 +4,24 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <map>
+#include <optional>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "base/sector.h"
 #include "io/buffer.h"
+#include "io/semaphore.h"
 #include "io/task_group.h"
 #include "io/zero.h"
 
 namespace cairn::jobs {
 namespace {
 
-constexpr uint64_t kPiece = 512u << 10;
-constexpr size_t kWorkers = 4;  // each with a buffer for either image
+constexpr uint64_t kPiece = 512u << 10;      // of a buffer
+constexpr uint64_t kStoredPiece = 2u << 20;  // that is compared without a buffer
+constexpr size_t kAtOnce = 4;                // pieces, each with a buffer for either image at most
 
 // A range of one image that is the same all over.
 struct Run {
@@ -25,22 +30,25 @@ struct Run {
   bool zero = false;
   bool allocated = false;
   bool compressed = false;
-  bool host_known = false;
+  StoredAt stored;         // its beginning, and the rest behind that
+  bool scattered = false;  // but it is not
   bool to_the_end = false;
 
   [[nodiscard]] bool same_kind(const Run& other) const {
     return data == other.data && zero == other.zero && allocated == other.allocated &&
-           compressed == other.compressed && host_known == other.host_known;
+           compressed == other.compressed &&
+           (stored.node != nullptr) == (other.stored.node != nullptr);
   }
 };
 
 using Buffers = std::array<io::AlignedBuffer, 2>;
 
-// Data of both images that the workers are at.
-struct DataRange {
-  uint64_t next = 0;  // where the next piece begins
-  uint64_t end = 0;
-  uint64_t done = 0;  // as far as progress is concerned: in order, whatever the pieces' order
+// A range that is read: of both images, or of one where the other has zeroes.
+struct Piece {
+  uint64_t offset = 0;
+  uint64_t length = 0;
+  std::optional<bool> zeroes;  // whether it is the second image that has to be zeroes
+  std::array<StoredAt, 2> stored;
 };
 
 class Comparer {
@@ -61,41 +69,42 @@ class Comparer {
   io::Task<Result<Run>> whole_run(bool second, uint64_t offset, uint64_t end);
   // Each returns false when the comparison is over: outcome_ says why.
   io::Task<bool> compare_common(uint64_t end);
-  io::Task<bool> compare_data(uint64_t offset, uint64_t length);
-  io::Task<void> compare_pieces(DataRange& range, Buffers& buffers);
-  io::Task<bool> expect_zeroes(bool second, uint64_t offset, uint64_t length);
+  io::Task<bool> compare_runs(const std::array<Run, 2>& runs, uint64_t offset, uint64_t length);
   io::Task<bool> expect_zero_tail(bool second, uint64_t offset);
+  // Begins to read a range, piece after piece; the last ones are still on their way afterwards.
+  io::Task<bool> start(Piece range);
+  io::Task<void> look_at(Piece piece, io::Semaphore::Units place);
+  io::Task<bool> is_equal(const Piece& piece);
+  io::Task<bool> is_zero(const Piece& piece);
+  [[nodiscard]] Result<Buffers> take_buffers();
   io::Task<bool> read(bool second, uint64_t offset, std::span<std::byte> bytes);
   bool fail_at(CompareFailure::Step step, bool second, uint64_t offset, const Error& error);
   bool differ_at(Difference::Kind kind, uint64_t offset);
-  void advance(uint64_t offset);
+  void complete(uint64_t offset, uint64_t length);
 
   CompareOptions options_;
   uint64_t total_ = 0;
-  std::array<Buffers, kWorkers> buffers_;
+  uint64_t done_ = 0;                        // everything before is known to be the same
+  std::map<uint64_t, uint64_t> done_ahead_;  // ranges behind that which are, too: begin to end
+  io::TaskGroup pieces_;
+  io::Semaphore places_{kAtOnce};
+  std::vector<Buffers> spare_;
   // Of what ended the comparison the first in the image is told, whichever was found first.
   uint64_t ended_at_ = UINT64_MAX;
   CompareOutcome outcome_;
 };
 
 io::Task<CompareOutcome> Comparer::run() {
-  for (Buffers& pair : buffers_) {
-    for (io::AlignedBuffer& buffer : pair) {
-      Result<io::AlignedBuffer> allocated = io::AlignedBuffer::allocate(kPiece);
-      if (!allocated) {
-        fail_at(CompareFailure::Step::kRead, false, 0, allocated.error());
-        co_return outcome_;
-      }
-      buffer = std::move(*allocated);
-    }
-  }
   const uint64_t first = length(false);
   const uint64_t second = options_.first_alone ? std::min(first, length(true)) : length(true);
   total_ = std::max(first, second);
-  advance(0);
+  complete(0, 0);
   bool equal = co_await compare_common(std::min(first, second));
+  co_await pieces_.join();
+  equal = equal && ended_at_ == UINT64_MAX;
   if (equal && first != second) {
     equal = co_await expect_zero_tail(second > first, std::min(first, second));
+    co_await pieces_.join();
   }
   co_return outcome_;
 }
@@ -113,7 +122,7 @@ io::Task<Result<Run>> Comparer::status(bool second, uint64_t offset, uint64_t en
                 .zero = status.zero,
                 .allocated = status.allocated,
                 .compressed = status.compressed,
-                .host_known = status.host != nullptr,
+                .stored = {.node = status.host, .offset = status.host_offset},
                 .to_the_end = offset + status.length == length(second)};
 }
 
@@ -128,6 +137,10 @@ io::Task<Result<Run>> Comparer::whole_run(bool second, uint64_t offset, uint64_t
     if (!run->same_kind(*next)) {
       break;
     }
+    if (next->stored.node != run->stored.node ||
+        next->stored.offset != run->stored.offset + run->length) {
+      run->scattered = true;
+    }
     run->length += next->length;
     run->to_the_end = next->to_the_end;
   }
@@ -137,7 +150,7 @@ io::Task<Result<Run>> Comparer::whole_run(bool second, uint64_t offset, uint64_t
 io::Task<bool> Comparer::compare_common(uint64_t end) {
   uint64_t offset = 0;
   while (offset < end) {
-    Run runs[2];
+    std::array<Run, 2> runs;
     for (const bool second : {false, true}) {
       Result<Run> run = Run{};
       if (options_.strict) {
@@ -155,76 +168,28 @@ io::Task<bool> Comparer::compare_common(uint64_t end) {
       co_return differ_at(Difference::Kind::kAllocation, offset);
     }
     const uint64_t length = std::min({runs[0].length, runs[1].length, end - offset});
-    bool equal = true;
-    if (!runs[0].zero && !runs[1].zero) {
-      equal = co_await compare_data(offset, length);
-    } else if (runs[0].zero != runs[1].zero) {
-      equal = co_await expect_zeroes(runs[0].zero, offset, length);
-    }
+    const bool equal = co_await compare_runs(runs, offset, length);
     if (!equal) {
       co_return false;
     }
     offset += length;
-    advance(offset);
   }
   co_return true;
 }
 
-// Several pieces at a time, so that reading one goes on beside comparing another.
-io::Task<bool> Comparer::compare_data(uint64_t offset, uint64_t length) {
-  DataRange range{.next = offset, .end = offset + length, .done = offset};
-  io::TaskGroup workers;
-  for (Buffers& buffers : buffers_) {
-    if (range.next < range.end) {
-      workers.spawn(compare_pieces(range, buffers));
-    }
+io::Task<bool> Comparer::compare_runs(const std::array<Run, 2>& runs, uint64_t offset,
+                                      uint64_t length) {
+  if (runs[0].zero && runs[1].zero) {
+    complete(offset, length);
+    co_return true;
   }
-  co_await workers.join();
-  co_return ended_at_ == UINT64_MAX;
-}
-
-io::Task<void> Comparer::compare_pieces(DataRange& range, Buffers& buffers) {
-  while (range.next < range.end && ended_at_ == UINT64_MAX) {
-    const uint64_t offset = range.next;
-    const uint64_t length = std::min(range.end - offset, kPiece);
-    range.next += length;
-    for (const bool second : {false, true}) {
-      const std::span<std::byte> bytes = buffers[second ? 1 : 0].span().first(length);
-      const bool readable = co_await read(second, offset, bytes);
-      if (!readable) {
-        co_return;
-      }
-    }
-    const std::byte* a = buffers[0].data();
-    const std::byte* b = buffers[1].data();
-    if (std::memcmp(a, b, length) != 0) {
-      const auto byte = static_cast<uint64_t>(std::mismatch(a, a + length, b).first - a);
-      differ_at(Difference::Kind::kContent, (offset + byte) / kSector * kSector);
-      co_return;
-    }
-    range.done += length;
-    advance(range.done);
+  Piece range{.offset = offset, .length = length, .zeroes = {}, .stored = {}};
+  if (runs[0].zero != runs[1].zero) {
+    range.zeroes = runs[0].zero;
+  } else if (!runs[0].scattered && !runs[1].scattered) {
+    range.stored = {runs[0].stored, runs[1].stored};
   }
-}
-
-io::Task<bool> Comparer::expect_zeroes(bool second, uint64_t offset, uint64_t length) {
-  while (length > 0) {
-    const uint64_t piece = std::min(length, kPiece);
-    const std::span<std::byte> bytes = buffers_[0][0].span().first(piece);
-    const bool readable = co_await read(second, offset, bytes);
-    if (!readable) {
-      co_return false;
-    }
-    if (!io::is_zero(bytes)) {
-      const auto found = std::ranges::find_if(bytes, [](std::byte b) { return b != std::byte{0}; });
-      const auto byte = static_cast<uint64_t>(found - bytes.begin());
-      co_return differ_at(Difference::Kind::kContent, (offset + byte) / kSector * kSector);
-    }
-    offset += piece;
-    length -= piece;
-    advance(offset);
-  }
-  co_return true;
+  co_return co_await start(range);
 }
 
 io::Task<bool> Comparer::expect_zero_tail(bool second, uint64_t offset) {
@@ -234,16 +199,125 @@ io::Task<bool> Comparer::expect_zero_tail(bool second, uint64_t offset) {
     if (!run) {
       co_return fail_at(CompareFailure::Step::kStatus, second, offset, run.error());
     }
-    if (!run->zero) {
-      const bool zeroes = co_await expect_zeroes(second, offset, run->length);
-      if (!zeroes) {
+    if (run->zero) {
+      complete(offset, run->length);
+    } else {
+      const bool equal = co_await start(
+          Piece{.offset = offset, .length = run->length, .zeroes = second, .stored = {}});
+      if (!equal) {
         co_return false;
       }
     }
     offset += run->length;
-    advance(offset);
   }
   co_return true;
+}
+
+io::Task<bool> Comparer::start(Piece range) {
+  const bool both_stored = options_.stored != nullptr && range.stored[0].node != nullptr &&
+                           range.stored[1].node != nullptr;
+  while (range.length > 0) {
+    auto place = co_await places_.acquire();
+    if (ended_at_ != UINT64_MAX) {
+      co_return false;
+    }
+    Piece piece = range;
+    piece.length = std::min(range.length, both_stored ? kStoredPiece : kPiece);
+    range.offset += piece.length;
+    range.length -= piece.length;
+    for (StoredAt& stored : range.stored) {
+      stored.offset += piece.length;
+    }
+    pieces_.spawn(look_at(piece, std::move(place)));
+  }
+  co_return true;
+}
+
+io::Task<void> Comparer::look_at(Piece piece, io::Semaphore::Units place) {
+  bool good = false;
+  if (piece.zeroes) {
+    good = co_await is_zero(piece);
+  } else {
+    good = co_await is_equal(piece);
+  }
+  if (good) {
+    complete(piece.offset, piece.length);
+  }
+  place.release();
+}
+
+io::Task<bool> Comparer::is_equal(const Piece& piece) {
+  uint64_t offset = piece.offset;
+  uint64_t end = piece.offset + piece.length;
+  if (options_.stored != nullptr && piece.stored[0].node != nullptr &&
+      piece.stored[1].node != nullptr) {
+    const std::optional<uint64_t> equal =
+        co_await options_.stored->equal_bytes(piece.stored[0], piece.stored[1], piece.length);
+    if (equal == piece.length) {
+      co_return true;
+    }
+    if (equal) {
+      co_return differ_at(Difference::Kind::kContent, (offset + *equal) / kSector * kSector);
+    }
+  }
+  Result<Buffers> buffers = take_buffers();
+  if (!buffers) {
+    co_return fail_at(CompareFailure::Step::kRead, false, offset, buffers.error());
+  }
+  for (uint64_t length = 0; offset < end; offset += length) {
+    length = std::min(end - offset, kPiece);
+    for (const bool second : {false, true}) {
+      const std::span<std::byte> bytes = (*buffers)[second ? 1 : 0].span().first(length);
+      const bool readable = co_await read(second, offset, bytes);
+      if (!readable) {
+        co_return false;
+      }
+    }
+    const std::byte* a = (*buffers)[0].data();
+    const std::byte* b = (*buffers)[1].data();
+    if (std::memcmp(a, b, length) != 0) {
+      const auto byte = static_cast<uint64_t>(std::mismatch(a, a + length, b).first - a);
+      co_return differ_at(Difference::Kind::kContent, (offset + byte) / kSector * kSector);
+    }
+  }
+  spare_.push_back(std::move(*buffers));
+  co_return true;
+}
+
+io::Task<bool> Comparer::is_zero(const Piece& piece) {
+  Result<Buffers> buffers = take_buffers();
+  if (!buffers) {
+    co_return fail_at(CompareFailure::Step::kRead, *piece.zeroes, piece.offset, buffers.error());
+  }
+  const std::span<std::byte> bytes = (*buffers)[0].span().first(piece.length);
+  const bool readable = co_await read(*piece.zeroes, piece.offset, bytes);
+  if (!readable) {
+    co_return false;
+  }
+  if (!io::is_zero(bytes)) {
+    const auto found = std::ranges::find_if(bytes, [](std::byte b) { return b != std::byte{0}; });
+    const auto byte = static_cast<uint64_t>(found - bytes.begin());
+    co_return differ_at(Difference::Kind::kContent, (piece.offset + byte) / kSector * kSector);
+  }
+  spare_.push_back(std::move(*buffers));
+  co_return true;
+}
+
+Result<Buffers> Comparer::take_buffers() {
+  Buffers buffers;
+  if (!spare_.empty()) {
+    buffers = std::move(spare_.back());
+    spare_.pop_back();
+    return buffers;
+  }
+  for (io::AlignedBuffer& buffer : buffers) {
+    Result<io::AlignedBuffer> allocated = io::AlignedBuffer::allocate(kPiece);
+    if (!allocated) {
+      return pass(allocated);
+    }
+    buffer = std::move(*allocated);
+  }
+  return buffers;
 }
 
 io::Task<bool> Comparer::read(bool second, uint64_t offset, std::span<std::byte> bytes) {
@@ -270,9 +344,15 @@ bool Comparer::differ_at(Difference::Kind kind, uint64_t offset) {
   return false;
 }
 
-void Comparer::advance(uint64_t offset) {
+// Pieces come to their end in any order; progress is what is done from the beginning.
+void Comparer::complete(uint64_t offset, uint64_t length) {
+  done_ahead_.emplace(offset, offset + length);
+  while (!done_ahead_.empty() && done_ahead_.begin()->first == done_) {
+    done_ = done_ahead_.begin()->second;
+    done_ahead_.erase(done_ahead_.begin());
+  }
   if (options_.progress) {
-    options_.progress(offset, total_);
+    options_.progress(done_, total_);
   }
 }
 

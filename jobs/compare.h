@@ -11,6 +11,26 @@
 
 namespace cairn::jobs {
 
+// Where a node stores something as it is, in bytes.
+struct StoredAt {
+  const block::Node* node = nullptr;  // null: not known, or not as it is
+  uint64_t offset = 0;
+};
+
+// Compares what is stored beside the thread that asks.
+class StoredCompare {
+ public:
+  StoredCompare() = default;
+  StoredCompare(const StoredCompare&) = delete;
+  StoredCompare& operator=(const StoredCompare&) = delete;
+  virtual ~StoredCompare() = default;
+  // How many bytes are equal before the first that is not, at most `length`. Nothing: it could not
+  // tell; then they are read from the images, and what is wrong will show.
+  [[nodiscard]] virtual io::Task<std::optional<uint64_t>> equal_bytes(StoredAt first,
+                                                                      StoredAt second,
+                                                                      uint64_t length) = 0;
+};
+
 struct CompareOptions {
   block::Edge* first = nullptr;
   block::Edge* second = nullptr;
@@ -19,6 +39,7 @@ struct CompareOptions {
   // content is left alone: for an image into which several were joined. Not with `strict`.
   uint64_t second_begin = 0;
   bool first_alone = false;
+  StoredCompare* stored = nullptr;  // is asked first; outlives the comparison; may be null
   std::function<void(uint64_t done, uint64_t total)> progress;  // may be empty
 };
 

@@ -2,6 +2,7 @@
 #include "jobs/copy.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <numeric>
 
@@ -287,6 +288,52 @@ TEST_F(CopyTest, OfSeveralDifferencesTheFirstIsTold) {
   for (uint64_t at = 16 * kMib - 1; at > kMib; at -= 100 * 1024) {
     ASSERT_TRUE(write(*b, at, "x"));
     const auto outcome = compare(a, b);
+    ASSERT_TRUE(outcome.difference);
+    EXPECT_EQ(outcome.difference->offset, at / 512 * 512);
+  }
+}
+
+// Compares as a thread would that has the files, every other time it is asked.
+class EveryOtherStored final : public StoredCompare {
+ public:
+  EveryOtherStored(block::Edge& first, block::Edge& second) : edges_{&first, &second} {}
+  [[nodiscard]] io::Task<std::optional<uint64_t>> equal_bytes(StoredAt first, StoredAt second,
+                                                              uint64_t length) override {
+    if (++asked_ % 2 == 0) {
+      co_return std::nullopt;
+    }
+    std::array<std::string, 2> bytes{std::string(length, '\0'), std::string(length, '\1')};
+    const std::array<StoredAt, 2> places{first, second};
+    for (std::size_t i = 0; i < 2; ++i) {
+      EXPECT_EQ(places[i].node, &edges_[i]->node());
+      Result<void> read = co_await edges_[i]->read(
+          places[i].offset, reinterpret_cast<std::byte*>(bytes[i].data()), length);
+      EXPECT_TRUE(read);
+    }
+    co_return static_cast<uint64_t>(std::ranges::mismatch(bytes[0], bytes[1]).in1 -
+                                    bytes[0].begin());
+  }
+  [[nodiscard]] unsigned asked() const { return asked_; }
+
+ private:
+  std::array<block::Edge*, 2> edges_;
+  unsigned asked_ = 0;
+};
+
+TEST_F(CopyTest, WhatIsStoredIsComparedBesideTheImages) {
+  block::Edge* a = make_sparse("a", 16 * kMib, {0, 1, 2, 3, 4, 5, 9});
+  block::Edge* b = make_sparse("b", 16 * kMib, {0, 1, 2, 3, 4, 5, 9});
+  ASSERT_TRUE(write(*b, 12 * kMib, std::string(kMib, '\0')));
+  const auto compare_stored = [&] {
+    EveryOtherStored stored(*a, *b);
+    auto outcome = run(compare_images({.first = a, .second = b, .stored = &stored}));
+    EXPECT_GE(stored.asked(), 1U);
+    return outcome;
+  };
+  EXPECT_FALSE(compare_stored().difference);
+  for (const uint64_t at : {9 * kMib + 511, 5 * kMib, 3 * kMib + 2048, uint64_t{0}}) {
+    ASSERT_TRUE(write(*b, at, "x"));
+    const auto outcome = compare_stored();
     ASSERT_TRUE(outcome.difference);
     EXPECT_EQ(outcome.difference->offset, at / 512 * 512);
   }

@@ -3,8 +3,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <array>
 #include <cerrno>
 #include <string_view>
 #include <utility>
@@ -14,26 +12,6 @@
 
 namespace cairn::tools {
 namespace {
-
-// Images that lie in files as they are, and whose requests nobody looks at on the way there.
-bool is_plain(const block::Node& node) {
-  constexpr std::array<std::string_view, 5> kPlain = {"file", "raw", "qcow2", "luks", "vmdk"};
-  return std::ranges::find(kPlain, node.info().name) != kPlain.end() &&
-         std::ranges::all_of(node.children(),
-                             [](const auto& child) { return is_plain(child->node()); });
-}
-
-void add_files(const block::Node& node, std::map<const block::Node*, io::Fd>& files) {
-  if (node.info().name == std::string_view("file")) {
-    io::Fd fd(open(node.filename().c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-    if (fd.valid()) {
-      files.emplace(&node, std::move(fd));
-    }
-  }
-  for (const auto& child : node.children()) {
-    add_files(child->node(), files);
-  }
-}
 
 // 0, an errno, or EIO when the source ends too early.
 int copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, uint64_t length) {
@@ -71,21 +49,15 @@ io::Task<std::unique_ptr<HostCopy>> HostCopy::create(block::Edge& target) {
   co_return std::unique_ptr<HostCopy>(new HostCopy(path, std::move(fd), status->host_offset));
 }
 
-void HostCopy::add_source(const block::Node& node) {
-  if (is_plain(node)) {
-    add_files(node, sources_);
-  }
-}
-
 io::Task<bool> HostCopy::copy(const block::Node& from, uint64_t from_offset, uint64_t to,
                               uint64_t length) {
-  const auto source = sources_.find(&from);
-  if (!possible_ || source == sources_.end()) {
+  const int source = sources_.find(from);
+  if (!possible_ || source < 0) {
     co_return false;
   }
   used_ = true;
   auto work = io::WorkerPool::shared().run(
-      [in = source->second.get(), from_offset, out = target_.get(), at = begin_ + to, length] {
+      [in = source, from_offset, out = target_.get(), at = begin_ + to, length] {
         return copy_range(in, from_offset, out, at, length);
       });
   const int error = co_await work;

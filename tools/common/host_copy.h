@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <string>
 
@@ -11,6 +10,7 @@
 #include "block/node.h"
 #include "io/fd.h"
 #include "jobs/copy.h"
+#include "tools/common/host_files.h"
 
 namespace cairn::tools {
 
@@ -19,9 +19,8 @@ class HostCopy final : public jobs::Offload {
   // Null when the target is no raw image in a file. The edge outlives it.
   [[nodiscard]] static io::Task<std::unique_ptr<HostCopy>> create(block::Edge& target);
 
-  // What may be copied from: the files of an image. Those of one with filters, or with faults made
-  // on purpose, are left out: they would not see the requests.
-  void add_source(const block::Node& node);
+  // An image that may be copied from.
+  void add_source(const block::Node& node) { sources_.add(node); }
 
   [[nodiscard]] io::Task<bool> copy(const block::Node& from, uint64_t from_offset, uint64_t to,
                                     uint64_t length) override;
@@ -36,7 +35,7 @@ class HostCopy final : public jobs::Offload {
   std::string path_;
   io::Fd target_;
   uint64_t begin_;  // of the image in its file
-  std::map<const block::Node*, io::Fd> sources_;
+  HostFiles sources_;
   bool possible_ = true;
   bool used_ = false;
 };

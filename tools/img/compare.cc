@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "tools/common/host_compare.h"
 #include "tools/common/image.h"
 #include "tools/common/progress.h"
 #include "tools/common/report.h"
@@ -76,6 +77,12 @@ io::Task<int> compare_edges(const CompareRequest& request, block::Edge& first, b
       warned = true;
     }
   };
+  HostCompare stored;
+  if (!request.flags.cache_direct) {
+    stored.add(first.node());
+    stored.add(second.node());
+    options.stored = &stored;
+  }
   jobs::CompareOutcome outcome = co_await jobs::compare_images(std::move(options));
   int code = 0;
   if (outcome.failure) {
