@@ -160,8 +160,7 @@ def report(bench, what, seen, data):
 
 
 def clients_beside_a_backup(bench, source, size):
-    """Writes of 4 KiB by one client, four at a time, while a backup goes as fast as it can. It has to go on
-    until the client is done."""
+    """Writes of 4 KiB by one client, four at a time, for a second of a backup whose speed has it take two."""
     used = source.with_name("used.qcow2")
     seen = {name: [] for name in contenders(bench)}
     for _ in range(bench.rounds):
@@ -174,10 +173,8 @@ def clients_beside_a_backup(bench, source, size):
                 with concurrent.futures.ThreadPoolExecutor() as pool:
                     client = pool.submit(disk.server.load, CLIENT | {"size": size}, 1)
                     disk.wait_for_clients()
-                    disk.start("blockdev-backup")
+                    disk.start("blockdev-backup", speed=size // 4)
                     seen[name].append(client.result())
-                if not disk.monitor.ask("query-jobs"):
-                    raise RuntimeError(f"{name} was done before its client: this takes a larger disk")
             finally:
                 disk.stop()
                 target.remove()

@@ -1,10 +1,7 @@
 #include "tools/common/host_compare.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstddef>
 #include <cstring>
 #include <span>
@@ -22,30 +19,14 @@ struct Place {
   uint64_t offset = 0;
 };
 
-bool read_whole(Place place, std::span<std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t count =
-        pread(place.fd, bytes.data(), bytes.size(), static_cast<off_t>(place.offset));
-    if (count < 0 && errno == EINTR) {
-      continue;
-    }
-    if (count <= 0) {
-      return false;
-    }
-    place.offset += static_cast<uint64_t>(count);
-    bytes = bytes.subspan(static_cast<std::size_t>(count));
-  }
-  return true;
-}
-
 std::optional<uint64_t> count_equal(Place first, Place second, uint64_t length) {
   thread_local std::vector<std::byte> buffers(2 * kPart);
   for (uint64_t done = 0; done < length;) {
     const uint64_t part = std::min(kPart, length - done);
     const std::array<std::span<std::byte>, 2> read = {std::span(buffers).first(part),
                                                       std::span(buffers).subspan(kPart, part)};
-    if (!read_whole({first.fd, first.offset + done}, read[0]) ||
-        !read_whole({second.fd, second.offset + done}, read[1])) {
+    if (!read_whole(first.fd, first.offset + done, read[0]) ||
+        !read_whole(second.fd, second.offset + done, read[1])) {
       return std::nullopt;
     }
     if (std::memcmp(read[0].data(), read[1].data(), part) != 0) {

@@ -1,13 +1,11 @@
 #include "tools/common/host_copy.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <string_view>
+#include <optional>
 #include <utility>
 
-#include "block/driver_table.h"
 #include "io/worker_pool.h"
 
 namespace cairn::tools {
@@ -33,20 +31,8 @@ int copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, uint6
 }  // namespace
 
 io::Task<std::unique_ptr<HostCopy>> HostCopy::create(block::Edge& target) {
-  const block::Node& node = target.node();
-  if (node.info().name != std::string_view("raw") || !is_plain(node) || target.length() == 0) {
-    co_return nullptr;
-  }
-  const Result<block::BlockStatus> status = co_await target.status(0, target.length());
-  if (!status || status->host == nullptr || status->host->info().name != std::string_view("file")) {
-    co_return nullptr;
-  }
-  const std::string& path = status->host->filename();
-  io::Fd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!fd.valid()) {
-    co_return nullptr;
-  }
-  co_return std::unique_ptr<HostCopy>(new HostCopy(path, std::move(fd), status->host_offset));
+  std::optional<RawFile> file = co_await open_raw_file(target);
+  co_return file ? std::unique_ptr<HostCopy>(new HostCopy(std::move(*file))) : nullptr;
 }
 
 io::Task<bool> HostCopy::copy(const block::Node& from, uint64_t from_offset, uint64_t to,
@@ -57,7 +43,7 @@ io::Task<bool> HostCopy::copy(const block::Node& from, uint64_t from_offset, uin
   }
   used_ = true;
   auto work = io::WorkerPool::shared().run(
-      [in = source, from_offset, out = target_.get(), at = begin_ + to, length] {
+      [in = source, from_offset, out = target_.fd.get(), at = target_.begin + to, length] {
         return copy_range(in, from_offset, out, at, length);
       });
   const int error = co_await work;
@@ -67,16 +53,6 @@ io::Task<bool> HostCopy::copy(const block::Node& from, uint64_t from_offset, uin
     possible_ = false;
   }
   co_return error == 0;
-}
-
-io::Task<Result<void>> HostCopy::flush() {
-  if (!used_) {
-    co_return Result<void>();
-  }
-  auto work =
-      io::WorkerPool::shared().run([fd = target_.get()] { return fdatasync(fd) == 0 ? 0 : errno; });
-  const int error = co_await work;
-  co_return error == 0 ? Result<void>() : fail_errno(error, "Could not flush '{}'", path_);
 }
 
 }  // namespace cairn::tools

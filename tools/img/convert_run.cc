@@ -13,6 +13,7 @@
 #include "tools/common/progress.h"
 #include "tools/common/report.h"
 #include "tools/common/snapshots.h"
+#include "tools/common/thread_copy.h"
 #include "tools/img/convert_steps.h"
 #include "tools/img/img.h"
 #include "tools/img/past_cache.h"
@@ -127,19 +128,34 @@ std::unique_ptr<HostCache> bound_cache(const ConvertRequest& request,
   return cache;
 }
 
-// What has the host copy, with -C; null when it can not.
-io::Task<std::unique_ptr<HostCopy>> offload_to_host(const ConvertRequest& request,
-                                                    const Conversion& conversion) {
-  std::unique_ptr<HostCopy> host;
-  if (request.copy_offloading && !request.target_cache.writethrough) {
-    host = co_await HostCopy::create(*conversion.target);
+// What copies on threads; null when the data has to pass through the images, or past the cache.
+io::Task<std::unique_ptr<FileCopy>> copy_on_threads(const ConvertRequest& request,
+                                                    const jobs::CopyOptions& options) {
+  const bool direct =
+      request.source_cache.direct || request.target_cache.direct || avoids_cache(request);
+  if (!options.target_is_zero || options.compare || options.fua || direct ||
+      options.sparse_size > ThreadCopy::kMostSparse) {
+    co_return nullptr;
   }
-  if (host != nullptr) {
-    for (const auto& source : conversion.sources) {
-      host->add_source(source->node());
+  co_return co_await ThreadCopy::create(*options.target, options.sparse_size);
+}
+
+// What copies from file to file: the host, with -C and where it can, or threads. May be null.
+io::Task<std::unique_ptr<FileCopy>> copy_files(const ConvertRequest& request,
+                                               const jobs::CopyOptions& options) {
+  std::unique_ptr<FileCopy> files;
+  if (request.copy_offloading && !request.target_cache.writethrough) {
+    files = co_await HostCopy::create(*options.target);
+  }
+  if (files == nullptr) {
+    files = co_await copy_on_threads(request, options);
+  }
+  if (files != nullptr) {
+    for (const Edge* source : options.sources) {
+      files->add_source(source->node());
     }
   }
-  co_return host;
+  co_return files;
 }
 
 io::Task<Result<void>> copy(const ConvertRequest& request, Conversion& conversion) {
@@ -148,15 +164,15 @@ io::Task<Result<void>> copy(const ConvertRequest& request, Conversion& conversio
   options.progress = [&progress](uint64_t done, uint64_t total) { progress.update(done, total); };
   const std::unique_ptr<HostCache> cache = bound_cache(request, conversion);
   options.behind = cache.get();
-  const std::unique_ptr<HostCopy> host = co_await offload_to_host(request, conversion);
-  options.offload = host.get();
+  const std::unique_ptr<FileCopy> files = co_await copy_files(request, options);
+  options.offload = files.get();
   conversion.interrupt->set_cancellable(true);
   Result<void> copied = co_await jobs::copy_images(options);
   if (copied) {
     copied = co_await conversion.target->flush();
   }
-  if (copied && host != nullptr && !request.target_cache.no_flush) {
-    copied = co_await host->flush();
+  if (copied && files != nullptr && !request.target_cache.no_flush) {
+    copied = co_await files->flush();
   }
   co_return copied;
 }
