@@ -234,6 +234,37 @@ def test_verify_and_restore_find_damage(machine):
     assert machine.restore(3)
 
 
+def test_prune_keeps_the_newest_and_what_they_need(machine):
+    machine.start()
+    history = machine.load()
+    contents = {}
+    for turn in range(1, 7):
+        history.wait_for_writes(10)
+        _, contents[turn] = machine.create_and_check(history, *(["--full"] if turn == 4 else []))
+    history.stop()
+
+    def prune(keep, *more):
+        return run(CTL, "backup", "prune", machine.backups, "--keep", str(keep), *more).out
+
+    assert prune(6) == prune(4) == "6 points are left\n", "the third needs the first"
+    # A run that was killed when the list was written: its files go with the next.
+    stale = machine.backups / "0002.qcow2"
+    content = stale.read_bytes()
+    assert prune(3).splitlines() == ["0001.qcow2: removed", "0002.qcow2: removed", "0003.qcow2: removed",
+                                     "3 points are left"]
+    machine.is_tidy()
+    stale.write_bytes(content)
+    (machine.backups / "2.qcow2").touch()
+    assert json.loads(prune(1, "--json")) == {"removed": ["0002.qcow2"], "points": 3}
+    (machine.backups / "2.qcow2").unlink()
+    for number in (4, 5, 6):
+        assert machine.restore(number) == contents[number]
+    assert machine.backup("verify", machine.backups).out.count(": sound\n") == 3
+    point = json.loads(machine.create("--json").out)
+    assert (point["number"], point["kind"]) == (7, "incremental")
+    machine.is_tidy()
+
+
 def test_restoring_replaces_nothing_and_leaves_nothing(machine):
     machine.start()
     machine.create()
@@ -305,6 +336,9 @@ def test_what_can_not_be_backed_up(machine):
 @pytest.mark.parametrize("words, message", [
     (["frob", "x"], "'frob' can not be done with backups"),
     (["create", "disk"], "Usage: cairnctl backup create NODE DIRECTORY"),
+    (["prune", "x"], "'backup prune' needs --keep N"),
+    (["prune", "x", "--keep", "0"], "'0' is no number of points"),
+    (["list", "x", "--keep", "1"], "--keep is not for 'backup list'"),
     (["list"], "Usage: cairnctl backup list DIRECTORY"),
     (["list", "x", "--full"], "--full is not for 'backup list'"),
     (["create", "disk", "x", "--point", "1"], "--point is not for 'backup create'"),

@@ -165,7 +165,7 @@ _cairnctl_complete() {
       esac
       return 0
       ;;
-    --interval | --point | --timeout) return 0 ;;
+    --interval | --keep | --point | --timeout) return 0 ;;
   esac
   if [[ "$cur" == -* ]]; then
     local options="$_cairnctl_options"
@@ -174,6 +174,7 @@ _cairnctl_complete() {
       backup)
         case "${_cairnctl_given[0]-}" in
           create) options+=' --compress --full' ;;
+          prune) options+=' --keep' ;;
           restore) options+=' --format --point' ;;
         esac
         ;;
@@ -188,8 +189,8 @@ _cairnctl_complete() {
     help) _cairnctl_add "$cur" "$_cairnctl_commands" '' ' ' ;;
     backup)
       case "${_cairnctl_given[0]-}:${#_cairnctl_given[@]}" in
-        :*) _cairnctl_add "$cur" 'create list restore verify' '' ' ' ;;
-        create:2 | list:1 | verify:1 | restore:1 | restore:2) return 1 ;;
+        :*) _cairnctl_add "$cur" 'create list prune restore verify' '' ' ' ;;
+        create:2 | list:1 | prune:1 | verify:1 | restore:1 | restore:2) return 1 ;;
       esac
       ;;
     wait-event)

@@ -97,6 +97,7 @@ constexpr std::array kVerbs{
     Verb{"create", 2, "create NODE DIRECTORY [--full] [--compress]", true},
     Verb{"list", 1, "list DIRECTORY", false},
     Verb{"verify", 1, "verify DIRECTORY", false},
+    Verb{"prune", 1, "prune DIRECTORY --keep N", false},
     Verb{"restore", 2, "restore DIRECTORY FILE [--point N] [--format qcow2|raw]", true},
 };
 
@@ -107,6 +108,7 @@ std::optional<std::string_view> stray_option(const Options& options, std::string
   return options.full && !creates               ? std::optional("--full")
          : options.compress && !creates         ? std::optional("--compress")
          : options.point && !restores           ? std::optional("--point")
+         : options.keep && verb != "prune"      ? std::optional("--keep")
          : !options.format.empty() && !restores ? std::optional("--format")
                                                 : std::nullopt;
 }
@@ -173,7 +175,7 @@ Exit run_backup(const Options& options) {
   const auto* verb = std::ranges::find(kVerbs, options.words.front(), &Verb::name);
   if (verb == kVerbs.end()) {
     return complain(Exit::kUsage, fmt::format("'{}' can not be done with backups: there are "
-                                              "create, list, verify and restore",
+                                              "create, list, verify, prune and restore",
                                               clean(options.words.front())));
   }
   if (options.words.size() != verb->words + 1) {
@@ -191,6 +193,9 @@ Exit run_backup(const Options& options) {
   }
   if (verb->name == "restore") {
     return run_backup_restore(options, first, options.words[2]);
+  }
+  if (verb->name == "prune") {
+    return run_backup_prune(options, first);
   }
   return verb->name == "list" ? list_backups(options, first) : verify_backups(options, first);
 }

@@ -28,6 +28,8 @@ namespace cairn::ctl {
 // backup_create.cc
 [[nodiscard]] Exit run_backup_create(const Options& options, const std::string& node,
                                      const std::string& directory);
+// backup_prune.cc
+[[nodiscard]] Exit run_backup_prune(const Options& options, const std::string& directory);
 // backup_restore.cc
 [[nodiscard]] Exit run_backup_restore(const Options& options, const std::string& directory,
                                       const std::string& file);

@@ -42,6 +42,7 @@ struct Options {
   bool full = false;      // --full
   bool compress = false;  // --compress
   std::optional<uint64_t> point;
+  std::optional<uint64_t> keep;
   std::string command;
   std::vector<std::string> words;  // what follows the command
   std::vector<std::string> then;   // wait-event: what follows "--"

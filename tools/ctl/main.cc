@@ -31,6 +31,7 @@ enum OptionCode : int {
   kLong,
   kOnce,
   kInterval,
+  kKeep,
   kTimeoutOption,
   kFormat,
 };
@@ -42,6 +43,7 @@ constexpr option kLongOptions[] = {
     {"help", no_argument, nullptr, kHelp},
     {"interval", required_argument, nullptr, kInterval},
     {"json", no_argument, nullptr, kJsonOption},
+    {"keep", required_argument, nullptr, kKeep},
     {"long", no_argument, nullptr, kLong},
     {"once", no_argument, nullptr, kOnce},
     {"point", required_argument, nullptr, kPoint},
@@ -78,6 +80,9 @@ Commands of its own:
   backup list DIRECTORY  the backups there are; asks no daemon
   backup verify DIRECTORY
                          whether they are as they were written; asks no daemon
+  backup prune DIRECTORY --keep N
+                         give old ones up, but for the N newest and what those
+                         need; asks no daemon
   backup restore DIRECTORY FILE [--point N] [--format qcow2|raw]
                          the disk as it was, in a new file
 
@@ -108,7 +113,7 @@ std::optional<std::chrono::duration<double>> parse_seconds(std::string_view text
 }
 
 // A whole number from 1.
-std::optional<uint64_t> parse_point_number(std::string_view text) {
+std::optional<uint64_t> parse_positive(std::string_view text) {
   uint64_t number = 0;
   const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
   const bool whole = parsed.ec == std::errc() && parsed.ptr == text.data() + text.size();
@@ -174,9 +179,16 @@ std::optional<Exit> take_option(Options& options, GivenOptions& given, int code)
       given.only_for.push_back({code == kFull ? "--full" : "--compress", "backup"});
       (code == kFull ? options.full : options.compress) = true;
       return std::nullopt;
+    case kKeep:
+      given.only_for.push_back({"--keep", "backup"});
+      options.keep = parse_positive(optarg);
+      return options.keep
+                 ? std::nullopt
+                 : std::optional(complain(
+                       Exit::kUsage, fmt::format("'{}' is no number of points", clean(optarg))));
     case kPoint:
       given.only_for.push_back({"--point", "backup"});
-      options.point = parse_point_number(optarg);
+      options.point = parse_positive(optarg);
       return options.point
                  ? std::nullopt
                  : std::optional(complain(
@@ -197,7 +209,7 @@ struct OwnCommand {
 
 constexpr size_t kAnyNumber = SIZE_MAX;
 constexpr OwnCommand kOwnCommands[] = {
-    {"backup", 1, kAnyNumber, "backup create|list|verify|restore ...", &run_backup},
+    {"backup", 1, kAnyNumber, "backup create|list|verify|prune|restore ...", &run_backup},
     {"commands", 0, 0, "commands", &run_commands},
     {"events", 0, 0, "events", &run_events},
     {"graph", 0, 0, "graph [--format text|dot|svg]", &run_graph},
