@@ -1,6 +1,8 @@
 // What the schema can say about an address and the I/O layer can not do is not in the schema.
 #include "chardev/address.h"
 
+#include <netdb.h>
+
 #include <cerrno>
 #include <charconv>
 #include <variant>
@@ -11,13 +13,40 @@ namespace cairn::chardev {
 
 namespace {
 
-Result<io::SocketAddress> convert(const schema::InetSocketAddress& inet) {
+// The words are those of a look-up that fails.
+Result<void> check_listening(const schema::InetSocketAddress& inet) {
+  if (inet.numeric.value_or(false) && !inet.host.empty()) {
+    addrinfo hints{};
+    hints.ai_flags = AI_NUMERICHOST;
+    addrinfo* list = nullptr;
+    const int rc = getaddrinfo(inet.host.c_str(), nullptr, &hints, &list);
+    if (rc != 0) {
+      return fail(EINVAL, "address resolution failed for {}:{}: {}", inet.host, inet.port,
+                  gai_strerror(rc));
+    }
+    freeaddrinfo(list);
+  }
+  uint16_t port = 0;
+  const char* end = inet.port.data() + inet.port.size();
+  const auto parsed = std::from_chars(inet.port.data(), end, port);
+  if (inet.to && parsed.ec == std::errc() && parsed.ptr == end && *inet.to < port) {
+    return fail(EINVAL, "Failed to create a socket");
+  }
+  return {};
+}
+
+Result<io::SocketAddress> convert(const schema::InetSocketAddress& inet, Use use) {
   using Family = io::SocketAddress::Family;
   // One family that is asked for excludes the other, unless that is asked for, too.
   const bool want4 = inet.ipv4.value_or(!inet.ipv6.value_or(false));
   const bool want6 = inet.ipv6.value_or(!inet.ipv4.value_or(false));
   if (!want4 && !want6) {
     return fail(EINVAL, "Cannot disable IPv4 and IPv6 at same time");
+  }
+  if (use == Use::kListen) {
+    if (auto checked = check_listening(inet); !checked) {
+      return pass(checked);
+    }
   }
   const Family family = want4 && want6 ? Family::kAny : want4 ? Family::kIpv4 : Family::kIpv6;
   io::SocketAddress result = io::SocketAddress::inet(inet.host, inet.port, family);
@@ -31,18 +60,18 @@ Result<io::SocketAddress> convert(const schema::InetSocketAddress& inet) {
   return result;
 }
 
-Result<io::SocketAddress> convert(const schema::UnixSocketAddress& address) {
+Result<io::SocketAddress> convert(const schema::UnixSocketAddress& address, Use /*use*/) {
   io::SocketAddress result = io::SocketAddress::unix_path(address.path);
   result.abstract = address.abstract.value_or(false);
   result.tight = address.tight.value_or(true);
   return result;
 }
 
-Result<io::SocketAddress> convert(const schema::VsockSocketAddress& address) {
+Result<io::SocketAddress> convert(const schema::VsockSocketAddress& address, Use /*use*/) {
   return io::SocketAddress::vsock(address.cid, address.port);
 }
 
-Result<io::SocketAddress> convert(const schema::FdSocketAddress& address) {
+Result<io::SocketAddress> convert(const schema::FdSocketAddress& address, Use /*use*/) {
   int number = -1;
   const char* end = address.str.data() + address.str.size();
   const auto parsed = std::from_chars(address.str.data(), end, number);
@@ -66,22 +95,24 @@ Result<void> check_type(schema::SocketAddressType type) {
   return {};
 }
 
-Result<io::SocketAddress> convert(std::monostate) { return fail(EINVAL, "The address is missing"); }
+Result<io::SocketAddress> convert(std::monostate, Use /*use*/) {
+  return fail(EINVAL, "The address is missing");
+}
 
 template <typename Wrapper>
   requires requires(const Wrapper& wrapper) { wrapper.data; }
-Result<io::SocketAddress> convert(const Wrapper& wrapper) {
-  return convert(wrapper.data);
+Result<io::SocketAddress> convert(const Wrapper& wrapper, Use use) {
+  return convert(wrapper.data, use);
 }
 
 }  // namespace
 
-Result<io::SocketAddress> to_io(const schema::SocketAddress& address) {
-  return std::visit([](const auto& branch) { return convert(branch); }, address.branch);
+Result<io::SocketAddress> to_io(const schema::SocketAddress& address, Use use) {
+  return std::visit([use](const auto& branch) { return convert(branch, use); }, address.branch);
 }
 
-Result<io::SocketAddress> to_io(const schema::SocketAddressLegacy& address) {
-  return std::visit([](const auto& branch) { return convert(branch); }, address.branch);
+Result<io::SocketAddress> to_io(const schema::SocketAddressLegacy& address, Use use) {
+  return std::visit([use](const auto& branch) { return convert(branch, use); }, address.branch);
 }
 
 Result<void> check_from_monitor(const schema::SocketAddress& address) {

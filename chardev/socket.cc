@@ -304,7 +304,7 @@ io::Task<OpenResult> open_socket(schema::ChardevSocket options, std::string labe
   if (!credentials) {
     co_return pass(credentials);
   }
-  auto address = to_io(options.addr);
+  auto address = to_io(options.addr, options.server.value_or(true) ? Use::kListen : Use::kConnect);
   if (!address) {
     co_return pass(address);
   }

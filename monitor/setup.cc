@@ -45,7 +45,7 @@ io::Task<Result<void>> start_server(Services& services, const Options& options) 
   if (services.nbd_server.running()) {
     co_return fail(EEXIST, "NBD server already running");
   }
-  auto address = chardev::to_io(options.addr);
+  auto address = chardev::to_io(options.addr, chardev::Use::kListen);
   if (!address) {
     co_return pass(address);
   }

@@ -253,11 +253,6 @@ def test_a_passed_socket_is_the_only_one(folder, backend, disk, count, arguments
 
 
 @pytest.mark.skipif(PEER, reason="the peer drives devices of the kernel")
-def test_devices_of_the_kernel_are_refused(folder, disk):
-    done = nbd("-c", "/dev/null", "-f", "raw", disk, code=1)
-    assert "this version does not connect devices of the kernel" in done.err
-    done = nbd("-d", "/dev/null", code=1)
-    assert "does not disconnect devices of the kernel" in done.err
 
 
 # -- what is served

@@ -2,7 +2,7 @@
 # shwordsplit). Results go to the array _cairnctl_reply.
 
 _cairnctl_own='backup commands events graph help wait-event watch'
-_cairnctl_options='--help --json --long --pretty --socket --table --version'
+_cairnctl_options='--help --json --long --object --pretty --socket --table --tls-creds --tls-hostname --version'
 
 # Adds those of the words $2 that begin with $1, with $3 in front and $4 behind.
 _cairnctl_add() {
@@ -138,7 +138,7 @@ _cairnctl_complete() {
   _cairnctl_given=()
   for word in "$@"; do
     case "$previous" in
-      -s | --socket | --format | --interval | --point | --timeout)
+      -s | --socket | --format | --interval | --object | --point | --timeout | --tls-creds | --tls-hostname)
         previous=''
         continue
         ;;
@@ -165,7 +165,7 @@ _cairnctl_complete() {
       esac
       return 0
       ;;
-    --interval | --keep | --point | --timeout) return 0 ;;
+    --interval | --keep | --object | --point | --timeout | --tls-creds | --tls-hostname) return 0 ;;
   esac
   if [[ "$cur" == -* ]]; then
     local options="$_cairnctl_options"

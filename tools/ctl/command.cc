@@ -67,7 +67,7 @@ void print_value(const schema::JsonValue& value, std::string_view command, const
 }
 
 Result<Connection> connect(const Options& options) {
-  return Connection::open(options.socket, kPatience);
+  return Connection::open(options.socket, kPatience, options.tls);
 }
 
 Result<DaemonSchema> fetch_schema(Connection& connection) {

@@ -1,12 +1,6 @@
 #include "tools/ctl/connection.h"
 
-#include <poll.h>
-#include <sys/socket.h>
-
-#include <algorithm>
-#include <array>
 #include <cerrno>
-#include <csignal>
 #include <utility>
 
 #include "tools/ctl/address.h"
@@ -19,26 +13,6 @@ namespace {
 // A daemon may have thousands of nodes to tell about; it is no stranger to who talks to it.
 constexpr schema::JsonLimits kLimits{
     .depth = 1024, .bytes = size_t{256} << 20, .tokens = size_t{1} << 24};
-
-timespec until(Clock::time_point deadline) {
-  const auto left = std::max(Clock::duration::zero(), deadline - Clock::now());
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
-  const auto rest = std::chrono::duration_cast<std::chrono::nanoseconds>(left - seconds);
-  return {.tv_sec = seconds.count(), .tv_nsec = rest.count()};
-}
-
-// 1: there is something to read; 0: the time has come; -1: errno says what else.
-// Signals that are blocked otherwise come here, so that none gets lost between two waits.
-int wait_readable(int fd, std::optional<Clock::time_point> deadline) {
-  pollfd wanted{.fd = fd, .events = POLLIN, .revents = 0};
-  sigset_t none;
-  sigemptyset(&none);
-  timespec left{};
-  if (deadline) {
-    left = until(*deadline);
-  }
-  return ppoll(&wanted, 1, deadline ? &left : nullptr, &none);
-}
 
 // From the greeting's "version".
 std::string describe_version(const schema::JsonObject& greeting) {
@@ -61,9 +35,10 @@ std::string describe_version(const schema::JsonObject& greeting) {
 }  // namespace
 
 Connection::Connection(io::Fd fd, std::string where)
-    : fd_(std::move(fd)), where_(std::move(where)), stream_(kLimits) {}
+    : transport_(std::move(fd)), where_(std::move(where)), stream_(kLimits) {}
 
-Result<Connection> Connection::open(std::string_view where, std::chrono::milliseconds patience) {
+Result<Connection> Connection::open(std::string_view where, std::chrono::milliseconds patience,
+                                    TlsWish tls) {
   auto address = parse_monitor_address(where);
   if (!address) {
     return pass(address);
@@ -72,17 +47,44 @@ Result<Connection> Connection::open(std::string_view where, std::chrono::millise
   if (!fd) {
     return pass(fd);
   }
-  return adopt(std::move(*fd), address->to_string(), patience);
+  if (tls.credentials && !tls.host && !address->is_unix) {
+    tls.host = address->host;
+  }
+  return adopt(std::move(*fd), address->to_string(), patience, tls);
 }
 
 Result<Connection> Connection::adopt(io::Fd fd, std::string where,
-                                     std::chrono::milliseconds patience) {
+                                     std::chrono::milliseconds patience, const TlsWish& tls) {
   Connection connection(std::move(fd), std::move(where));
-  auto greeted = connection.greet(Clock::now() + patience);
+  const Clock::time_point deadline = Clock::now() + patience;
+  Result<void> greeted;
+  if (tls.credentials) {
+    greeted = connection.secure(tls, deadline);
+  }
+  if (greeted) {
+    greeted = connection.greet(deadline);
+  }
   if (!greeted) {
     return pass(greeted);
   }
   return connection;
+}
+
+std::unexpected<Error> Connection::silence() const {
+  return fail(ETIMEDOUT,
+              "'{}' does not greet: it is no monitor, or it is talking to another client", where_);
+}
+
+Result<void> Connection::secure(const TlsWish& tls, Clock::time_point deadline) {
+  auto done = transport_.secure(tls, deadline);
+  if (done) {
+    return {};
+  }
+  if (done.error().code() == ETIMEDOUT) {
+    return silence();
+  }
+  return fail(done.error().code(), "'{}': TLS handshake failed: {}", where_,
+              done.error().message());
 }
 
 Result<void> Connection::greet(Clock::time_point deadline) {
@@ -91,9 +93,7 @@ Result<void> Connection::greet(Clock::time_point deadline) {
     return pass(message);
   }
   if (!*message) {
-    return fail(ETIMEDOUT,
-                "'{}' does not greet: it is no monitor, or it is talking to another client",
-                where_);
+    return silence();
   }
   const schema::JsonObject* object = (*message)->as_object();
   const schema::JsonValue* greeting = object ? object->find("QMP") : nullptr;
@@ -170,14 +170,13 @@ Result<void> Connection::drain_events(Clock::time_point deadline) {
 }
 
 Result<void> Connection::send(std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t count = ::send(fd_.get(), text.data(), text.size(), MSG_NOSIGNAL);
-    if (count < 0 && errno != EINTR) {
-      return fail_errno(errno, "Lost the connection to '{}'", where_);
-    }
-    text.remove_prefix(static_cast<size_t>(std::max<ssize_t>(count, 0)));
-  }
-  return {};
+  auto sent = transport_.send(text);
+  return sent ? sent : lost(sent.error());
+}
+
+// The end of the connection for any other reason than a signal.
+std::unexpected<Error> Connection::lost(const Error& why) const {
+  return fail(why.code(), "Lost the connection to '{}': {}", where_, why.message());
 }
 
 Result<schema::JsonValue> Connection::answer() {
@@ -210,25 +209,22 @@ Result<std::optional<schema::JsonValue>> Connection::receive(
     if (item) {
       return std::optional<schema::JsonValue>(std::move(**item));
     }
-    const int ready = wait_readable(fd_.get(), deadline);
-    if (ready == 0) {
+    const auto got = transport_.receive(input_, deadline);
+    if (!got && got.error().code() == EINTR) {
+      if (!deadline && (!stop_ || *stop_ == 0)) {
+        continue;
+      }
+      return fail_errno(EINTR, "Waiting for '{}'", where_);
+    }
+    if (!got) {
+      return lost(got.error());
+    }
+    if (*got == Transport::Got::kNothing) {
       return std::optional<schema::JsonValue>();
     }
-    if (ready < 0 && errno == EINTR && !deadline && (!stop_ || *stop_ == 0)) {
-      continue;
-    }
-    if (ready < 0) {
-      return fail_errno(errno, "Waiting for '{}'", where_);
-    }
-    std::array<char, 65536> buffer;
-    const ssize_t count = recv(fd_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
-    if (count == 0) {
+    if (*got == Transport::Got::kEnd) {
       return fail(ECONNRESET, "'{}' has closed the connection", where_);
     }
-    if (count < 0 && errno != EINTR && errno != EAGAIN) {
-      return fail_errno(errno, "Lost the connection to '{}'", where_);
-    }
-    input_.append(buffer.data(), static_cast<size_t>(std::max<ssize_t>(count, 0)));
   }
 }
 

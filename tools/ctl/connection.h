@@ -15,10 +15,9 @@
 #include "io/fd.h"
 #include "schema/json.h"
 #include "schema/json_stream.h"
+#include "tools/ctl/transport.h"
 
 namespace cairn::ctl {
-
-using Clock = std::chrono::steady_clock;
 
 struct Reply {
   schema::JsonValue value;  // what the command returned
@@ -30,13 +29,16 @@ struct Reply {
 class Connection {
  public:
   // Connects, waits for the greeting and negotiates. A monitor that talks to somebody else lets
-  // others wait; after `patience` that is an error.
+  // others wait; after `patience` that is an error. With TLS the daemon has to be who it was looked
+  // for as, unless `tls` names somebody else.
   [[nodiscard]] static Result<Connection> open(std::string_view where,
-                                               std::chrono::milliseconds patience);
+                                               std::chrono::milliseconds patience,
+                                               TlsWish tls = {});
 
   // Takes a socket that is connected; `where` is for messages.
   [[nodiscard]] static Result<Connection> adopt(io::Fd fd, std::string where,
-                                                std::chrono::milliseconds patience);
+                                                std::chrono::milliseconds patience,
+                                                const TlsWish& tls = {});
 
   [[nodiscard]] Result<Reply> execute(std::string_view command,
                                       schema::JsonValue arguments = schema::JsonObject());
@@ -60,7 +62,10 @@ class Connection {
 
  private:
   Connection(io::Fd fd, std::string where);
+  [[nodiscard]] Result<void> secure(const TlsWish& tls, Clock::time_point deadline);
   [[nodiscard]] Result<void> greet(Clock::time_point deadline);
+  [[nodiscard]] std::unexpected<Error> silence() const;
+  [[nodiscard]] std::unexpected<Error> lost(const Error& why) const;
   [[nodiscard]] Result<void> send(std::string_view text);
   // The next message that is no event.
   [[nodiscard]] Result<schema::JsonValue> answer();
@@ -68,7 +73,7 @@ class Connection {
   [[nodiscard]] Result<std::optional<schema::JsonValue>> receive(
       std::optional<Clock::time_point> deadline);
 
-  io::Fd fd_;
+  Transport transport_;
   std::string where_;
   std::string version_;
   schema::JsonStream stream_;

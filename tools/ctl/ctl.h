@@ -32,6 +32,7 @@ enum class Output : uint8_t {
 
 struct Options {
   std::string socket;
+  TlsWish tls;  // how to talk to it
   Output output = Output::kText;
   Style style;
   bool all = false;   // --long

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +13,8 @@
 
 #include <fmt/format.h>
 
+#include "objects/tls_creds.h"
+#include "tools/common/object.h"
 #include "tools/ctl/ctl.h"
 
 namespace cairn::ctl {
@@ -34,6 +37,9 @@ enum OptionCode : int {
   kKeep,
   kTimeoutOption,
   kFormat,
+  kObject,
+  kTlsCreds,
+  kTlsHostname,
 };
 
 constexpr option kLongOptions[] = {
@@ -45,12 +51,15 @@ constexpr option kLongOptions[] = {
     {"json", no_argument, nullptr, kJsonOption},
     {"keep", required_argument, nullptr, kKeep},
     {"long", no_argument, nullptr, kLong},
+    {"object", required_argument, nullptr, kObject},
     {"once", no_argument, nullptr, kOnce},
     {"point", required_argument, nullptr, kPoint},
     {"pretty", no_argument, nullptr, kPrettyOption},
     {"socket", required_argument, nullptr, kSocket},
     {"table", no_argument, nullptr, kTableOption},
     {"timeout", required_argument, nullptr, kTimeoutOption},
+    {"tls-creds", required_argument, nullptr, kTlsCreds},
+    {"tls-hostname", required_argument, nullptr, kTlsHostname},
     {"version", no_argument, nullptr, kVersion},
     {nullptr, 0, nullptr, 0},
 };
@@ -89,6 +98,12 @@ Commands of its own:
 Options:
   -s, --socket ADDRESS   where the daemon listens: a path, or HOST:PORT
                          (default: $CAIRN_SOCKET)
+  --tls-creds ID         talk to it through TLS, with the credentials of this object
+  --tls-hostname NAME    the name that its certificate must have (default: the host
+                         of ADDRESS)
+  --object TYPE,id=ID[,...]
+                         make an object, for example
+                         tls-creds-x509,id=tls,dir=DIRECTORY,endpoint=client
   --json                 print what the daemon returns as one line of JSON; this
                          is the default where the output is no terminal
   --pretty               print it as JSON over several lines
@@ -129,7 +144,26 @@ struct GivenOptions {
   };
   bool form = false;
   std::vector<OnlyFor> only_for;
+  std::vector<std::string> objects;
+  std::string tls_creds;
 };
+
+// The options that say which daemon, and how to talk to it.
+std::optional<Exit> take_connection_option(Options& options, GivenOptions& given, int code) {
+  if (code == kSocket) {
+    options.socket = optarg;
+  } else if (code == kTlsCreds) {
+    given.tls_creds = optarg;
+  } else if (code == kTlsHostname) {
+    options.tls.host = optarg;
+  } else if (const auto help = tools::object_help(optarg)) {
+    fmt::print("{}", *help);
+    return Exit::kOk;
+  } else {
+    given.objects.emplace_back(optarg);
+  }
+  return std::nullopt;
+}
 
 // Stores one option; an exit code when the program is to end with it.
 std::optional<Exit> take_option(Options& options, GivenOptions& given, int code) {
@@ -141,8 +175,10 @@ std::optional<Exit> take_option(Options& options, GivenOptions& given, int code)
       fmt::print("cairnctl version {}\n", CAIRN_VERSION);
       return Exit::kOk;
     case kSocket:
-      options.socket = optarg;
-      return std::nullopt;
+    case kObject:
+    case kTlsCreds:
+    case kTlsHostname:
+      return take_connection_option(options, given, code);
     case kJsonOption:
     case kPrettyOption:
     case kTableOption:
@@ -255,6 +291,25 @@ std::optional<Exit> check(const Options& options, const GivenOptions& given,
   return std::nullopt;
 }
 
+// Makes the objects, and finds the credentials among them.
+Result<void> prepare_tls(const GivenOptions& given, TlsWish& tls) {
+  for (const std::string& definition : given.objects) {
+    if (auto added = tools::add_object(definition); !added) {
+      return pass(added, "--object: ");
+    }
+  }
+  if (given.tls_creds.empty()) {
+    return tls.host ? fail(EINVAL, "--tls-hostname is not permitted without --tls-creds")
+                    : Result<void>();
+  }
+  auto found = objects::find_credentials(tools::program_objects(), given.tls_creds, false);
+  if (!found) {
+    return pass(found, "--tls-creds: ");
+  }
+  tls.credentials = std::move(*found);
+  return {};
+}
+
 // Takes "-- COMMAND…" from the end of the command line.
 std::vector<std::string> take_rest(int& argc, char** argv) {
   std::vector<std::string> rest;
@@ -297,6 +352,9 @@ Exit run(int argc, char** argv) {
   const bool is_own = own != std::end(kOwnCommands);
   if (const auto exit = check(options, given, is_own ? own : nullptr)) {
     return *exit;
+  }
+  if (const auto prepared = prepare_tls(given, options.tls); !prepared) {
+    return complain(Exit::kUsage, prepared.error().message());
   }
   // These are for people wherever they go, unless JSON is asked for.
   if (!given.form && is_own) {

@@ -15,6 +15,11 @@ constexpr std::string_view kNbdHelp =
   -h, --help                show this text
   -V, --version             show the version
 
+Devices of the kernel:
+  -c, --connect=DEVICE      show FILE as a device (/dev/nbd0), in the background unless
+                            with -v; ends when the device is disconnected
+  -d, --disconnect          disconnect the device FILE
+
 The connection:
   -p, --port=PORT           TCP port to listen on (default: 10809)
   -b, --bind=ADDRESS        address to listen on (default: 0.0.0.0)
@@ -57,7 +62,7 @@ The program:
   --tls-hostname=NAME       with -L: the name that the certificate must have
   --fork                    go to the background when everything is set up
   --pid-file=PATH           write the process id to a file
-  -v, --verbose             accepted; there is no more to be told
+  -v, --verbose             with -c: stay in the foreground, and tell of the device
   -T, --trace WHAT          accepted; this version has no trace points
 
 A service manager may pass one listening socket (LISTEN_FDS).
@@ -69,8 +74,10 @@ io_uring, epoll (with threads), or auto.
 }  // namespace
 
 void print_nbd_help() {
-  fmt::print("Usage: {0} [OPTION...] FILE\n  or:  {0} -L [OPTION...]\n{1}", program_name(),
-             kNbdHelp);
+  fmt::print(
+      "Usage: {0} [OPTION...] FILE\n  or:  {0} -L [OPTION...]\n"
+      "  or:  {0} -c DEVICE [OPTION...] FILE\n  or:  {0} -d DEVICE\n{1}",
+      program_name(), kNbdHelp);
 }
 
 std::string nbd_version_text() {

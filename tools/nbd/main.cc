@@ -1,16 +1,15 @@
 // cairn-nbd: serves one disk image over NBD, without a monitor.
-#include <fcntl.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstdlib>
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "base/result.h"
-#include "io/fd.h"
 #include "tools/common/report.h"
 #include "tools/nbd/activation.h"
+#include "tools/nbd/kernel_device.h"
 #include "tools/nbd/list.h"
 #include "tools/nbd/options.h"
 #include "tools/nbd/server.h"
@@ -18,15 +17,14 @@
 namespace cairn::tools {
 namespace {
 
-// This program can not drive the kernel's client; a device that is not there has its own error.
 int disconnect(const std::string& device) {
-  const io::Fd fd(open(device.c_str(), O_RDWR | O_CLOEXEC));
-  if (!fd.valid()) {
-    report_error(Error::from_errno(errno, "Cannot open " + device));
-  } else {
-    report_error("This version does not disconnect devices of the kernel; 'nbd-client -d' can");
+  const auto done = disconnect_device(kernel_device_calls(), device);
+  if (!done) {
+    report_error(done.error());
+    return EXIT_FAILURE;
   }
-  return EXIT_FAILURE;
+  fmt::print("{} disconnected\n", device);
+  return EXIT_SUCCESS;
 }
 
 int nbd_main(const std::vector<std::string>& arguments) {

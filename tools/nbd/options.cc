@@ -352,6 +352,9 @@ void Parser::take_program(const ParsedOption& option) {
     case 't':
       options_.persistent = true;
       break;
+    case 'v':
+      options_.verbose = true;
+      break;
     case kTlsCreds:
       options_.tls_creds = option.value;
       break;

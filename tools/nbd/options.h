@@ -56,6 +56,7 @@ struct NbdOptions {
   std::optional<std::string> tls_authz;
   std::optional<std::string> tls_hostname;
   bool fork = false;
+  bool verbose = false;
   std::string pid_file;
   std::optional<std::string> selinux_label;
 };

@@ -1,8 +1,6 @@
 // Setting up, serving and ending.
 #include "tools/nbd/server.h"
 
-#include <fcntl.h>
-
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
@@ -25,15 +23,10 @@ namespace {
 using schema::JsonObject;
 using schema::JsonValue;
 
-// This program can not drive the kernel's client; a device that is not there has its own error.
-Result<void> refuse_device(const std::string& device) {
-  const io::Fd fd(open(device.c_str(), O_RDWR | O_CLOEXEC));
-  if (!fd.valid()) {
-    return fail_errno(errno, "Failed to open {}", device);
-  }
-  return fail(ENOTSUP,
-              "Failed to set NBD socket: this version does not connect devices of the kernel; "
-              "'nbd-client' can");
+// Where the kernel comes, and others may, too, unless the options name another place: the field's.
+std::string listening_path(const NbdOptions& options) {
+  const std::string& device = options.device;
+  return options.socket_path.value_or("/var/lock/qemu-nbd-" + device.substr(device.rfind('/') + 1));
 }
 
 JsonValue listening_address(const NbdOptions& options, std::optional<int> descriptor) {
@@ -41,9 +34,9 @@ JsonValue listening_address(const NbdOptions& options, std::optional<int> descri
   if (descriptor) {
     object.add("type", "fd");
     object.add("str", std::to_string(*descriptor));
-  } else if (options.socket_path) {
+  } else if (options.socket_path || !options.device.empty()) {
     object.add("type", "unix");
-    object.add("path", *options.socket_path);
+    object.add("path", listening_path(options));
   } else {
     object.add("type", "inet");
     object.add("host", options.host());
@@ -71,10 +64,11 @@ NbdServer::NbdServer(Session& session, const NbdOptions& options, const io::Sign
                 .objects = program_objects(),
                 .jobs = jobs_,
                 .stop = stop_,
-                .trace = {}} {
+                .trace = {}},
+      device_(stop_) {
   exports_.add_type(nbd_server_);
   nbd_server_.admit_clients(false);
-  if (!options_.persistent) {
+  if (!options_.persistent && options_.device.empty()) {
     nbd_server_.set_on_client_left([this](std::size_t remaining) {
       if (remaining == 0) {
         // Who waits in the queue is too late.
@@ -111,11 +105,7 @@ io::Task<Result<void>> NbdServer::set_up() {
       co_return added;
     }
   }
-  const bool serving = options_.device.empty();
-  Result<void> done;
-  if (serving) {
-    done = co_await listen();
-  }
+  Result<void> done = co_await listen();
   if (done) {
     auto root = co_await open_served(graph_, options_);
     if (root) {
@@ -124,10 +114,12 @@ io::Task<Result<void>> NbdServer::set_up() {
       done = pass(root);
     }
   }
-  if (done && serving) {
+  if (done) {
     done = co_await add_export();
-  } else if (done) {
-    done = refuse_device(options_.device);
+  }
+  if (done && !options_.device.empty()) {
+    nbd_server_.admit_clients(true);
+    done = co_await device_.connect(options_);
   }
   if (done && !options_.pid_file.empty()) {
     auto pid_file = PidFile::create(options_.pid_file, PidFile::AtEnd::kKeep);
@@ -169,6 +161,9 @@ io::Task<Result<void>> NbdServer::listen() {
     co_return std::unexpected(server.error());
   }
   Result<void> started = co_await monitor::start_nbd_server(services_, *server);
+  if (started && !options_.device.empty()) {
+    started = co_await device_.reach(listening_path(options_));
+  }
   if (!started && descriptor_) {
     co_return pass(started, "Failed to use socket activation: ");
   }
@@ -213,22 +208,23 @@ io::Task<void> NbdServer::watch_signals(io::CancelToken token) {
 }
 
 io::Task<Result<void>> NbdServer::tear_down() {
+  Result<void> served = co_await device_.end();
   if (nbd_server_.running()) {
     const Result<void> stopped = co_await nbd_server_.stop();
     static_cast<void>(stopped);
   }
   if (!root_) {
-    co_return Result<void>();
+    co_return served;
   }
   Result<void> closed = co_await graph_.detach(std::move(root_));
-  co_return closed;
+  co_return served ? closed : served;
 }
 
 namespace {
 
 Result<int> run_server(const NbdOptions& options, std::optional<int> descriptor) {
   std::optional<Background> background;
-  if (options.fork) {
+  if (options.fork || (!options.device.empty() && !options.verbose)) {
     auto entered = Background::enter();
     if (!entered) {
       return pass(entered);

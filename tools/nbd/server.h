@@ -2,7 +2,8 @@
 // goes.
 //
 // It listens before the image is opened, and lets clients in when all is set up. It ends by a
-// signal or, unless it is to persist, when the last client has left.
+// signal; with a device of the kernel when that is disconnected; without one when the last client
+// has left, unless it is to persist.
 #pragma once
 
 #include <memory>
@@ -22,6 +23,7 @@
 #include "tools/common/process.h"
 #include "tools/common/session.h"
 #include "tools/nbd/options.h"
+#include "tools/nbd/served_device.h"
 
 namespace cairn::tools {
 
@@ -57,6 +59,7 @@ class NbdServer {
   jobs::JobList jobs_;
   io::Event stop_;
   monitor::Services services_;
+  ServedDevice device_;
   std::unique_ptr<block::Edge> root_;  // of what is exported
   std::optional<PidFile> pid_file_;
 };

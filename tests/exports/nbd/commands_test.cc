@@ -266,6 +266,20 @@ TEST_F(CommandsTest, RepliesComeInTheOrderOfCompletion) {
   EXPECT_EQ(client.reply(4).cookie, 1U);
 }
 
+TEST_F(CommandsTest, RequestsWithOneCookieAreAllAnswered) {
+  NbdClient client(harness_);
+  ASSERT_TRUE(client.go("e"));
+  for (int i = 0; i < 3; ++i) {
+    client.request(Command::kFlush, 0, 0, 0, 7);
+  }
+  for (int i = 0; i < 3; ++i) {
+    const Reply reply = client.reply();
+    EXPECT_EQ(reply.cookie, 7U);
+    EXPECT_EQ(reply.error, 0U);
+  }
+  EXPECT_EQ(client.ask(Command::kRead, 0, 4).payload.size(), 4U);
+}
+
 TEST_F(CommandsTest, DisconnectAnswersWhatIsInFlight) {
   NbdClient client(harness_);
   ASSERT_TRUE(client.go("e"));

@@ -244,25 +244,34 @@ TEST_F(HostileServerTest, TheEndOfAnExportMayCutASector) {
   EXPECT_EQ(seen[3].command, 2);
 }
 
-// The bytes that a server sends from the greeting to the end of one read, of each kind of reply.
+// A read of 16 bytes is answered with x, in each of the three forms of replies.
+constexpr int kForms = 3;
+
+Peer::Offer offer_of(int form) { return {.structured = form > 0, .extended = form == 2}; }
+
+std::string reply_of(int form, uint64_t cookie) {
+  const std::string payload = data(0, 16);
+  switch (form) {
+    case 0:
+      return big(uint32_t{0x67446698}) + big(uint32_t{0}) + big(cookie) + std::string(16, 'x');
+    case 1:
+      return chunk(kDone, 1, cookie, payload);
+    default:
+      return big(uint32_t{0x6e8a278c}) + big(kDone) + big(uint16_t{1}) + big(cookie) +
+             big(uint64_t{0}) + big(uint64_t{payload.size()}) + payload;
+  }
+}
+
+// From the greeting to the end of one read.
 TEST_F(HostileServerTest, AServerMayHangUpAtEveryByte) {
-  for (int kind = 0; kind < 3; ++kind) {
-    const Peer::Offer offer{.structured = kind > 0, .extended = kind == 2};
+  for (int form = 0; form < kForms; ++form) {
     std::size_t bytes = 0;
     bool whole = false;
     for (; !whole && bytes < 1000; ++bytes) {
       const ScriptedServer server(path("s"), [&](Peer& peer) {
         peer.hang_up_after(bytes);
-        peer.handshake(offer);
-        const Peer::Request request = peer.request();
-        const std::string payload = data(0, 16);
-        const std::string header =
-            kind == 0 ? big(uint32_t{0x67446698}) + big(uint32_t{0}) + big(request.cookie)
-            : kind == 1
-                ? chunk(kDone, 1, request.cookie, payload)
-                : big(uint32_t{0x6e8a278c}) + big(kDone) + big(uint16_t{1}) + big(request.cookie) +
-                      big(uint64_t{0}) + big(uint64_t{payload.size()}) + payload;
-        peer.send(kind == 0 ? header + std::string(16, 'x') : header);
+        peer.handshake(offer_of(form));
+        peer.send(reply_of(form, peer.request().cookie));
       });
       block::Edge* edge = open(options(), kRead);
       if (edge != nullptr) {
@@ -271,8 +280,45 @@ TEST_F(HostileServerTest, AServerMayHangUpAtEveryByte) {
       }
       std::filesystem::remove(path("s"));
     }
-    EXPECT_TRUE(whole) << kind;
+    EXPECT_TRUE(whole) << form;
     EXPECT_GT(bytes, 100U);
+  }
+}
+
+TEST_F(HostileServerTest, AServerMayAnswerByteByByte) {
+  for (int form = 0; form < kForms; ++form) {
+    const ScriptedServer server(path("s"), [&](Peer& peer) {
+      peer.trickle();
+      peer.handshake(offer_of(form));
+      for (Peer::Request request = peer.request(); request.command == 0; request = peer.request()) {
+        peer.send(reply_of(form, request.cookie));
+      }
+    });
+    block::Edge* edge = open(options(), kRead);
+    ASSERT_NE(edge, nullptr) << error_;
+    EXPECT_EQ(read(*edge, 0, 16), std::string(16, 'x')) << form;
+    EXPECT_EQ(read(*edge, 0, 16), std::string(16, 'x')) << form;
+    detach(edge);
+    std::filesystem::remove(path("s"));
+  }
+}
+
+TEST_F(HostileServerTest, AReplyThatComesTwiceEndsTheConnection) {
+  for (int form = 0; form < kForms; ++form) {
+    const ScriptedServer server(path("s"), [&](Peer& peer) {
+      peer.handshake(offer_of(form));
+      const std::string reply = reply_of(form, peer.request().cookie);
+      peer.send(reply + reply);
+      // Until the client hangs up: it may have asked once more before it saw what came.
+      while (peer.request().command != 0xffff) {
+      }
+    });
+    block::Edge* edge = open(options(), kRead);
+    ASSERT_NE(edge, nullptr) << error_;
+    EXPECT_EQ(read(*edge, 0, 16), std::string(16, 'x')) << form;
+    EXPECT_NE(read(*edge, 0, 16).find("was not made"), std::string::npos) << form;
+    detach(edge);
+    std::filesystem::remove(path("s"));
   }
 }
 

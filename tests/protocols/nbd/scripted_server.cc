@@ -26,6 +26,12 @@ uint64_t number(std::string_view bytes) {
 }  // namespace
 
 void Peer::send(std::string_view bytes) const {
+  if (trickle_ && bytes.size() > 1) {
+    for (const char& byte : bytes) {
+      send(std::string_view(&byte, 1));
+    }
+    return;
+  }
   // A client that has hung up is no failure: it may have had enough.
   static_cast<void>(::send(fd_, bytes.data(), std::min(bytes.size(), left_), MSG_NOSIGNAL));
   if (bytes.size() >= left_) {

@@ -39,6 +39,8 @@ class Peer {
   void send(std::string_view bytes) const;
   // Hangs up when it has sent so many bytes more.
   void hang_up_after(std::size_t bytes) { left_ = bytes; }
+  // From now on each byte is sent on its own.
+  void trickle() { trickle_ = true; }
   // Less than `count` bytes at the end of the connection.
   std::string receive(std::size_t count) const;
 
@@ -60,6 +62,7 @@ class Peer {
   int fd_;
   mutable std::size_t left_ = SIZE_MAX;
   bool extended_ = false;
+  bool trickle_ = false;
 };
 
 class ScriptedServer {
