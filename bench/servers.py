@@ -11,6 +11,7 @@ import subprocess
 import time
 
 TICKS = os.sysconf("SC_CLK_TCK")
+SECRET = "secret,id=s,data=open sesame"  # of encrypted images
 
 
 class UnixAddress:
@@ -71,7 +72,11 @@ def bare(program):
 
 def _nodes(image, form, address):
     node = {"driver": form, "node-name": "disk", "file": {"driver": "file", "filename": str(image)}}
-    return ["--blockdev", json.dumps(node), "--nbd-server", address.daemon_option,
+    secret = []
+    if form == "qcow2-luks":
+        node.update({"driver": "qcow2", "encrypt": {"format": "luks", "key-secret": "s"}})
+        secret = ["--object", SECRET]
+    return [*secret, "--blockdev", json.dumps(node), "--nbd-server", address.daemon_option,
             "--export", "type=nbd,id=e,node-name=disk,name=,writable=on"]
 
 

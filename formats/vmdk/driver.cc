@@ -94,6 +94,10 @@ Result<void> VmdkDriver::check_parent() {
 
 bool VmdkDriver::try_map(uint64_t offset, uint64_t length, block::Extent& extent) {
   const VmdkExtent& part = extent_at(offset);
+  if (part.se_map != nullptr) {
+    length = std::min(length, part.end - offset);
+    return part.se_map->try_map(offset - part.begin, length, extent) && settle(part, extent);
+  }
   if (!part.sparse()) {
     extent = part.map_flat(offset, length);
     return settle(part, extent);
@@ -108,21 +112,27 @@ bool VmdkDriver::try_map(uint64_t offset, uint64_t length, block::Extent& extent
 
 io::Task<Result<block::Extent>> VmdkDriver::map(uint64_t offset, uint64_t length) {
   const VmdkExtent& part = extent_at(offset);
-  if (part.sparse() && part.tables->find(part.table_index(offset)) == nullptr) {
+  block::Extent extent;
+  bool settled = false;
+  if (part.se_map != nullptr) {
+    const uint64_t in_part = std::min(length, part.end - offset);
+    const auto found = co_await part.se_map->map(offset - part.begin, in_part);
+    if (!found) {
+      co_return std::unexpected(found.error());
+    }
+    extent = *found;
+    settled = settle(part, extent);
+  } else if (part.sparse() && part.tables->find(part.table_index(offset)) == nullptr) {
     const auto fetched = co_await part.tables->fetch(part.table_index(offset));
     if (!fetched) {
       co_return std::unexpected(fetched.error());
     }
-    block::Extent extent = part.map_grains(**fetched, offset, length);
-    if (!settle(part, extent)) {
-      if (auto sound = check_parent(); !sound) {
-        co_return pass(sound);
-      }
-    }
-    co_return extent;
+    extent = part.map_grains(**fetched, offset, length);
+    settled = settle(part, extent);
+  } else {
+    settled = try_map(offset, length, extent);
   }
-  block::Extent extent;
-  if (!try_map(offset, length, extent)) {
+  if (!settled) {
     if (auto sound = check_parent(); !sound) {
       co_return pass(sound);
     }

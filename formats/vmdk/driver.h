@@ -82,6 +82,7 @@ class VmdkDriver final : public block::TranslatingDriver {
   [[nodiscard]] io::Task<Result<void>> zero_grains(VmdkExtent& extent, uint64_t offset,
                                                    uint64_t end);
   [[nodiscard]] io::Task<Result<void>> check_extent(VmdkExtent& extent) const;
+  [[nodiscard]] static io::Task<Result<void>> check_se_extent(VmdkExtent& extent);
 
   std::vector<VmdkExtent> extents_;
   const std::string create_type_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <utility>
 
 #include "base/bytes.h"
 
@@ -23,6 +24,55 @@ io::Task<Result<SparseHeader>> read_footer(block::Edge& file) {
     co_return pass(read);
   }
   co_return parse_footer(sectors);
+}
+
+// Where an extent that begins at `begin` of the disk ends. EFBIG.
+Result<uint64_t> extent_end(uint64_t begin, uint64_t sectors) {
+  const auto bytes = checked_mul(sectors, kSector);
+  const auto end = bytes ? checked_add(begin, *bytes) : std::nullopt;
+  if (!end || *end > static_cast<uint64_t>(INT64_MAX)) {
+    return fail_errno(EFBIG, "Could not refresh total sector count");
+  }
+  return *end;
+}
+
+// A sector; what lies beyond the end of the file is zero.
+io::Task<Result<HeaderSector>> read_sector(block::Edge& file, uint64_t offset) {
+  HeaderSector sector{};
+  const uint64_t length = file.length();
+  const uint64_t present = offset < length ? std::min(kSector, length - offset) : uint64_t{0};
+  if (present > 0) {
+    Result<void> read = co_await file.read(offset, sector.data(), present);
+    if (!read) {
+      co_return pass(read);
+    }
+  }
+  co_return sector;
+}
+
+io::Task<Result<SeSparseHeader>> read_se_sparse_headers(block::Edge& file) {
+  const Result<HeaderSector> constant = co_await read_sector(file, 0);
+  if (!constant) {
+    co_return fail_errno(constant.error().code(), "Could not read const header from file '{}'",
+                         file.node().filename());
+  }
+  Result<SeSparseHeader> header = parse_se_sparse_header(*constant);
+  if (!header) {
+    co_return header;
+  }
+  const auto offset = checked_mul(header->volatile_header.offset, kSector);
+  Result<HeaderSector> changing = fail_errno(EIO, "There is no such place in a file");
+  if (offset && *offset <= static_cast<uint64_t>(INT64_MAX) - kSector) {
+    changing = co_await read_sector(file, *offset);
+  }
+  if (!changing) {
+    co_return fail_errno(changing.error().code(), "Could not read volatile header from file '{}'",
+                         file.node().filename());
+  }
+  if (auto usable = check_volatile_header(*changing); !usable) {
+    co_return pass(usable);
+  }
+  co_return header;
 }
 
 }  // namespace
@@ -93,10 +143,9 @@ io::Task<Result<VmdkExtent>> open_sparse_extent(block::Edge& file, SparseHeader 
   if (auto usable = check_sparse_header(header, writable, file.length()); !usable) {
     co_return pass(usable);
   }
-  const auto bytes = checked_mul(header.capacity, kSector);
-  const auto disk_end = bytes ? checked_add(begin, *bytes) : std::nullopt;
-  if (!disk_end || *disk_end > static_cast<uint64_t>(INT64_MAX)) {
-    co_return fail_errno(EFBIG, "Could not refresh total sector count");
+  const Result<uint64_t> disk_end = extent_end(begin, header.capacity);
+  if (!disk_end) {
+    co_return std::unexpected(disk_end.error());
   }
   VmdkExtent extent;
   extent.file = &file;
@@ -114,6 +163,29 @@ io::Task<Result<VmdkExtent>> open_sparse_extent(block::Edge& file, SparseHeader 
   }
   extent.unwritten_from = file.length();
   extent.next_free = align_up(std::max(file.length(), header.overhead * kSector), extent.grain);
+  co_return extent;
+}
+
+io::Task<Result<VmdkExtent>> open_se_sparse_extent(block::Edge& file, uint64_t begin) {
+  const Result<SeSparseHeader> header = co_await read_se_sparse_headers(file);
+  if (!header) {
+    co_return std::unexpected(header.error());
+  }
+  auto map = std::make_unique<SeSparseMap>(file, *header);
+  Result<void> loaded = co_await map->load();
+  if (!loaded) {
+    co_return pass(loaded);
+  }
+  const Result<uint64_t> end = extent_end(begin, header->capacity);
+  if (!end) {
+    co_return std::unexpected(end.error());
+  }
+  VmdkExtent extent;
+  extent.file = &file;
+  extent.begin = begin;
+  extent.end = *end;
+  extent.grain = kSeGrain;
+  extent.se_map = std::move(map);
   co_return extent;
 }
 

@@ -1,4 +1,5 @@
-// VmdkExtent: a file that holds a range of the disk, as it is (flat) or in grains (sparse).
+// VmdkExtent: a file that holds a range of the disk, as it is (flat), in grains (sparse), or in
+// those of space-efficient extents.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include "formats/vmdk/codec.h"
 #include "formats/vmdk/grain_tables.h"
 #include "formats/vmdk/header.h"
+#include "formats/vmdk/se_sparse_map.h"
 #include "io/task.h"
 
 namespace cairn::vmdk {
@@ -27,12 +29,15 @@ struct VmdkExtent {
   // Sparse ones: null for flat ones.
   std::unique_ptr<GrainTables> tables;
   SparseHeader header;
-  uint64_t grain = 0;                 // bytes
+  uint64_t grain = 0;                 // bytes; of space-efficient ones as well
   std::unique_ptr<GrainCodec> codec;  // null: grains are stored as they are
   // Of writers: where the next grain goes, and from where on the file had nothing when it was
   // opened.
   uint64_t next_free = 0;
   uint64_t unwritten_from = 0;
+
+  // Space-efficient ones, which are only read.
+  std::unique_ptr<SeSparseMap> se_map;
 
   [[nodiscard]] bool sparse() const { return tables != nullptr; }
   [[nodiscard]] uint64_t table_span() const { return grain * header.table_entries; }
@@ -62,5 +67,8 @@ struct VmdkExtent {
 [[nodiscard]] io::Task<Result<VmdkExtent>> open_sparse_extent(block::Edge& file,
                                                               SparseHeader header, uint64_t begin,
                                                               bool writable);
+
+// A space-efficient extent in `file`. EINVAL, ENOTSUP, EFBIG when it can not be used.
+[[nodiscard]] io::Task<Result<VmdkExtent>> open_se_sparse_extent(block::Edge& file, uint64_t begin);
 
 }  // namespace cairn::vmdk

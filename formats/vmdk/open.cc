@@ -82,6 +82,18 @@ io::Task<Result<VmdkExtent>> open_sparse_file(block::Edge& file, uint64_t begin,
   co_return co_await open_sparse_extent(file, header, begin, writable);
 }
 
+// These are only read; a node that may be read only becomes so.
+io::Task<Result<VmdkExtent>> open_se_sparse_file(block::OpenContext& context, block::Edge& file,
+                                                 uint64_t begin) {
+  if (context.writable()) {
+    if (!context.node().options().auto_read_only) {
+      co_return fail(EACCES, "No write support for seSparse images available");
+    }
+    context.set_read_only();
+  }
+  co_return co_await open_se_sparse_extent(file, begin);
+}
+
 Result<VmdkExtent> open_flat_file(block::Edge& file, const ExtentLine& line, uint64_t begin) {
   const auto bytes = checked_mul(line.sectors, kSector);
   const auto offset = checked_mul(line.offset, kSector);
@@ -107,9 +119,6 @@ io::Task<Result<void>> open_extents(block::OpenContext& context, Parts& parts) {
   uint64_t opened = 0;
   for (const ExtentLine& line : *lines) {
     const bool flat = line.type == ExtentLine::Type::kFlat || line.type == ExtentLine::Type::kVmfs;
-    if (line.type == ExtentLine::Type::kSeSparse) {
-      co_return fail(ENOTSUP, "Extents of type SESPARSE ('{}') are not supported", line.filename);
-    }
     std::string child = fmt::format("extents.{}", opened++);
     const block::ChildRole role = flat ? block::ChildRole::kData : block::ChildRole::kImage;
     Result<block::Edge*> file =
@@ -124,6 +133,8 @@ io::Task<Result<void>> open_extents(block::OpenContext& context, Parts& parts) {
     Result<VmdkExtent> extent;
     if (flat) {
       extent = open_flat_file(**file, line, begin);
+    } else if (line.type == ExtentLine::Type::kSeSparse) {
+      extent = co_await open_se_sparse_file(context, **file, begin);
     } else {
       extent = co_await open_sparse_file(**file, begin, context.writable());
     }
