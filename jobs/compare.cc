@@ -34,6 +34,7 @@ struct Run {
   bool scattered = false;  // but it is not
   bool to_the_end = false;
 
+  [[nodiscard]] bool is_stored() const { return stored.node != nullptr && !scattered; }
   [[nodiscard]] bool same_kind(const Run& other) const {
     return data == other.data && zero == other.zero && allocated == other.allocated &&
            compressed == other.compressed &&
@@ -47,8 +48,8 @@ using Buffers = std::array<io::AlignedBuffer, 2>;
 struct Piece {
   uint64_t offset = 0;
   uint64_t length = 0;
-  std::optional<bool> zeroes;  // whether it is the second image that has to be zeroes
-  std::array<StoredAt, 2> stored;
+  std::optional<bool> zeroes;      // whether it is the second image that has to be zeroes
+  std::array<StoredAt, 2> stored;  // where to compare it beside the images; or nowhere
 };
 
 class Comparer {
@@ -186,7 +187,7 @@ io::Task<bool> Comparer::compare_runs(const std::array<Run, 2>& runs, uint64_t o
   Piece range{.offset = offset, .length = length, .zeroes = {}, .stored = {}};
   if (runs[0].zero != runs[1].zero) {
     range.zeroes = runs[0].zero;
-  } else if (!runs[0].scattered && !runs[1].scattered) {
+  } else if (options_.stored != nullptr && runs[0].is_stored() && runs[1].is_stored()) {
     range.stored = {runs[0].stored, runs[1].stored};
   }
   co_return co_await start(range);
@@ -214,15 +215,14 @@ io::Task<bool> Comparer::expect_zero_tail(bool second, uint64_t offset) {
 }
 
 io::Task<bool> Comparer::start(Piece range) {
-  const bool both_stored = options_.stored != nullptr && range.stored[0].node != nullptr &&
-                           range.stored[1].node != nullptr;
+  const uint64_t most = range.stored[0].node != nullptr ? kStoredPiece : kPiece;
   while (range.length > 0) {
     auto place = co_await places_.acquire();
     if (ended_at_ != UINT64_MAX) {
       co_return false;
     }
     Piece piece = range;
-    piece.length = std::min(range.length, both_stored ? kStoredPiece : kPiece);
+    piece.length = std::min(range.length, most);
     range.offset += piece.length;
     range.length -= piece.length;
     for (StoredAt& stored : range.stored) {
@@ -249,8 +249,7 @@ io::Task<void> Comparer::look_at(Piece piece, io::Semaphore::Units place) {
 io::Task<bool> Comparer::is_equal(const Piece& piece) {
   uint64_t offset = piece.offset;
   uint64_t end = piece.offset + piece.length;
-  if (options_.stored != nullptr && piece.stored[0].node != nullptr &&
-      piece.stored[1].node != nullptr) {
+  if (piece.stored[0].node != nullptr) {
     const std::optional<uint64_t> equal =
         co_await options_.stored->equal_bytes(piece.stored[0], piece.stored[1], piece.length);
     if (equal == piece.length) {
