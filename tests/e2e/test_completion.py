@@ -32,13 +32,15 @@ def test_commands():
 
 def test_options():
     assert complete("cairnctl --js") == ["--json "]
-    assert complete("cairnctl watch --o") == ["--once "]
+    assert complete("cairnctl watch --on") == ["--once "]
     assert complete("cairnctl graph --format ") == ["dot ", "svg ", "text "]
-    assert complete("cairnctl graph --o") == []
+    assert complete("cairnctl graph --on") == []
+    assert complete("cairnctl graph --tls-") == ["--tls-creds ", "--tls-hostname "]
+    assert complete("cairnctl --tls-creds x --object y --js") == ["--json "]
 
 
 def test_backups(folder):
-    assert complete("cairnctl backup ") == ["create ", "list ", "restore ", "verify "]
+    assert complete("cairnctl backup ") == ["create ", "list ", "prune ", "restore ", "verify "]
     assert complete("cairnctl backup create ") == []
     assert complete("cairnctl backup create disk x --f") == ["--full "]
     assert complete("cairnctl backup list x --f") == []

@@ -1,6 +1,7 @@
 """The NBD server with real clients: libnbd (strict), the peer's tools, fio."""
 
 import json
+import os
 import random
 import socket
 import subprocess
@@ -235,6 +236,30 @@ def test_a_write_with_fua_survives_a_kill(folder, daemons):
     connect(daemon).pwrite(b"\x66" * 5000, MIB, nbd.CMD_FLAG_FUA)
     daemon.kill()
     run("qemu-io", "-f", "qcow2", "-r", "-c", "read -P 0x66 1M 5000", folder / "disk.qcow2")
+
+
+@pytest.mark.parametrize("address, words", [
+    ("type=vsock,addr.cid=host,addr.port=1", "Failed to parse cid 'host'"),
+    ("type=vsock,addr.cid=4294967296,addr.port=1", "Failed to parse cid '4294967296'"),
+    ("type=vsock,addr.cid=3,addr.port=nbd", "Failed to parse port 'nbd'"),
+    ("type=vsock,addr.cid=3", "Parameter 'addr.port' is missing"),
+    # A context that is no machine's.
+    ("type=vsock,addr.cid=4000000000,addr.port=10809",
+     "Failed to bind socket: Cannot assign requested address"),
+    ("type=inet,addr.host=localhost,addr.port=0,addr.numeric=on",
+     "address resolution failed for localhost:0: Name or service not known"),
+    ("type=inet,addr.host=127.0.0.1,addr.port=100,addr.to=50", "Failed to create a socket"),
+    ("type=inet,addr.host=127.0.0.1,addr.port=0,addr.to=65536", "Parameter 'to' expects uint16_t"),
+    ("type=inet,addr.host=127.0.0.1,addr.port=0,addr.ipv4=off,addr.ipv6=off",
+     "Cannot disable IPv4 and IPv6 at same time"),
+    ("type=inet,addr.host=127.0.0.1,addr.port=0,addr.ipv4=off",
+     "address resolution failed for 127.0.0.1:0: Address family for hostname not supported"),
+])
+def test_where_it_can_not_listen_is_told(address, words):
+    if "vsock" in address and not os.path.exists("/dev/vsock"):
+        pytest.skip("this kernel has no vsock")
+    done = run("cairnd", "--nbd-server", f"addr.{address}", code=1)
+    assert done.err.endswith(f": --nbd-server addr.{address}: {words}\n")
 
 
 def test_it_serves_over_tcp(folder, daemons, patchy):

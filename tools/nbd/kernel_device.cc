@@ -81,7 +81,8 @@ KernelDevice::~KernelDevice() {
   if (thread_.joinable()) {
     disconnect();
     thread_.join();
-  } else if (device_.valid()) {
+  }
+  if (device_.valid()) {
     leave();
   }
 }

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/nbd.h>
+#include <sys/ioctl.h>
 
 #include <algorithm>
 #include <cerrno>
