@@ -139,6 +139,8 @@ io::Task<Result<void>> Luks2Volume::write_json(JsonObject json) {
     co_return pass(metadata);
   }
   Result<void> written = co_await write_luks2_header(area_, changed);
+  // What a failed write has left must not count for as much as the next one.
+  header_.binary = changed.binary;
   if (written) {
     header_ = std::move(changed);
     metadata_ = std::move(*metadata);
