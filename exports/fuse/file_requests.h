@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 #include "exports/fuse/exported_file.h"
@@ -20,10 +21,17 @@ struct Reply {
   bool wanted = true;      // some requests have no answer
 };
 
+// Where the file's content may be besides the node.
+enum class Caching : uint8_t {
+  kPageCache,  // in the kernel, unless who opens the file objects
+  kNone,
+};
+
 class FileRequests {
  public:
   // The file and the way to it outlive this.
-  FileRequests(ExportedFile& file, const exports::NodeAccess& home) : file_(file), home_(home) {}
+  FileRequests(ExportedFile& file, const exports::NodeAccess& home, Caching caching)
+      : file_(file), home_(home), caching_(caching) {}
 
   // Carries out any request but INIT. `data` has room for the largest read; it begins with what
   // follows the fixed part of a write, and then with the reply. It stays until the task is done,
@@ -43,6 +51,7 @@ class FileRequests {
 
   ExportedFile& file_;
   const exports::NodeAccess& home_;
+  const Caching caching_;
 };
 
 }  // namespace cairn::fuse

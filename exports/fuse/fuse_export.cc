@@ -40,7 +40,7 @@ FuseExport::FuseExport(FuseExports& kind, exports::ExportSettings settings,
                            .writethrough = writethrough(),
                            .allow_other = mount_->allows_other()}),
       home_(access()),
-      requests_(file_, home_),
+      requests_(file_, home_, options.direct_io ? Caching::kNone : Caching::kPageCache),
       session_(mount_->descriptor(), requests_, [this] { return make_queues(); }),
       graph_(node().graph()),
       told_length_(this->root().length()) {
@@ -123,7 +123,7 @@ io::Task<Result<std::unique_ptr<exports::Export>>> FuseExports::create(
   if (!mount) {
     co_return pass(mount);
   }
-  const FuseExport::Options made{.growable = growable};
+  const FuseExport::Options made{.growable = growable, .direct_io = own.direct_io.value_or(false)};
   co_return std::make_unique<FuseExport>(*this, settings, std::move(root), std::move(*mount), made);
 }
 

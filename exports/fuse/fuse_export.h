@@ -31,6 +31,7 @@ class FuseExport final : public exports::Export, private block::LengthListener {
  public:
   struct Options {
     bool growable = false;
+    bool direct_io = false;  // past the kernel's page cache
   };
 
   FuseExport(FuseExports& kind, exports::ExportSettings settings, std::unique_ptr<block::Edge> root,

@@ -270,6 +270,25 @@ def test_who_has_the_file_open_sees_another_size_at_once(folder, disk):
     daemon.stop()
 
 
+@pytest.mark.skipif(PEER, reason="the option is ours")
+def test_what_others_write_is_seen_at_once_without_a_cache(folder, disk):
+    """With the cache, whoever opens the file anew sees it."""
+    daemon, monitor = disk(direct_io=True)
+    (folder / "cached").touch()
+    monitor("block-export-add", type="fuse", id="g", node_name="d", mountpoint=f"{folder}/cached")
+    monitor("nbd-server-start", addr={"type": "unix", "data": {"path": f"{folder}/nbd.sock"}})
+    monitor("block-export-add", type="nbd", id="e", node_name="d", name="e", writable=True)
+    with (folder / "mnt").open("rb", buffering=0) as file, (folder / "cached").open("rb") as other:
+        for byte in (b"\x01", b"\x02"):
+            run("nbdsh", "-u", f"nbd+unix:///e?socket={folder}/nbd.sock", "-c",
+                f"h.pwrite({byte!r} * 8192, 4096)")
+            assert os.pread(file.fileno(), 8192, 4096) == byte * 8192
+            assert os.pread(other.fileno(), 8192, 4096)
+            with (folder / "cached").open("rb") as anew:
+                assert os.pread(anew.fileno(), 8192, 4096) == byte * 8192
+    daemon.stop()
+
+
 @pytest.mark.skipif(PEER, reason="the peer forgets it")
 @pytest.mark.parametrize("end", ["removal", "end of the daemon"])
 def test_what_a_mapping_holds_is_written_before_the_export_goes(folder, disk, end):

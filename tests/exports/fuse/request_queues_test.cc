@@ -110,9 +110,9 @@ class PretendedRing final : public CommandRing {
 
 class RequestQueuesTest : public FuseTest {
  protected:
-  void start(ExportedFile::Settings settings) {
+  void start(ExportedFile::Settings settings, Caching caching = Caching::kPageCache) {
     home_.emplace(*root_, *reactor_, false);
-    requests_.emplace(make_file(settings), *home_);
+    requests_.emplace(make_file(settings), *home_, caching);
     auto made = RequestQueues::create(
         kQueues, *requests_, [this](unsigned entries) -> Result<std::unique_ptr<CommandRing>> {
           entries_ = entries;
@@ -240,6 +240,17 @@ TEST_F(RequestQueuesTest, AnswersOtherRequestsWhileOneWaits) {
   wait_for(2);
   EXPECT_EQ(kernel_.answers[1].header.unique, 1u);
   EXPECT_EQ(kernel_.answers[1].body.size(), 4096u);
+}
+
+TEST_F(RequestQueuesTest, OpensTheFilePastTheCacheWhereItIsToldTo) {
+  start({}, Caching::kNone);
+  settle();
+  ask(1, FUSE_OPEN, fuse_open_in{});
+  wait_for(1);
+  ASSERT_EQ(kernel_.answers[0].body.size(), sizeof(fuse_open_out));
+  fuse_open_out opened{};
+  std::memcpy(&opened, kernel_.answers[0].body.data(), sizeof opened);
+  EXPECT_NE(opened.open_flags & FOPEN_DIRECT_IO, 0u);
 }
 
 TEST_F(RequestQueuesTest, AnswersWhatWasTakenBeforeItEnds) {

@@ -40,7 +40,7 @@ class SessionTest : public FuseTest {
     setsockopt(server_.get(), SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
     thread_ = io::make_export_thread();
     home_.emplace(*root_, *reactor_, thread_ != nullptr);
-    requests_.emplace(make_file(settings), *home_);
+    requests_.emplace(make_file(settings), *home_, Caching::kPageCache);
     session_ = std::make_unique<Session>(server_.get(), *requests_,
                                          [this]() -> Result<std::unique_ptr<RequestQueues>> {
                                            ++queues_asked_for_;
