@@ -101,7 +101,9 @@ io::Task<Result<void>> ExportedFile::resize(uint64_t length, block::ResizeOption
       co_return allowed;
     }
   }
+  resizing_ = true;
   Result<void> result = co_await root_.resize(*rounded, options);
+  resizing_ = false;
   if (!settings_.growable) {
     // Giving up a permission can not fail.
     const Result<void> back = graph.set_permissions(root_, before);

@@ -31,6 +31,9 @@ class ExportedFile {
   // The edge outlives this.
   ExportedFile(block::Edge& root, Settings settings);
 
+  // Its size is being changed through this file.
+  [[nodiscard]] bool resizing() const { return resizing_; }
+
   [[nodiscard]] fuse_attr attributes() const;
   // The same, as a task, for those who are not at home.
   [[nodiscard]] io::Task<fuse_attr> get_attributes() const { co_return attributes(); }
@@ -61,6 +64,7 @@ class ExportedFile {
   uint32_t owner_;
   uint32_t group_;
   io::AsyncMutex size_changes_;
+  bool resizing_ = false;
 };
 
 }  // namespace cairn::fuse

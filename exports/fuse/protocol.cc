@@ -1,6 +1,9 @@
 #include "exports/fuse/protocol.h"
 
 #include <algorithm>
+#include <array>
+
+#include "exports/fuse/ring_protocol.h"
 
 namespace cairn::fuse {
 namespace {
@@ -26,7 +29,39 @@ std::optional<Request> Request::parse(std::span<const std::byte> bytes) {
   return request;
 }
 
-std::optional<fuse_init_out> negotiate(const InitOffer& offer) {
+Request Request::from_parts(const fuse_in_header& header, std::span<const std::byte> arguments,
+                            std::size_t payload_size) {
+  Request request;
+  request.header_ = header;
+  request.body_ = arguments;
+  request.apart_ = payload_size;
+  return request;
+}
+
+std::optional<InitOffer> read_offer(const Request& request) {
+  constexpr std::size_t kOlder = offsetof(fuse_init_in, flags2);
+  using Older = std::array<std::byte, kOlder>;
+  const auto older = request.arguments<Older>();
+  if (!older) {
+    return std::nullopt;
+  }
+  fuse_init_in in{};
+  std::memcpy(&in, older->data(), older->size());
+  if (const auto all = request.arguments<fuse_init_in>()) {
+    in = *all;
+  }
+  return InitOffer{.major = in.major,
+                   .minor = in.minor,
+                   .max_readahead = in.max_readahead,
+                   .flags = in.flags,
+                   .flags2 = (in.flags & FUSE_INIT_EXT) != 0 ? in.flags2 : 0};
+}
+
+bool offers_ring(const InitOffer& offer) {
+  return (offer.flags & FUSE_INIT_EXT) != 0 && (offer.flags2 & kOverRing) != 0;
+}
+
+std::optional<fuse_init_out> negotiate(const InitOffer& offer, bool over_ring) {
   fuse_init_out answer{};
   answer.major = kMajor;
   if (offer.major > kMajor) {
@@ -39,6 +74,10 @@ std::optional<fuse_init_out> negotiate(const InitOffer& offer) {
   answer.max_readahead = offer.max_readahead;
   answer.flags =
       offer.flags & (FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_ASYNC_DIO | FUSE_MAX_PAGES);
+  if (over_ring) {
+    answer.flags |= FUSE_INIT_EXT;
+    answer.flags2 |= kOverRing;
+  }
   answer.max_background = kBackgroundRequests;
   answer.congestion_threshold = kBackgroundRequests * 3 / 4;
   answer.max_write = kLargestWrite;

@@ -27,6 +27,10 @@ class Request {
  public:
   // Nothing when the bytes are no request.
   [[nodiscard]] static std::optional<Request> parse(std::span<const std::byte> bytes);
+  // One whose parts came apart: what follows the fixed part is elsewhere, and so long.
+  [[nodiscard]] static Request from_parts(const fuse_in_header& header,
+                                          std::span<const std::byte> arguments,
+                                          std::size_t payload_size);
 
   [[nodiscard]] uint32_t opcode() const { return header_.opcode; }
   [[nodiscard]] uint64_t unique() const { return header_.unique; }
@@ -42,25 +46,32 @@ class Request {
     std::memcpy(&result, body_.data(), sizeof result);
     return result;
   }
-  // What follows the fixed part.
-  [[nodiscard]] std::span<const std::byte> data(std::size_t arguments_size) const {
-    return body_.subspan(std::min(arguments_size, body_.size()));
+  // How much follows the fixed part, in bytes.
+  [[nodiscard]] std::size_t payload_size(std::size_t arguments_size) const {
+    return apart_ ? *apart_ : body_.size() - std::min(arguments_size, body_.size());
   }
 
  private:
   fuse_in_header header_{};
   std::span<const std::byte> body_;
+  std::optional<std::size_t> apart_;  // how long what follows the fixed part is, if not in body_
 };
 
-// What every INIT begins with; later versions have more.
+// What INIT offers. Kernels before 7.36 have no second word of flags.
 struct InitOffer {
   uint32_t major = 0;
   uint32_t minor = 0;
   uint32_t max_readahead = 0;
   uint32_t flags = 0;
+  uint32_t flags2 = 0;
 };
+[[nodiscard]] std::optional<InitOffer> read_offer(const Request& request);
 
-// The answer to INIT; nothing when the kernel's protocol is too old (before 7.31).
-[[nodiscard]] std::optional<fuse_init_out> negotiate(const InitOffer& offer);
+// Whether the kernel can have its requests fetched through io_uring.
+[[nodiscard]] bool offers_ring(const InitOffer& offer);
+
+// The answer to INIT; nothing when the kernel's protocol is too old (before 7.31). `over_ring`:
+// requests will be fetched through io_uring, which was offered.
+[[nodiscard]] std::optional<fuse_init_out> negotiate(const InitOffer& offer, bool over_ring);
 
 }  // namespace cairn::fuse

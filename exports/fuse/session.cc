@@ -11,27 +11,19 @@
 #include "io/operation.h"
 
 namespace cairn::fuse {
-namespace {
-
-// For how long the kernel may take what it was told of the file for true, in seconds.
-constexpr uint64_t kAttributesHold = 1;
-
-bool wants_no_answer(uint32_t opcode) {
-  return opcode == FUSE_FORGET || opcode == FUSE_BATCH_FORGET || opcode == FUSE_INTERRUPT;
-}
-
-}  // namespace
 
 std::span<std::byte> Session::Incoming::room() { return buffer.span().subspan(kPage - kWriteHead); }
 
 std::span<std::byte> Session::Incoming::data() { return buffer.span().subspan(kPage); }
 
-Session::Session(int descriptor, ExportedFile& file, const exports::NodeAccess& home)
-    : descriptor_(descriptor), file_(file), home_(home) {}
+Session::Session(int descriptor, FileRequests& requests, MakeQueues make_queues)
+    : descriptor_(descriptor), requests_(requests), make_queues_(std::move(make_queues)) {}
 
 io::Task<void> Session::run(io::CancelToken stop) {
+  stop_ = stop;
   co_await serve(stop);
   co_await tasks_.join();
+  queues_.reset();  // on the thread that has used them
 }
 
 Result<io::AlignedBuffer> Session::take_buffer() {
@@ -93,165 +85,39 @@ io::Task<bool> Session::receive(Incoming& incoming, io::CancelToken stop) {
 
 io::Task<void> Session::handle(Incoming incoming) {
   const std::optional<Request> request = Request::parse(incoming.room().first(incoming.length));
-  if (request) {
-    co_await dispatch(*request, incoming.data());
+  if (request && request->opcode() == FUSE_INIT) {
+    initialise(*request);
+  } else if (request) {
+    const std::span<std::byte> data = incoming.data();
+    auto serving = requests_.serve(*request, data);
+    const Reply reply = co_await std::move(serving);
+    if (reply.wanted) {
+      answer(*request, reply.code, data.first(reply.length));
+    }
   }
   keep_buffer(std::move(incoming.buffer));
 }
 
-io::Task<void> Session::dispatch(Request request, std::span<std::byte> data) {
-  switch (request.opcode()) {
-    case FUSE_GETATTR:
-      co_await answer_attributes(request);
-      break;
-    case FUSE_SETATTR:
-      co_await set_attributes(request);
-      break;
-    case FUSE_READ:
-      co_await read(request, data);
-      break;
-    case FUSE_WRITE:
-      co_await write(request, data);
-      break;
-    case FUSE_FLUSH:
-    case FUSE_FSYNC:
-      co_await flush(request);
-      break;
-    case FUSE_FALLOCATE:
-      co_await allocate(request);
-      break;
-    case FUSE_LSEEK:
-      co_await seek(request);
-      break;
-    default:
-      if (!answer_at_once(request) && !wants_no_answer(request.opcode())) {
-        answer(request, ENOSYS);
-      }
-      break;
-  }
-}
-
-bool Session::answer_at_once(const Request& request) {
-  switch (request.opcode()) {
-    case FUSE_INIT:
-      initialise(request);
-      return true;
-    case FUSE_OPEN:
-      answer_with(request, fuse_open_out{});
-      return true;
-    case FUSE_RELEASE:
-    case FUSE_DESTROY:
-      answer(request, 0);
-      return true;
-    case FUSE_STATFS: {
-      fuse_statfs_out reply{};
-      reply.st.bsize = reply.st.frsize = 512;
-      reply.st.namelen = 255;
-      answer_with(request, reply);
-      return true;
-    }
-    default:
-      return false;
-  }
-}
-
 void Session::initialise(const Request& request) {
-  const auto offer = request.arguments<InitOffer>();
-  const auto reply = offer ? negotiate(*offer) : std::nullopt;
-  if (reply) {
-    answer_with(request, *reply);
-  } else {
+  const auto offer = read_offer(request);
+  if (offer && offers_ring(*offer) && queues_ == nullptr) {
+    if (auto made = make_queues_()) {
+      queues_ = std::move(*made);
+    }
+  }
+  const auto reply = offer ? negotiate(*offer, queues_ != nullptr) : std::nullopt;
+  if (!reply) {
     answer(request, EPROTO);
+    return;
+  }
+  answer(request, 0, std::as_bytes(std::span(&*reply, 1)));
+  // From here on the kernel waits for them.
+  if (queues_ != nullptr && offers_ring(*offer)) {
+    tasks_.spawn(queues_->run(stop_));
   }
 }
 
-io::Task<void> Session::answer_attributes(Request request) {
-  fuse_attr_out reply{};
-  reply.attr_valid = kAttributesHold;
-  reply.attr = co_await home_.at_home([this] { return file_.get_attributes(); });
-  answer_with(request, reply);
-}
-
-io::Task<void> Session::set_attributes(Request request) {
-  const auto wanted = request.arguments<fuse_setattr_in>();
-  if (!wanted) {
-    answer(request, EINVAL);
-    co_return;
-  }
-  const Result<void> result =
-      co_await home_.at_home([this, &wanted] { return file_.set_attributes(*wanted); });
-  if (result) {
-    co_await answer_attributes(request);
-  } else {
-    answer_result(request, result);
-  }
-}
-
-io::Task<void> Session::read(Request request, std::span<std::byte> data) {
-  const auto wanted = request.arguments<fuse_read_in>();
-  if (!wanted || wanted->size > data.size()) {
-    answer(request, EINVAL);
-    co_return;
-  }
-  const std::span<std::byte> place = data.first(wanted->size);
-  const Result<uint64_t> length = co_await home_.at_home(
-      [this, &wanted, place] { return file_.read(wanted->offset, io::IoVector(place)); });
-  if (length) {
-    answer(request, 0, place.first(*length));
-  } else {
-    answer(request, length.error().code());
-  }
-}
-
-io::Task<void> Session::write(Request request, std::span<std::byte> data) {
-  const auto wanted = request.arguments<fuse_write_in>();
-  if (!wanted || wanted->size != request.data(sizeof *wanted).size()) {
-    answer(request, EINVAL);
-    co_return;
-  }
-  const std::span<std::byte> payload = data.first(wanted->size);
-  const Result<uint64_t> written = co_await home_.at_home(
-      [this, &wanted, payload] { return file_.write(wanted->offset, io::IoVector(payload)); });
-  if (written) {
-    fuse_write_out reply{};
-    reply.size = static_cast<uint32_t>(*written);
-    answer_with(request, reply);
-  } else {
-    answer(request, written.error().code());
-  }
-}
-
-io::Task<void> Session::flush(Request request) {
-  const Result<void> result = co_await home_.at_home([this] { return file_.flush(); });
-  answer_result(request, result);
-}
-
-io::Task<void> Session::allocate(Request request) {
-  const auto wanted = request.arguments<fuse_fallocate_in>();
-  if (!wanted) {
-    answer(request, EINVAL);
-    co_return;
-  }
-  const Result<void> result = co_await home_.at_home(
-      [this, &wanted] { return file_.allocate(wanted->offset, wanted->length, wanted->mode); });
-  answer_result(request, result);
-}
-
-io::Task<void> Session::seek(Request request) {
-  const auto wanted = request.arguments<fuse_lseek_in>();
-  if (!wanted) {
-    answer(request, EINVAL);
-    co_return;
-  }
-  const Result<uint64_t> found = co_await home_.at_home(
-      [this, &wanted] { return file_.seek(wanted->offset, wanted->whence); });
-  if (found) {
-    answer_with(request, fuse_lseek_out{.offset = *found});
-  } else {
-    answer(request, found.error().code());
-  }
-}
-
+// `code` is an errno, 0 for success; the bytes belong to a success.
 void Session::answer(const Request& request, int code, std::span<const std::byte> bytes) {
   fuse_out_header header{};
   header.unique = request.unique();
@@ -262,15 +128,6 @@ void Session::answer(const Request& request, int code, std::span<const std::byte
                                 iovec{const_cast<std::byte*>(bytes.data()), bytes.size()}};
   // It never blocks. It fails when the request was given up, or the mount is gone: nobody waits.
   [[maybe_unused]] const ssize_t written = writev(descriptor_, parts.data(), bytes.empty() ? 1 : 2);
-}
-
-template <typename Reply>
-void Session::answer_with(const Request& request, const Reply& reply) {
-  answer(request, 0, std::as_bytes(std::span(&reply, 1)));
-}
-
-void Session::answer_result(const Request& request, const Result<void>& result) {
-  answer(request, result ? 0 : result.error().code());
 }
 
 }  // namespace cairn::fuse

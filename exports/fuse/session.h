@@ -1,5 +1,6 @@
 // Session: the conversation with the kernel about one mount. Requests are taken as they come, many
-// at a time, and each is a task that ends with an answer.
+// at a time, and each is a task that ends with an answer. They are read from the descriptor; where
+// the kernel agrees, RequestQueues takes over all but a few kinds that only come this way.
 //
 // Invariants
 // - Every request that was read is answered once, but for those that have no answer.
@@ -10,13 +11,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
 
-#include "exports/fuse/exported_file.h"
+#include "exports/fuse/file_requests.h"
 #include "exports/fuse/protocol.h"
-#include "exports/node_access.h"
+#include "exports/fuse/request_queues.h"
 #include "io/buffer.h"
 #include "io/cancel.h"
 #include "io/semaphore.h"
@@ -27,9 +29,11 @@ namespace cairn::fuse {
 
 class Session {
  public:
-  // A descriptor of /dev/fuse in non-blocking mode; it, the file and the way to it, which is home,
-  // outlive the session.
-  Session(int descriptor, ExportedFile& file, const exports::NodeAccess& home);
+  // Makes the queues when the kernel offers them; a failure means that there are to be none.
+  using MakeQueues = std::function<Result<std::unique_ptr<RequestQueues>>()>;
+
+  // A descriptor of /dev/fuse in non-blocking mode; it and `requests` outlive the session.
+  Session(int descriptor, FileRequests& requests, MakeQueues make_queues);
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
   // After run().
@@ -61,27 +65,14 @@ class Session {
   [[nodiscard]] Result<io::AlignedBuffer> take_buffer();
   void keep_buffer(io::AlignedBuffer buffer);
   [[nodiscard]] io::Task<void> handle(Incoming incoming);
-  [[nodiscard]] io::Task<void> dispatch(Request request, std::span<std::byte> data);
-  // Those that need no waiting; false: it is none of them.
-  [[nodiscard]] bool answer_at_once(const Request& request);
-  [[nodiscard]] io::Task<void> set_attributes(Request request);
-  [[nodiscard]] io::Task<void> read(Request request, std::span<std::byte> data);
-  [[nodiscard]] io::Task<void> write(Request request, std::span<std::byte> data);
-  [[nodiscard]] io::Task<void> flush(Request request);
-  [[nodiscard]] io::Task<void> allocate(Request request);
-  [[nodiscard]] io::Task<void> seek(Request request);
-  [[nodiscard]] io::Task<void> answer_attributes(Request request);
   void initialise(const Request& request);
-
-  // `code` is an errno, 0 for success; the bytes belong to a success.
   void answer(const Request& request, int code, std::span<const std::byte> bytes = {});
-  template <typename Reply>
-  void answer_with(const Request& request, const Reply& reply);
-  void answer_result(const Request& request, const Result<void>& result);
 
   const int descriptor_;
-  ExportedFile& file_;
-  const exports::NodeAccess& home_;
+  FileRequests& requests_;
+  const MakeQueues make_queues_;
+  std::unique_ptr<RequestQueues> queues_;
+  io::CancelToken stop_;
   std::vector<io::AlignedBuffer> spare_;
   io::Semaphore places_{kMostRequests};
   io::TaskGroup tasks_;

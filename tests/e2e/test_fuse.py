@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import mmap
 import os
 import pathlib
 import subprocess
@@ -253,6 +254,55 @@ def test_a_resize_of_the_node_is_a_resize_of_the_file(folder, disk):
     info = [n for n in monitor("query-named-block-nodes") if n["node-name"] == "d"][0]
     assert info["image"]["virtual-size"] == 80 * MIB
     daemon.stop()
+
+
+@pytest.mark.skipif(PEER, reason="the peer lets the kernel remember the size for a second")
+def test_who_has_the_file_open_sees_another_size_at_once(folder, disk):
+    daemon, monitor = disk()
+    with (folder / "mnt").open("rb", buffering=0) as file:
+        assert os.fstat(file.fileno()).st_size == 64 * MIB
+        monitor("block_resize", node_name="d", size=96 * MIB)
+        assert len(os.pread(file.fileno(), 4096, 95 * MIB)) == 4096
+        assert os.fstat(file.fileno()).st_size == 96 * MIB
+        monitor("block_resize", node_name="d", size=32 * MIB)
+        assert os.fstat(file.fileno()).st_size == 32 * MIB
+        assert os.pread(file.fileno(), 4096, 40 * MIB) == b""
+    daemon.stop()
+
+
+@pytest.mark.skipif(PEER, reason="the option is ours")
+def test_what_others_write_is_seen_at_once_without_a_cache(folder, disk):
+    """With the cache, whoever opens the file anew sees it."""
+    daemon, monitor = disk(direct_io=True)
+    (folder / "cached").touch()
+    monitor("block-export-add", type="fuse", id="g", node_name="d", mountpoint=f"{folder}/cached")
+    monitor("nbd-server-start", addr={"type": "unix", "data": {"path": f"{folder}/nbd.sock"}})
+    monitor("block-export-add", type="nbd", id="e", node_name="d", name="e", writable=True)
+    with (folder / "mnt").open("rb", buffering=0) as file, (folder / "cached").open("rb") as other:
+        for byte in (b"\x01", b"\x02"):
+            run("nbdsh", "-u", f"nbd+unix:///e?socket={folder}/nbd.sock", "-c",
+                f"h.pwrite({byte!r} * 8192, 4096)")
+            assert os.pread(file.fileno(), 8192, 4096) == byte * 8192
+            assert os.pread(other.fileno(), 8192, 4096)
+            with (folder / "cached").open("rb") as anew:
+                assert os.pread(anew.fileno(), 8192, 4096) == byte * 8192
+    daemon.stop()
+
+
+@pytest.mark.skipif(PEER, reason="the peer forgets it")
+@pytest.mark.parametrize("end", ["removal", "end of the daemon"])
+def test_what_a_mapping_holds_is_written_before_the_export_goes(folder, disk, end):
+    daemon, monitor = disk()
+    with (folder / "mnt").open("r+b") as file:
+        memory = mmap.mmap(file.fileno(), MIB)
+    with memory:
+        memory[8192:12288] = b"\x33" * 4096
+        if end == "removal":
+            monitor("block-export-del", id="f")
+            wait_until(lambda: not mounted(folder / "mnt"), "the export goes")
+        daemon.stop()
+    img("convert", "-O", "raw", folder / "disk.qcow2", folder / "disk.raw")
+    assert (folder / "disk.raw").read_bytes()[8192:12288] == b"\x33" * 4096
 
 
 @pytest.mark.skipif(PEER, reason="the peer loads it when it starts")

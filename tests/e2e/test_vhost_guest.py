@@ -96,3 +96,28 @@ def test_a_guest_goes_on_after_its_daemon_was_killed(folder, daemons, backend, m
     guest.power_off()
     served.daemon.stop()
     run("/usr/sbin/e2fsck", "-fn", "r.raw", cwd=folder)
+
+
+def test_both_processors_of_a_guest_write_at_once(folder, daemons, machines):
+    """Each has a queue of its own, an I/O thread serves both, and the guest wants no write to be
+    remembered only."""
+    served = Served(folder, daemons, size="64M")
+    served.monitor("object-add", qom_type="iothread", id="io0")
+    guest = machines(served.export(num_queues=2, iothread="io0"), num_queues=2)
+    guest("mke2fs -q /dev/vda; mount -t ext4 /dev/vda /mnt")
+    guest("echo 'write through' > /sys/block/vda/cache_type")
+    assert guest("cat /sys/block/vda/queue/write_cache") == "write through"
+    guest("head -c 4000000 /dev/urandom > /mnt/source; sync")
+    sums = guest("sha256sum /mnt/source").split()[0]
+    guest("for cpu in 0 1; do taskset -c $cpu sh -c "
+          "\"for i in 1 2 3 4; do cp /mnt/source /mnt/$cpu-\\$i; sync; done\" & done; wait")
+    assert guest("awk '/virtio0-req/ && $2 + $3 > 8' /proc/interrupts | wc -l") == "2"
+    guest("echo 3 > /proc/sys/vm/drop_caches")
+    copies = guest("sha256sum /mnt/*-*").splitlines()
+    assert len(copies) == 8 and {line.split()[0] for line in copies} == {sums}
+    guest("umount /mnt")
+    guest.power_off()
+    served.daemon.stop()
+    run("qemu-img", "check", "-q", "a.qcow2", cwd=folder)
+    run("qemu-img", "convert", "-O", "raw", "a.qcow2", "a.raw", cwd=folder)
+    run("/usr/sbin/e2fsck", "-fn", "a.raw", cwd=folder)

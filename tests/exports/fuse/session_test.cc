@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -39,7 +40,12 @@ class SessionTest : public FuseTest {
     setsockopt(server_.get(), SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
     thread_ = io::make_export_thread();
     home_.emplace(*root_, *reactor_, thread_ != nullptr);
-    session_ = std::make_unique<Session>(server_.get(), make_file(settings), *home_);
+    requests_.emplace(make_file(settings), *home_, Caching::kPageCache);
+    session_ = std::make_unique<Session>(server_.get(), *requests_,
+                                         [this]() -> Result<std::unique_ptr<RequestQueues>> {
+                                           ++queues_asked_for_;
+                                           return fail(ENOTSUP, "there are none");
+                                         });
     tasks_.spawn(serve());
   }
   void TearDown() override {
@@ -122,7 +128,9 @@ class SessionTest : public FuseTest {
   std::optional<exports::NodeAccess> home_;
   io::CancelSource stop_;
   io::TaskGroup tasks_;
+  std::optional<FileRequests> requests_;
   std::unique_ptr<Session> session_;
+  std::atomic<int> queues_asked_for_ = 0;
 };
 
 TEST_F(SessionTest, AgreesOnAVersionAndTellsOfTheFile) {
@@ -135,6 +143,23 @@ TEST_F(SessionTest, AgreesOnAVersionAndTellsOfTheFile) {
   EXPECT_EQ(expect<fuse_open_out>().open_flags, 0u);
   send(4, FUSE_STATFS, {});
   EXPECT_EQ(expect<fuse_statfs_out>().st.namelen, 255u);
+}
+
+TEST_F(SessionTest, ReadsRequestsWhereThereCanBeNoQueues) {
+  start({});
+  fuse_init_in offer{.major = 7, .minor = 42, .flags = FUSE_INIT_EXT, .flags2 = kOverRing};
+  ask(1, FUSE_INIT, offer);
+  EXPECT_EQ(expect<fuse_init_out>().flags2, 0u);
+  EXPECT_EQ(queues_asked_for_, 1);
+  ask(2, FUSE_GETATTR, fuse_getattr_in{});
+  EXPECT_EQ(expect<fuse_attr_out>().attr.size, kLength);
+}
+
+TEST_F(SessionTest, MakesNoQueuesThatAreNotOffered) {
+  start({});
+  ask(1, FUSE_INIT, fuse_init_in{.major = 7, .minor = 42, .flags = FUSE_INIT_EXT});
+  EXPECT_EQ(expect<fuse_init_out>().flags2, 0u);
+  EXPECT_EQ(queues_asked_for_, 0);
 }
 
 TEST_F(SessionTest, WritesAndReads) {
