@@ -50,7 +50,8 @@ io::Task<void> Session::serve(io::CancelToken stop) {
       co_return;  // the kernel's requests end with errors when the export is removed
     }
     incoming.buffer = std::move(*buffer);
-    if (!co_await receive(incoming, stop)) {
+    const bool received = co_await receive(incoming, stop);
+    if (!received) {
       co_return;
     }
     tasks_.spawn(handle(std::move(incoming)));

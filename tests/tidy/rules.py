@@ -147,11 +147,13 @@ def headers(tree):
 
 
 def banned_constructs(tree):
-    """no macros of our own, no goto, no notes of work left undone"""
+    """no macros of our own, no goto, no co_await in conditions, no notes of work left undone"""
     code = {
         r"^[ \t]*#[ \t]*define\b(?!\s+CAIRN_TRACE)": "a macro; write a function or a constant",
         r"\bgoto\b": "goto",
         r"\bNULL\b": "NULL; write nullptr",
+        # g++ 12 may never come back from one.
+        r"\b(?:if|while)\s*\((?:[^();{}]|\([^();{}]*\)|\()*?\bco_await\b": "co_await in a condition; name what comes of it",
     }
     for source in tree.sources:
         for pattern, text in code.items():

@@ -127,8 +127,10 @@ class TestOtherRules:
         found = rules.banned_constructs(tree({
             "io/a.cc": "#define X 1\n", "io/b.cc": "void f() { goto out; }\n",
             "io/c.cc": "// TO" + "DO: later\n", "io/d.cc": "int* p = NULL;\n",
-            "io/e.cc": '// No goto here.\nauto s = "NULL";\n#define CAIRN_TRACE(x) x\n'}))
-        assert told(found) == ["io/a.cc:1", "io/b.cc:1", "io/c.cc:1", "io/d.cc:1"]
+            "io/e.cc": '// No goto here.\nauto s = "NULL";\n#define CAIRN_TRACE(x) x\n',
+            "io/f.cc": "do {\n} while (\n    !co_await f(1));\n",
+            "io/g.cc": "if (a) {\n  const bool b = co_await f();\n}\nwhile (b) co_await g();\n"}))
+        assert told(found) == ["io/a.cc:1", "io/b.cc:1", "io/c.cc:1", "io/d.cc:1", "io/f.cc:3"]
 
     def test_no_paths_of_a_machine(self, tree):
         found = rules.no_paths_of_a_machine(tree({

@@ -44,10 +44,11 @@ Result<T> decode_option(std::string_view text, std::string_view implied_key) {
 // Limits hold nobody up at the end: every drain lets go what they hold back. Until cancelled.
 io::Task<void> let_requests_go(block::Graph& graph, io::CancelToken token) {
   constexpr auto kPause = std::chrono::milliseconds(20);
-  do {
+  for (bool again = true; again;) {
     co_await graph.drain_begin();
     graph.drain_end();
-  } while (co_await io::sleep_for(kPause, token));
+    again = co_await io::sleep_for(kPause, token);
+  }
 }
 
 }  // namespace
