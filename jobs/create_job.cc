@@ -208,6 +208,11 @@ io::Task<Result<void>> create_luks(block::Graph& graph, const block::DriverInfo&
   setter.set_name("preallocation", wanted.preallocation);
   setter.set("detached-header", std::optional(wanted.header.has_value()));
   set_luks_options(setter, "", wanted);
+  setter.set_name("version", wanted.version);
+  setter.set_name("pbkdf", wanted.pbkdf);
+  setter.set_number("pbkdf-memory", wanted.pbkdf_memory);
+  setter.set_number("pbkdf-threads", wanted.pbkdf_threads);
+  setter.set_number("sector-size", wanted.sector_size);
   const Result<block::CreateOptions> options = setter.take();
   if (!options) {
     co_return std::unexpected(options.error());

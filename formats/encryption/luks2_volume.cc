@@ -118,6 +118,8 @@ schema::QCryptoBlockInfoLUKS Luks2Volume::info() const {
   info.payload_offset = static_cast<int64_t>(payload_offset());
   info.master_key_iters = metadata_.digest.iterations;
   info.uuid = header_.uuid();
+  info.version = 2;
+  info.sector_size = metadata_.cipher.sector_size;
   // By number, up to the last that is active.
   for (const Luks2Slot& slot : metadata_.slots) {
     info.slots.resize(slot.index + 1);
@@ -126,6 +128,11 @@ schema::QCryptoBlockInfoLUKS Luks2Volume::info() const {
     told.iters = slot.kdf.iterations;
     told.stripes = Luks2Metadata::kStripes;
     told.key_offset = static_cast<int64_t>(slot.area_offset);
+    told.pbkdf = static_cast<schema::LuksPbkdf>(slot.kdf.type);
+    if (slot.kdf.type != Luks2Kdf::Type::kPbkdf2) {
+      told.memory = slot.kdf.memory;
+      told.threads = slot.kdf.lanes;
+    }
   }
   return info;
 }

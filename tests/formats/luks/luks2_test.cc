@@ -122,8 +122,13 @@ TEST_F(Luks2Test, Argon2MakesKeys) {
   const auto info = run(edge->node().driver().specific_info());
   ASSERT_TRUE(info);
   const auto& told = std::get<schema::ImageInfoSpecificLUKSWrapper>((*info)->branch).data;
+  EXPECT_EQ(told.version, 2);
+  EXPECT_EQ(told.sector_size, 4096);
   ASSERT_EQ(told.slots.size(), 1u);
   EXPECT_EQ(told.slots[0].iters, 4);
+  EXPECT_EQ(told.slots[0].pbkdf, schema::LuksPbkdf::kArgon2id);
+  EXPECT_EQ(told.slots[0].memory, 64);
+  EXPECT_EQ(told.slots[0].threads, 2);
 }
 
 TEST_F(Luks2Test, OneCopyOfTheHeaderIsEnough) {
