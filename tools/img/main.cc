@@ -1,4 +1,6 @@
 // cairn-img: creates, describes, checks, compares, converts and resizes images that are not in use.
+#include <malloc.h>
+
 #include <array>
 #include <cstdio>
 #include <string>
@@ -434,7 +436,21 @@ std::span<const ImgCommand> img_commands() { return kCommands; }
 
 }  // namespace cairn::tools
 
+namespace {
+
+// Buffers of a mebibyte come and go all the time. The C library would give each back to the kernel,
+// which clears its pages when they are asked for again; a command is over soon and can keep them.
+void keep_freed_memory() {
+  constexpr int kLargestKept = 32 << 20;  // the most that it takes
+  constexpr int kMostKept = 256 << 20;
+  mallopt(M_MMAP_THRESHOLD, kLargestKept);
+  mallopt(M_TRIM_THRESHOLD, kMostKept);
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
+  keep_freed_memory();
   cairn::tools::set_program_name(argc > 0 ? argv[0] : "cairn-img");
   const int code = cairn::tools::img_main({argv + std::min(argc, 1), argv + argc});
   return cairn::tools::flush_output() ? code : 1;
