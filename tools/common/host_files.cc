@@ -13,6 +13,27 @@
 
 namespace cairn::tools {
 
+namespace {
+
+// By a call that moves as many bytes as it likes.
+template <typename Call, typename Byte>
+bool transfer_whole(Call call, int fd, uint64_t offset, std::span<Byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t count = call(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) {
+      continue;
+    }
+    if (count <= 0) {
+      return false;
+    }
+    offset += static_cast<uint64_t>(count);
+    bytes = bytes.subspan(static_cast<std::size_t>(count));
+  }
+  return true;
+}
+
+}  // namespace
+
 bool is_plain(const block::Node& node) {
   constexpr std::array<std::string_view, 5> kPlain = {"file", "raw", "qcow2", "luks", "vmdk"};
   return std::ranges::find(kPlain, node.info().name) != kPlain.end() &&
@@ -61,33 +82,11 @@ io::Task<std::optional<RawFile>> open_raw_file(block::Edge& target) {
 }
 
 bool read_whole(int fd, uint64_t offset, std::span<std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t count = pread(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (count < 0 && errno == EINTR) {
-      continue;
-    }
-    if (count <= 0) {
-      return false;
-    }
-    offset += static_cast<uint64_t>(count);
-    bytes = bytes.subspan(static_cast<std::size_t>(count));
-  }
-  return true;
+  return transfer_whole(pread, fd, offset, bytes);
 }
 
 bool write_whole(int fd, uint64_t offset, std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t count = pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (count < 0 && errno == EINTR) {
-      continue;
-    }
-    if (count <= 0) {
-      return false;
-    }
-    offset += static_cast<uint64_t>(count);
-    bytes = bytes.subspan(static_cast<std::size_t>(count));
-  }
-  return true;
+  return transfer_whole(pwrite, fd, offset, bytes);
 }
 
 }  // namespace cairn::tools

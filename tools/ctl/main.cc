@@ -216,19 +216,16 @@ std::optional<Exit> take_option(Options& options, GivenOptions& given, int code)
       (code == kFull ? options.full : options.compress) = true;
       return std::nullopt;
     case kKeep:
-      given.only_for.push_back({"--keep", "backup"});
-      options.keep = parse_positive(optarg);
-      return options.keep
+    case kPoint: {
+      const bool keep = code == kKeep;
+      given.only_for.push_back({keep ? "--keep" : "--point", "backup"});
+      (keep ? options.keep : options.point) = parse_positive(optarg);
+      return parse_positive(optarg)
                  ? std::nullopt
-                 : std::optional(complain(
-                       Exit::kUsage, fmt::format("'{}' is no number of points", clean(optarg))));
-    case kPoint:
-      given.only_for.push_back({"--point", "backup"});
-      options.point = parse_positive(optarg);
-      return options.point
-                 ? std::nullopt
-                 : std::optional(complain(
-                       Exit::kUsage, fmt::format("'{}' is no number of a point", clean(optarg))));
+                 : std::optional(
+                       complain(Exit::kUsage, fmt::format("'{}' is no number of {}", clean(optarg),
+                                                          keep ? "points" : "a point")));
+    }
     default:
       // getopt has said what is wrong.
       return Exit::kUsage;
