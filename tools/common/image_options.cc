@@ -1,6 +1,7 @@
 // Lists of options and "json:" names as objects, and those as what the schema has for them.
 #include "tools/common/image_options.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -24,9 +25,15 @@ constexpr std::string_view kSizes[] = {
     "max-write-zero", "opt-discard", "max-discard",  "log-sector-size", "prealloc-align",
     "prealloc-size"};
 
-// An option that a driver does not have, said in the words that name the driver. `path` leads to
-// it: "file.nosuch".
-Error unknown_option(const block::Graph& graph, const JsonObject& root, std::string_view path) {
+// The rest of a path below the nearest object on the way that names its driver, and that object:
+// "cache.nosuch" of "file.cache.nosuch".
+struct OptionOfDriver {
+  const JsonObject* object;
+  std::string_view rest;
+};
+
+OptionOfDriver find_driver(const JsonObject& root, std::string_view path) {
+  OptionOfDriver found{.object = &root, .rest = path};
   const JsonObject* object = &root;
   std::string_view rest = path;
   for (size_t dot = rest.find('.'); dot != rest.npos; dot = rest.find('.')) {
@@ -36,18 +43,69 @@ Error unknown_option(const block::Graph& graph, const JsonObject& root, std::str
     }
     object = child->as_object();
     rest.remove_prefix(dot + 1);
+    if (text_of(*object, "driver") != nullptr) {
+      found = {.object = object, .rest = rest};
+    }
   }
-  const std::string* driver = text_of(*object, "driver");
+  return found;
+}
+
+// The path down to a single value: "odd.x" for "odd", when that is {"x": 1}.
+std::string whole_path(const JsonObject& root, std::string_view path) {
+  std::string whole(path);
+  const JsonObject* object = &root;
+  const JsonValue* value = nullptr;
+  for (std::string_view rest = path; object != nullptr && !rest.empty();) {
+    const size_t dot = std::min(rest.find('.'), rest.size());
+    value = object->find(rest.substr(0, dot));
+    object = value != nullptr ? value->as_object() : nullptr;
+    rest.remove_prefix(std::min(dot + 1, rest.size()));
+  }
+  while (object != nullptr && !object->empty()) {
+    const auto& [name, member] = *object->begin();
+    whole += fmt::format(".{}", name);
+    object = member.as_object();
+  }
+  return whole;
+}
+
+// An option that a driver does not have, said in the words that name the driver. `path` leads to
+// it: "file.nosuch".
+Error unknown_option(const block::Graph& graph, const JsonObject& root, std::string_view path) {
+  // Parts of a server's address are named without it.
+  constexpr std::string_view kServer = "server.";
+  const OptionOfDriver found = find_driver(root, path);
+  if (found.rest.starts_with(kServer)) {
+    return Error(EINVAL,
+                 fmt::format("Parameter '{}' is unexpected", found.rest.substr(kServer.size())));
+  }
+  const std::string* driver = text_of(*found.object, "driver");
   const block::DriverInfo* info = driver != nullptr ? graph.drivers().find(*driver) : nullptr;
   if (info == nullptr) {
     return Error(EINVAL, fmt::format("Parameter '{}' is unexpected", path));
   }
+  const std::string name = whole_path(*found.object, found.rest);
   if (info->kind == block::DriverInfo::Kind::kProtocol) {
     return Error(EINVAL, fmt::format("Block protocol '{}' doesn't support the option '{}'",
-                                     info->name, rest));
+                                     info->name, name));
   }
   return Error(EINVAL,
-               fmt::format("Block format '{}' does not support the option '{}'", info->name, rest));
+               fmt::format("Block format '{}' does not support the option '{}'", info->name, name));
+}
+
+// What `message` says it of, when it begins and ends so; empty otherwise.
+std::string_view subject_of(std::string_view message, std::string_view begin,
+                            std::string_view end) {
+  return message.starts_with(begin) && message.ends_with(end) &&
+                 message.size() >= begin.size() + end.size()
+             ? message.substr(begin.size(), message.size() - begin.size() - end.size())
+             : std::string_view();
+}
+
+// The tools also know "on" and "off" of what has other names in the schema.
+JsonValue discard_word(const JsonValue& value) {
+  const std::string* word = value.as_string();
+  return word == nullptr ? value : *word == "on" ? "unmap" : *word == "off" ? "ignore" : value;
 }
 
 // Numbers and booleans as a list of options on the command line would hold them.
@@ -55,7 +113,7 @@ JsonValue as_text(const JsonValue& value) {
   if (const JsonObject* object = value.as_object()) {
     JsonObject text;
     for (const auto& [name, member] : *object) {
-      text.add(name, as_text(member));
+      text.add(name, name == "discard" ? discard_word(as_text(member)) : as_text(member));
     }
     return text;
   }
@@ -215,13 +273,13 @@ Result<schema::BlockdevOptions> decode_options(const block::Graph& graph,
     return options;
   }
   const std::string& message = reading.error->message();
-  constexpr std::string_view kBegin = "Parameter '";
-  constexpr std::string_view kEnd = "' is unexpected";
-  if (message.starts_with(kBegin) && message.ends_with(kEnd)) {
-    return std::unexpected(
-        unknown_option(graph, object,
-                       std::string_view(message).substr(
-                           kBegin.size(), message.size() - kBegin.size() - kEnd.size())));
+  std::string_view unknown = subject_of(message, "Parameter '", "' is unexpected");
+  if (unknown.empty()) {
+    // A value in the place of several options.
+    unknown = subject_of(message, "Invalid parameter type for '", "', expected: object");
+  }
+  if (!unknown.empty() && unknown != "server") {
+    return std::unexpected(unknown_option(graph, object, unknown));
   }
   return fail(reading.error->code(), "{}", in_words_of_tools(message));
 }

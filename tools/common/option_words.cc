@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <iterator>
+#include <optional>
 #include <span>
 
 namespace cairn::tools {
@@ -19,6 +21,7 @@ constexpr Words kWhole[] = {
     {"Parameter 'mode' is missing", "Missing the option mode"},
     {"Parameter 'vote-threshold' is missing", "Parameter 'vote-threshold' expects a value >= 1"},
     {"Parameter 'filename' is missing", "The 'file' block driver requires a file name"},
+    {"Invalid parameter type for 'server', expected: object", "NBD server address missing"},
 };
 
 // What messages about values begin with; the value, in quotes, ends them. "{}" stands for it.
@@ -33,6 +36,7 @@ constexpr Words kValues[] = {
     {"Parameter 'locking' does not accept value ", "invalid parameter value: {}"},
     {"Parameter 'aio' does not accept value ", "invalid parameter value: {}"},
     {"Parameter 'discard' does not accept value ", "Invalid discard option"},
+    {"Parameter 'detect-zeroes' does not accept value ", "invalid parameter value: {}"},
 };
 
 // The children that drivers need, beside the only "file" of formats, in the order in which they are
@@ -49,12 +53,13 @@ constexpr Needs kNeeds[] = {{"blkdebug", kImage},
                             {"blkreplay", kImage},
                             {"blkverify", kRawAndTest}};
 
-// Options of filters that are read as sizes, and those that are read as plain numbers.
+// Options that are read as sizes, and those that are read as plain numbers.
 constexpr std::string_view kSizes[] = {"prealloc-align", "prealloc-size",  "align",
                                        "max-transfer",   "opt-write-zero", "max-write-zero",
                                        "opt-discard",    "max-discard",    "log-sector-size"};
 constexpr std::string_view kNumbers[] = {
-    "vote-threshold", "log-super-update-interval", "errno", "new_state", "state", "sector"};
+    "vote-threshold", "log-super-update-interval", "errno",           "new_state",   "state",
+    "sector",         "cache-clean-interval",      "reconnect-delay", "open-timeout"};
 
 // What is said of an option that is no number; empty when there are no words of its own.
 std::string not_a_number(std::string_view message) {
@@ -90,9 +95,49 @@ bool is_missing(std::string_view message, std::string_view path_end) {
   return message.ends_with(path_end);
 }
 
+// A whole number, given as one or in words; nothing when it is neither.
+std::optional<int64_t> number_in(const schema::JsonValue& value) {
+  if (const int64_t* number = value.as_int64()) {
+    return *number;
+  }
+  int64_t number = 0;
+  const std::string* text = value.as_string();
+  const char* const end = text != nullptr ? text->data() + text->size() : nullptr;
+  const bool whole =
+      text != nullptr && std::from_chars(text->data(), end, number).ptr == end && !text->empty();
+  return whole ? std::optional(number) : std::nullopt;
+}
+
+// What quorum has of its own is looked at before its children are.
+Result<void> check_quorum(const schema::JsonObject& options) {
+  const schema::JsonValue* given = options.find("children");
+  const schema::JsonArray* children = given != nullptr ? given->as_array() : nullptr;
+  if (children == nullptr) {
+    return fail(EINVAL, "Number of provided children must be 1 or more");
+  }
+  const schema::JsonValue* threshold = options.find("vote-threshold");
+  const auto votes = threshold != nullptr ? number_in(*threshold) : std::optional<int64_t>(0);
+  if (votes && *votes < 1) {
+    return fail(ERANGE, "Parameter 'vote-threshold' expects a value >= 1");
+  }
+  if (votes && static_cast<uint64_t>(*votes) > children->size()) {
+    return fail(ERANGE, "threshold may not exceed children count");
+  }
+  const schema::JsonValue* pattern = options.find("read-pattern");
+  const std::string* name = pattern != nullptr ? pattern->as_string() : nullptr;
+  if (name != nullptr && *name != "quorum" && *name != "fifo") {
+    return fail(EINVAL, "Please set read-pattern as fifo or quorum");
+  }
+  return {};
+}
+
 }  // namespace
 
 std::string in_words_of_tools(std::string_view message) {
+  // Parts of a server's address are named without it.
+  if (constexpr std::string_view kPart = "Parameter 'server."; message.starts_with(kPart)) {
+    return fmt::format("Parameter '{}", message.substr(kPart.size()));
+  }
   for (const Words& words : kWhole) {
     if (message == words.of_schema) {
       return std::string(words.of_tools);
@@ -109,7 +154,7 @@ std::string in_words_of_tools(std::string_view message) {
       return text;
     }
   }
-  for (const std::string_view child : {"image", "raw", "test", "log"}) {
+  for (const std::string_view child : {"file", "image", "raw", "test", "log"}) {
     if (is_missing(message, fmt::format("'{}", child)) ||
         is_missing(message, fmt::format(".{}", child))) {
       return fmt::format("A block device must be specified for \"{}\"", child);
@@ -136,10 +181,7 @@ Result<void> require_children(const schema::JsonObject& options) {
     return {};
   }
   if (*driver == "quorum") {
-    const schema::JsonValue* children = options.find("children");
-    if (children == nullptr || children->as_string() != nullptr) {
-      return fail(EINVAL, "Number of provided children must be 1 or more");
-    }
+    return check_quorum(options);
   }
   for (const Needs& needs : kNeeds) {
     if (needs.driver != *driver) {

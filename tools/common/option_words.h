@@ -13,7 +13,8 @@ namespace cairn::tools {
 // A message of schema::read() about options; those with no words of their own stay.
 [[nodiscard]] std::string in_words_of_tools(std::string_view message);
 
-// EINVAL: the driver that `options` name needs nodes that they do not speak of.
+// EINVAL: the driver that `options` name needs nodes that they do not speak of; or what they say of
+// their number makes no sense.
 [[nodiscard]] Result<void> require_children(const schema::JsonObject& options);
 
 }  // namespace cairn::tools

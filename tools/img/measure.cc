@@ -113,13 +113,18 @@ io::Task<Result<block::MeasuredSize>> measure_target(block::Graph& graph,
   if (!target) {
     co_return pass(target);
   }
-  if (auto secrets = check_secrets(graph, target->options); !secrets) {
-    co_return pass(secrets);
-  }
   if (auto set = target->options.set("size", std::to_string(size)); !set) {
     co_return pass(set);
   }
-  co_return co_await target->table.format().measure(target->options, source);
+  auto measuring = target->table.format().measure(target->options, source);
+  Result<block::MeasuredSize> measured = co_await std::move(measuring);
+  if (measured) {
+    // What the options say is judged before what they refer to.
+    if (auto secrets = check_secrets(graph, target->options); !secrets) {
+      co_return pass(secrets);
+    }
+  }
+  co_return measured;
 }
 
 io::Task<Result<block::MeasuredSize>> measure(block::Graph& graph, const MeasureRequest& request) {
