@@ -2,6 +2,7 @@
 clients of the disk, and a disk of 8 TiB without data."""
 
 import concurrent.futures
+import contextlib
 import os
 import pathlib
 import shutil
@@ -13,7 +14,7 @@ import time
 import servers
 from monitor import Monitor
 
-KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 PEER = "qemu-storage-daemon"
 CLIENT = dict(rw="randwrite", bs="4k", iodepth=4)
 MEMORY_LIMIT = 64  # MiB that a job may take
@@ -37,9 +38,6 @@ class Disk:
         self.server = servers.Server(watched(make_command, socket_path), image, "qcow2", bench.folder)
         self.monitor = Monitor(socket_path)
 
-    def add(self, **node):
-        self.monitor.ask("blockdev-add", **node)
-
     def start(self, command, **more):
         self.monitor.ask(command, **{"job-id": "j", "device": "disk", "target": "t", "sync": "full",
                                      **more})
@@ -58,19 +56,16 @@ class Disk:
                 raise RuntimeError("no client has come")
             time.sleep(0.01)
 
-    def _memory(self, field):
-        status = pathlib.Path(f"/proc/{self.server.process.pid}/status").read_text()
-        return int(next(l for l in status.splitlines() if l.startswith(field)).split()[1]) / KIB
-
-    def measure(self, command, **more):
+    def measure(self, command):
         """(seconds, MiB of memory at the peak, CPU seconds) of a job."""
-        pathlib.Path(f"/proc/{self.server.process.pid}/clear_refs").write_text("5")  # forgets the peak
-        memory, cpu = self._memory("VmRSS:"), self.server.cpu_seconds()
+        self.server.forget_peak()
+        memory, cpu = self.server.resident_bytes(), self.server.cpu_seconds()
         begin = time.perf_counter()
-        self.start(command, **more)
+        self.start(command)
         self.finish(command)
         seconds = time.perf_counter() - begin
-        return seconds, max(0.0, self._memory("VmHWM:") - memory), self.server.cpu_seconds() - cpu
+        memory = max(0, self.server.peak_bytes() - memory) / MIB
+        return seconds, memory, self.server.cpu_seconds() - cpu
 
     def stop(self):
         self.monitor.close()
@@ -129,6 +124,18 @@ class ServedTarget:
         self.path.unlink()
 
 
+@contextlib.contextmanager
+def serving(bench, make_command, source, target):
+    """A disk with a target to copy it to, which go away afterwards."""
+    disk = Disk(bench, make_command, source)
+    try:
+        disk.monitor.ask("blockdev-add", **target.node)
+        yield disk
+    finally:
+        disk.stop()
+        target.remove()
+
+
 def contenders(bench):
     return {"cairnd": bench.ours, PEER: servers.storage_daemon}
 
@@ -140,14 +147,8 @@ def copies(bench, source, size, where):
             seen = {name: [] for name in contenders(bench)}
             for _ in range(bench.rounds):
                 for name, make_command in contenders(bench).items():
-                    target = make_target(source.parent, size)
-                    disk = Disk(bench, make_command, source)
-                    try:
-                        disk.add(**target.node)
+                    with serving(bench, make_command, source, make_target(source.parent, size)) as disk:
                         seen[name].append(disk.measure(command))
-                    finally:
-                        disk.stop()
-                        target.remove()
             report(bench, f"{command[9:]} to {make_target.name}, {where}", seen, size / 2)
 
 
@@ -166,19 +167,13 @@ def clients_beside_a_backup(bench, source, size):
     for _ in range(bench.rounds):
         for name, make_command in contenders(bench).items():
             subprocess.run(["cp", "--sparse=always", str(source), str(used)], check=True)
-            target = ImageTarget(source.parent, size)
-            disk = Disk(bench, make_command, used)
-            try:
-                disk.add(**target.node)
-                with concurrent.futures.ThreadPoolExecutor() as pool:
-                    client = pool.submit(disk.server.load, CLIENT | {"size": size}, 1)
-                    disk.wait_for_clients()
-                    disk.start("blockdev-backup", speed=size // 4)
-                    seen[name].append(client.result())
-            finally:
-                disk.stop()
-                target.remove()
-                used.unlink()
+            with (serving(bench, make_command, used, ImageTarget(source.parent, size)) as disk,
+                  concurrent.futures.ThreadPoolExecutor() as pool):
+                client = pool.submit(disk.server.load, CLIENT | {"size": size}, 1)
+                disk.wait_for_clients()
+                disk.start("blockdev-backup", speed=size // 4)
+                seen[name].append(client.result())
+            used.unlink()
     ours, peer = ({metric: statistics.median(run[metric] for run in seen[name]) for metric in ("p99", "iops")}
                   for name in ("cairnd", PEER))
     what = "4 KiB writes of a client beside a backup"
@@ -192,14 +187,8 @@ def empty_disk(bench):
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(source), str(8 * TIB)], check=True)
     seen = []
     for _ in range(bench.rounds):
-        target = ImageTarget(bench.folder, 8 * TIB)
-        disk = Disk(bench, bench.ours, source)
-        try:
-            disk.add(**target.node)
+        with serving(bench, bench.ours, source, ImageTarget(bench.folder, 8 * TIB)) as disk:
             seen.append(disk.measure("blockdev-mirror"))
-        finally:
-            disk.stop()
-            target.remove()
     source.unlink()
     seconds, memory, _ = (statistics.median(column) for column in zip(*seen))
     bench.row("mirror of 8 TiB without data", seconds, "the limit", 2, "s", ("<=", 1.0))

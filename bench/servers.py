@@ -124,10 +124,20 @@ class Server:
         return (int(fields[11]) + int(fields[12])) / TICKS
 
     def resident_bytes(self):
+        return self._status_bytes("VmRSS")
+
+    def forget_peak(self):
+        pathlib.Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    def peak_bytes(self):
+        """Resident at the most, since the start or since that was to be forgotten."""
+        return self._status_bytes("VmHWM")
+
+    def _status_bytes(self, field):
         for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(f"{field}:"):
                 return int(line.split()[1]) * 1024
-        raise RuntimeError("no VmRSS")
+        raise RuntimeError(f"no {field}")
 
     def job(self, workload):
         """What fio is told about the export."""

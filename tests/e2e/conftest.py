@@ -67,6 +67,26 @@ def daemons(folder, backend):
 
 
 @pytest.fixture
+def bare_monitor(folder, daemons):
+    """A client of the monitor of a daemon that has nothing else."""
+    path = folder / "qmp.sock"
+    daemon = daemons("--chardev", f"socket,id=c,path={path},server=on,wait=off", "--monitor", "chardev=c")
+    daemon.wait_for(path)
+    client = support.Qmp(path)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def ones_disk(folder):
+    """A raw disk of 1 MiB: 64 KiB of ones, then zeroes."""
+    with (folder / "t.raw").open("wb") as raw:
+        raw.write(b"\x01" * (64 << 10))
+        raw.truncate(1 << 20)
+    return folder / "t.raw"
+
+
+@pytest.fixture
 def served(folder, daemons):
     """A monitor, and a way to make requests to the qcow2 image 'q' over the file 'f'."""
     path = folder / "qmp.sock"

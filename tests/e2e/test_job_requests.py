@@ -3,19 +3,16 @@ there is to be asked about one in each of its states. All of it is the peer's wa
 
 import pytest
 
-from support import Qmp, qcow2, run, wait_until
+from support import qcow2, run, wait_until
 
 MIB = 1 << 20
 NO_SPEED = "Parameter 'speed' expects a non-negative value"
 
 
 @pytest.fixture
-def monitor(folder, daemons):
+def monitor(folder, bare_monitor):
     """A daemon with the nodes s, t (1 MiB), small, ro, and the chain base, mid, top."""
-    path = folder / "qmp.sock"
-    daemon = daemons("--chardev", f"socket,id=c,path={path},server=on,wait=off", "--monitor", "chardev=c")
-    daemon.wait_for(path)
-    client = Qmp(path)
+    client = bare_monitor
     for name, size, read_only in (("s", MIB, False), ("t", MIB, False), ("small", MIB // 2, False),
                                   ("ro", MIB, True)):
         client("blockdev-add", driver="null-co", node_name=name, size=size, read_only=read_only, read_zeroes=True)
@@ -27,8 +24,7 @@ def monitor(folder, daemons):
         client("blockdev-add", **options)
         below = name
     client.events.clear()
-    yield client
-    client.close()
+    return client
 
 
 def refusal(monitor, command, **arguments):

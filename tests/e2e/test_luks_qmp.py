@@ -16,15 +16,10 @@ needs_cryptsetup = pytest.mark.skipif(
 
 
 @pytest.fixture
-def monitor(folder, daemons):
-    path = folder / "qmp.sock"
-    daemon = daemons("--chardev", f"socket,id=c,path={path},server=on,wait=off", "--monitor", "chardev=c")
-    daemon.wait_for(path)
-    client = Qmp(path)
+def monitor(bare_monitor):
     for name in ("first", "second"):
-        client("object-add", **{"qom-type": "secret", "id": name, "data": f"password of {name}"})
-    yield client
-    client.close()
+        bare_monitor("object-add", **{"qom-type": "secret", "id": name, "data": f"password of {name}"})
+    return bare_monitor
 
 
 def conclude(monitor, job):

@@ -14,11 +14,8 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def disk(folder):
-    with (folder / "t.raw").open("wb") as raw:
-        raw.write(b"\x01" * (64 << 10))
-        raw.truncate(MIB)
-    return folder / "t.raw"
+def disk(ones_disk):
+    return ones_disk
 
 
 class Device:

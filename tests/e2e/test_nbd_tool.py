@@ -55,12 +55,8 @@ def serve(folder, backend):
 
 
 @pytest.fixture
-def disk(folder):
-    """A raw disk of 1 MiB: 64 KiB of ones, then zeroes."""
-    with (folder / "t.raw").open("wb") as raw:
-        raw.write(b"\x01" * (64 << 10))
-        raw.truncate(MIB)
-    return folder / "t.raw"
+def disk(ones_disk):
+    return ones_disk
 
 
 @pytest.fixture

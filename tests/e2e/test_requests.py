@@ -5,19 +5,14 @@ import hashlib
 
 import pytest
 
-from support import Qmp, program, run
+from support import program, run
 
 MIB = 1 << 20
 
 
 @pytest.fixture
-def monitor(folder, daemons):
-    path = folder / "qmp.sock"
-    daemon = daemons("--chardev", f"socket,id=c,path={path},server=on,wait=off", "--monitor", "chardev=c")
-    daemon.wait_for(path)
-    client = Qmp(path)
-    yield client
-    client.close()
+def monitor(bare_monitor):
+    return bare_monitor
 
 
 def refusal(monitor, command, **arguments):

@@ -31,6 +31,13 @@ def written(served):
     return next(n for n in nodes if n["node-name"] == "r")["stats"]["wr_bytes"]
 
 
+def check_disk(folder):
+    """The image and the file system inside are sound."""
+    run("qemu-img", "check", "-q", "a.qcow2", cwd=folder)
+    run("qemu-img", "convert", "-O", "raw", "a.qcow2", "a.raw", cwd=folder)
+    run("/usr/sbin/e2fsck", "-fn", "a.raw", cwd=folder)
+
+
 def test_a_file_system_of_a_guest(folder, daemons, backend, machines):
     served = Served(folder, daemons, size="64M")
     # Another kind of ring with each of the back ends: a boot takes its time.
@@ -68,9 +75,7 @@ def test_a_file_system_of_a_guest(folder, daemons, backend, machines):
     guest.power_off()
     served.daemon.stop()
 
-    run("qemu-img", "check", "-q", "a.qcow2", cwd=folder)
-    run("qemu-img", "convert", "-O", "raw", "a.qcow2", "a.raw", cwd=folder)
-    run("/usr/sbin/e2fsck", "-fn", "a.raw", cwd=folder)
+    check_disk(folder)
 
 
 def test_a_guest_goes_on_after_its_daemon_was_killed(folder, daemons, backend, machines):
@@ -118,6 +123,4 @@ def test_both_processors_of_a_guest_write_at_once(folder, daemons, machines):
     guest("umount /mnt")
     guest.power_off()
     served.daemon.stop()
-    run("qemu-img", "check", "-q", "a.qcow2", cwd=folder)
-    run("qemu-img", "convert", "-O", "raw", "a.qcow2", "a.raw", cwd=folder)
-    run("/usr/sbin/e2fsck", "-fn", "a.raw", cwd=folder)
+    check_disk(folder)

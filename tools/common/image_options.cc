@@ -72,12 +72,10 @@ std::string whole_path(const JsonObject& root, std::string_view path) {
 // An option that a driver does not have, said in the words that name the driver. `path` leads to
 // it: "file.nosuch".
 Error unknown_option(const block::Graph& graph, const JsonObject& root, std::string_view path) {
-  // Parts of a server's address are named without it.
-  constexpr std::string_view kServer = "server.";
   const OptionOfDriver found = find_driver(root, path);
-  if (found.rest.starts_with(kServer)) {
+  if (found.rest.starts_with("server.")) {
     return Error(EINVAL,
-                 fmt::format("Parameter '{}' is unexpected", found.rest.substr(kServer.size())));
+                 in_words_of_tools(fmt::format("Parameter '{}' is unexpected", found.rest)));
   }
   const std::string* driver = text_of(*found.object, "driver");
   const block::DriverInfo* info = driver != nullptr ? graph.drivers().find(*driver) : nullptr;
