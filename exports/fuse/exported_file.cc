@@ -20,7 +20,7 @@ namespace {
 constexpr uint32_t kPermissionBits = 07777;
 constexpr uint32_t kWriteBits = S_IWUSR | S_IWGRP | S_IWOTH;
 
-std::unexpected<Error> refuse(int code) { return std::unexpected(Error::from_errno(code)); }
+std::unexpected<Error> failed_with(int code) { return std::unexpected(Error::from_errno(code)); }
 
 }  // namespace
 
@@ -55,10 +55,10 @@ io::Task<Result<void>> ExportedFile::set_attributes(fuse_setattr_in wanted) {
   constexpr uint32_t kPossible = FATTR_SIZE | FATTR_MODE | FATTR_UID | FATTR_GID | FATTR_FH |
                                  FATTR_LOCKOWNER | FATTR_KILL_SUIDGID;
   if ((wanted.valid & ~kPossible) != 0) {
-    co_return refuse(ENOTSUP);
+    co_return failed_with(ENOTSUP);
   }
   if ((wanted.valid & (FATTR_MODE | FATTR_UID | FATTR_GID)) != 0 && !settings_.allow_other) {
-    co_return refuse(EPERM);
+    co_return failed_with(EPERM);
   }
   if ((wanted.valid & FATTR_MODE) != 0) {
     if (auto set = set_mode(wanted.mode); !set) {
@@ -71,7 +71,7 @@ io::Task<Result<void>> ExportedFile::set_attributes(fuse_setattr_in wanted) {
     co_return Result<void>();
   }
   if (!settings_.writable) {
-    co_return refuse(EACCES);
+    co_return failed_with(EACCES);
   }
   const auto turn = co_await size_changes_.lock();
   co_return co_await resize(wanted.size, {.exact = true});
@@ -79,7 +79,7 @@ io::Task<Result<void>> ExportedFile::set_attributes(fuse_setattr_in wanted) {
 
 Result<void> ExportedFile::set_mode(uint32_t mode) {
   if (!settings_.writable && (mode & kWriteBits) != 0) {
-    return refuse(EROFS);
+    return failed_with(EROFS);
   }
   mode_ = S_IFREG | (mode & kPermissionBits);
   return {};
@@ -90,7 +90,7 @@ Result<void> ExportedFile::set_mode(uint32_t mode) {
 io::Task<Result<void>> ExportedFile::resize(uint64_t length, block::ResizeOptions options) {
   const std::optional<uint64_t> rounded = checked_align_up(length, kSector);
   if (!rounded) {
-    co_return refuse(EFBIG);
+    co_return failed_with(EFBIG);
   }
   const block::Permissions before = root_.permissions();
   block::Graph& graph = root_.node().graph();
@@ -137,7 +137,7 @@ io::Task<Result<uint64_t>> ExportedFile::read(uint64_t offset, io::IoVector data
 
 io::Task<Result<uint64_t>> ExportedFile::write(uint64_t offset, io::IoVector data) {
   if (!settings_.writable) {
-    co_return refuse(EACCES);
+    co_return failed_with(EACCES);
   }
   if (settings_.growable && readable(offset, data.size()) < data.size()) {
     Result<void> grown = co_await grow(offset + data.size(), {.exact = true});
@@ -159,14 +159,14 @@ io::Task<Result<void>> ExportedFile::flush() { return root_.flush(); }
 
 io::Task<Result<void>> ExportedFile::allocate(uint64_t offset, uint64_t length, uint32_t mode) {
   if (!settings_.writable) {
-    co_return refuse(EACCES);
+    co_return failed_with(EACCES);
   }
   const uint64_t end = offset + length;
   const bool keeps_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
   if (mode == 0) {
     // Space for what is a part of the disk already can not be asked for.
     if (offset < root_.length()) {
-      co_return refuse(ENOTSUP);
+      co_return failed_with(ENOTSUP);
     }
     Result<void> grown = co_await grow(offset, {.exact = true});
     if (!grown) {
@@ -180,7 +180,7 @@ io::Task<Result<void>> ExportedFile::allocate(uint64_t offset, uint64_t length, 
                           : co_await root_.write_zeroes(offset, inside, {.may_unmap = true});
   }
   if ((mode & ~uint32_t{FALLOC_FL_KEEP_SIZE}) != FALLOC_FL_ZERO_RANGE) {
-    co_return refuse(ENOTSUP);
+    co_return failed_with(ENOTSUP);
   }
   const uint64_t inside = readable(offset, length);
   if (!keeps_size) {
@@ -194,12 +194,12 @@ io::Task<Result<void>> ExportedFile::allocate(uint64_t offset, uint64_t length, 
 
 io::Task<Result<uint64_t>> ExportedFile::seek(uint64_t offset, uint32_t whence) {
   if (whence != SEEK_DATA && whence != SEEK_HOLE) {
-    co_return refuse(EINVAL);
+    co_return failed_with(EINVAL);
   }
   const bool wants_hole = whence == SEEK_HOLE;
   const uint64_t end = root_.length();
   if (offset >= end) {
-    co_return refuse(ENXIO);
+    co_return failed_with(ENXIO);
   }
   while (offset < end) {
     const Result<block::ChainStatus> found = co_await root_.chain_status(offset, end - offset);
@@ -214,7 +214,7 @@ io::Task<Result<uint64_t>> ExportedFile::seek(uint64_t offset, uint32_t whence) 
   if (wants_hole) {
     co_return end;  // there is always one behind the end
   }
-  co_return refuse(ENXIO);
+  co_return failed_with(ENXIO);
 }
 
 }  // namespace cairn::fuse
