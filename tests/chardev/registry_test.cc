@@ -18,7 +18,7 @@
 namespace cairn::chardev {
 namespace {
 
-using Kind = schema::ChardevBackendKind;
+using BackendKind = schema::ChardevBackendKind;
 
 // Waits for the end of each client.
 class Listening final : public Frontend {
@@ -62,7 +62,7 @@ class RegistryTest : public ::testing::Test {
     wrapper.data.addr.type = schema::SocketAddressType::kUnix;
     wrapper.data.addr.branch = schema::UnixSocketAddressWrapper{.data = {.path = path(name)}};
     schema::ChardevBackend backend;
-    backend.type = Kind::kSocket;
+    backend.type = BackendKind::kSocket;
     backend.branch = std::move(wrapper);
     return backend;
   }
@@ -71,7 +71,7 @@ class RegistryTest : public ::testing::Test {
   }
   static schema::ChardevBackend null_backend() {
     schema::ChardevBackend backend;
-    backend.type = Kind::kNull;
+    backend.type = BackendKind::kNull;
     backend.branch = schema::ChardevCommonWrapper{};
     return backend;
   }
@@ -205,7 +205,7 @@ TEST_F(RegistryTest, OpeningThatWaitsIsGivenUpAtTheEnd) {
 
 TEST_F(RegistryTest, StdioHasOneUser) {
   schema::ChardevBackend stdio;
-  stdio.type = Kind::kStdio;
+  stdio.type = BackendKind::kStdio;
   stdio.branch = schema::ChardevStdioWrapper{};
   EXPECT_EQ(add("a", stdio), "stdio");
   EXPECT_EQ(add("b", stdio), "cannot use stdio by multiple character devices");

@@ -4,7 +4,7 @@
 
 #include <array>
 
-#include "tests/formats/qcow2/qcow2_test.h"
+#include "tests/jobs/cluster_content.h"
 
 namespace cairn::jobs {
 namespace {
@@ -12,15 +12,6 @@ namespace {
 using qcow2::ImageWorld;
 using testing::kZeroes;
 using testing::Qcow2Builder;
-
-constexpr uint64_t kCluster = 4096;
-constexpr uint64_t kLength = 16 * kCluster;
-
-std::vector<std::byte> content(uint64_t number, uint64_t offset) {
-  std::vector<std::byte> data(kCluster);
-  testing::fill_pattern(number, offset, data);
-  return data;
-}
 
 // "image" over "base": of the image's first six clusters two are its own, one is zero.
 class CommitWorld : public ImageWorld {

@@ -4,7 +4,7 @@
 
 #include <array>
 
-#include "tests/formats/qcow2/qcow2_test.h"
+#include "tests/jobs/cluster_content.h"
 
 namespace cairn::jobs {
 namespace {
@@ -14,21 +14,11 @@ using testing::kZeroes;
 using testing::Qcow2Builder;
 using testing::Qcow2Shape;
 
-constexpr uint64_t kCluster = 4096;
 // What the clusters read as; from the sixth on what is behind the image shows, where there is
 // something. Those that are zeroes are, in their order: two of data, one that keeps its place, one
 // that is compressed.
 constexpr std::array<uint64_t, 6> kNumbers = {2, kZeroes, kZeroes, 2, kZeroes, kZeroes};
-constexpr uint64_t kLength = 16 * kCluster;
 constexpr uint64_t kZeroBytes = 4 * kCluster;
-
-std::vector<std::byte> content(uint64_t number, uint64_t offset) {
-  std::vector<std::byte> data(kCluster);
-  if (number != kZeroes) {
-    testing::fill_pattern(number, offset, data);
-  }
-  return data;
-}
 
 class SparsifyWorld : public ImageWorld {
  public:

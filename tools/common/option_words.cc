@@ -54,10 +54,10 @@ constexpr Needs kNeeds[] = {{"blkdebug", kImage},
                             {"blkverify", kRawAndTest}};
 
 // Options that are read as sizes, and those that are read as plain numbers.
-constexpr std::string_view kSizes[] = {"prealloc-align", "prealloc-size",  "align",
-                                       "max-transfer",   "opt-write-zero", "max-write-zero",
-                                       "opt-discard",    "max-discard",    "log-sector-size"};
-constexpr std::string_view kNumbers[] = {
+constexpr std::string_view kReadAsSizes[] = {"prealloc-align", "prealloc-size",  "align",
+                                             "max-transfer",   "opt-write-zero", "max-write-zero",
+                                             "opt-discard",    "max-discard",    "log-sector-size"};
+constexpr std::string_view kReadAsNumbers[] = {
     "vote-threshold", "log-super-update-interval", "errno",           "new_state",   "state",
     "sector",         "cache-clean-interval",      "reconnect-delay", "open-timeout"};
 
@@ -71,14 +71,14 @@ std::string not_a_number(std::string_view message) {
   message.remove_prefix(kBegin.size());
   message.remove_suffix(kEnd.size());
   const std::string_view name = message.substr(message.rfind('.') + 1);
-  if (std::ranges::find(kSizes, name) != std::end(kSizes)) {
+  if (std::ranges::find(kReadAsSizes, name) != std::end(kReadAsSizes)) {
     return fmt::format(
         "Parameter '{}' expects a non-negative number below 2^64\n"
         "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
         "and exabytes, respectively.",
         name);
   }
-  if (std::ranges::find(kNumbers, name) != std::end(kNumbers)) {
+  if (std::ranges::find(kReadAsNumbers, name) != std::end(kReadAsNumbers)) {
     return fmt::format("Parameter '{}' expects a number", name);
   }
   return "";

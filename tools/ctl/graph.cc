@@ -120,7 +120,7 @@ class Tree {
   std::string out_;
 };
 
-std::string quoted(std::string_view text) {
+std::string dot_string(std::string_view text) {
   std::string result = "\"";
   for (const char c : text) {
     result += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
@@ -180,15 +180,15 @@ std::string graph_dot(const NodeGraph& graph) {
   std::string out = "digraph nodes {\n  node [shape=box, fontname=\"sans-serif\"];\n";
   for (size_t i = 0; i < graph.vertices.size(); ++i) {
     const GraphVertex& vertex = graph.vertices[i];
-    std::string label = quoted(vertex.name);
+    std::string label = dot_string(vertex.name);
     label.pop_back();
-    label += "\\n" + quoted(vertex.detail).substr(1);
+    label += "\\n" + dot_string(vertex.detail).substr(1);
     const bool user = vertex.kind != GraphVertex::Kind::kNode;
     out += fmt::format("  v{} [label={}{}];\n", i, label, user ? ", style=rounded" : "");
   }
   for (const GraphEdge& edge : graph.edges) {
     out += fmt::format("  v{} -> v{}{};\n", edge.from, edge.to,
-                       edge.name.empty() ? "" : fmt::format(" [label={}]", quoted(edge.name)));
+                       edge.name.empty() ? "" : fmt::format(" [label={}]", dot_string(edge.name)));
   }
   return out + "}\n";
 }
