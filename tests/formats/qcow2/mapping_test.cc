@@ -19,7 +19,9 @@ using testing::Qcow2Shape;
 using testing::SparseBytes;
 
 constexpr uint64_t kSmall = 4096;  // a cluster, and a page of a simulated file
-constexpr Qcow2Shape kManyClusters = {.cluster_bits = 12, .size = 512 * kSmall};
+constexpr uint64_t kDiskSize = 512 * kSmall;
+
+Qcow2Shape many_clusters() { return {.cluster_bits = 12, .size = kDiskSize}; }
 
 // Gives back the space of pages that hold nothing but zeroes.
 SparseBytes punched(SparseBytes image) {
@@ -36,7 +38,7 @@ class Qcow2MappingTest : public Qcow2Test {
  protected:
   // Opens an image of so many clusters of data, and behind them so many that are allocated and have
   // no space.
-  void start_with_holes(uint64_t full, uint64_t empty, Qcow2Shape shape = kManyClusters) {
+  void start_with_holes(uint64_t full, uint64_t empty, Qcow2Shape shape = many_clusters()) {
     Qcow2Builder builder(std::move(shape));
     for (uint64_t i = 0; i < full + empty; ++i) {
       std::vector<std::byte> content(kSmall);
@@ -94,7 +96,7 @@ TEST_F(Qcow2MappingTest, AnImageWithNothingInItIsAllHoles) {
 }
 
 TEST_F(Qcow2MappingTest, HolesOfAnExternalDataFileAreNotAskedFor) {
-  Qcow2Shape shape = kManyClusters;
+  Qcow2Shape shape = many_clusters();
   shape.data_file = "data";
   start_with_holes(4, 64, shape);
   EXPECT_FALSE(tells_holes());

@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 class MemoryLimit : public ::testing::Test {
  protected:
   void SetUp() override {
-    std::string name = testing::TempDir() + "cairn-groups-XXXXXX";
+    std::string name = ::testing::TempDir() + "cairn-groups-XXXXXX";
     ASSERT_NE(mkdtemp(name.data()), nullptr);
     root_ = name;
   }
