@@ -12,11 +12,12 @@ namespace {
 
 using Type = CreateOptionInfo::Type;
 
-// A negative number is that much less than 2^64, as the field has it.
+// Blanks may stand before it. A negative number is that much less than 2^64, as the field has it.
 Result<uint64_t> parse_number(std::string_view name, std::string_view text) {
   const std::string_view whole = text;
+  text.remove_prefix(std::min(text.find_first_not_of(" \t\n\v\f\r"), text.size()));
   const bool negative = text.starts_with('-');
-  text.remove_prefix(negative ? 1 : 0);
+  text.remove_prefix(negative || text.starts_with('+') ? 1 : 0);
   const bool hex = text.starts_with("0x") || text.starts_with("0X");
   const std::string_view digits = hex ? text.substr(2) : text;
   uint64_t value = 0;
@@ -68,7 +69,8 @@ Result<void> CreateOptions::set(std::string_view name, std::string_view value) {
       if (!number) {
         return std::unexpected(number.error());
       }
-      normal = std::to_string(*number);
+      // What was given as negative is shown so.
+      normal = std::to_string(static_cast<int64_t>(*number));
       break;
     }
     case Type::kSize: {

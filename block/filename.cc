@@ -134,6 +134,14 @@ std::string_view protocol_prefix(std::string_view filename) {
   return filename.substr(0, end);
 }
 
+std::string_view protocol_name(std::string_view filename) {
+  if (is_nbd_filename(filename)) {
+    return "nbd";
+  }
+  const std::string_view prefix = protocol_prefix(filename);
+  return prefix.empty() ? "file" : prefix;
+}
+
 Result<schema::BlockdevOptions> parse_filename(std::string_view filename) {
   if (is_json_filename(filename)) {
     return parse_description(filename.substr(kJson.size()));

@@ -18,6 +18,10 @@ namespace cairn::block {
 // belongs to the path.
 [[nodiscard]] std::string_view protocol_prefix(std::string_view filename);
 
+// The driver that a name leads to: "file" for a path, "nbd" for the names of exports
+// (block/nbd_filename.h), else what stands before the colon, which nobody may know.
+[[nodiscard]] std::string_view protocol_name(std::string_view filename);
+
 // The node that `filename` describes: for a path the file or host device behind it; for "nbd:…" and
 // its like the export of that name (block/nbd_filename.h); for "json:{…}" whatever it says. ENOENT
 // ("Unknown protocol") for a prefix without driver; EINVAL for bad JSON.

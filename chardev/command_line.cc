@@ -16,7 +16,7 @@ namespace cairn::chardev {
 
 namespace {
 
-using Kind = schema::ChardevBackendKind;
+using BackendKind = schema::ChardevBackendKind;
 using Options = const OptionList&;
 
 // Stores options one after the other until one is wrong.
@@ -214,20 +214,20 @@ Result<void> parse_null(Options options, schema::ChardevBackend& backend) {
 
 Result<void> parse_backend(Options options, schema::ChardevBackend& backend) {
   switch (backend.type) {
-    case Kind::kSocket:
+    case BackendKind::kSocket:
       return parse_socket(options, backend);
-    case Kind::kFile:
+    case BackendKind::kFile:
       return parse_file(options, backend);
-    case Kind::kPipe:
+    case BackendKind::kPipe:
       return parse_pipe(options, backend);
-    case Kind::kPty:
+    case BackendKind::kPty:
       return parse_pty(options, backend);
-    case Kind::kStdio:
+    case BackendKind::kStdio:
       return parse_stdio(options, backend);
-    case Kind::kRingbuf:
-    case Kind::kMemory:
+    case BackendKind::kRingbuf:
+    case BackendKind::kMemory:
       return parse_ringbuf(options, backend);
-    case Kind::kNull:
+    case BackendKind::kNull:
       break;
   }
   return parse_null(options, backend);
@@ -251,7 +251,7 @@ Result<ChardevText> parse_chardev(std::string_view text) {
   if (!backend) {
     return fail(EINVAL, "chardev: \"{}\" missing backend", *id);
   }
-  const auto kind = schema::from_string<Kind>(*backend);
+  const auto kind = schema::from_string<BackendKind>(*backend);
   if (!kind) {
     return fail(EINVAL, "'{}' is not a valid char driver name", *backend);
   }

@@ -45,7 +45,7 @@ struct Run {
 using Buffers = std::array<io::AlignedBuffer, 2>;
 
 // A range that is read: of both images, or of one where the other has zeroes.
-struct Piece {
+struct ComparedPiece {
   uint64_t offset = 0;
   uint64_t length = 0;
   std::optional<bool> zeroes;      // whether it is the second image that has to be zeroes
@@ -73,10 +73,10 @@ class Comparer {
   io::Task<bool> compare_runs(const std::array<Run, 2>& runs, uint64_t offset, uint64_t length);
   io::Task<bool> expect_zero_tail(bool second, uint64_t offset);
   // Begins to read a range, piece after piece; the last ones are still on their way afterwards.
-  io::Task<bool> start(Piece range);
-  io::Task<void> look_at(Piece piece, io::Semaphore::Units place);
-  io::Task<bool> is_equal(const Piece& piece);
-  io::Task<bool> is_zero(const Piece& piece);
+  io::Task<bool> start(ComparedPiece range);
+  io::Task<void> look_at(ComparedPiece piece, io::Semaphore::Units place);
+  io::Task<bool> is_equal(const ComparedPiece& piece);
+  io::Task<bool> is_zero(const ComparedPiece& piece);
   [[nodiscard]] Result<Buffers> take_buffers();
   io::Task<bool> read(bool second, uint64_t offset, std::span<std::byte> bytes);
   bool fail_at(CompareFailure::Step step, bool second, uint64_t offset, const Error& error);
@@ -184,7 +184,7 @@ io::Task<bool> Comparer::compare_runs(const std::array<Run, 2>& runs, uint64_t o
     complete(offset, length);
     co_return true;
   }
-  Piece range{.offset = offset, .length = length, .zeroes = {}, .stored = {}};
+  ComparedPiece range{.offset = offset, .length = length, .zeroes = {}, .stored = {}};
   if (runs[0].zero != runs[1].zero) {
     range.zeroes = runs[0].zero;
   } else if (options_.stored != nullptr && runs[0].is_stored() && runs[1].is_stored()) {
@@ -204,7 +204,7 @@ io::Task<bool> Comparer::expect_zero_tail(bool second, uint64_t offset) {
       complete(offset, run->length);
     } else {
       const bool equal = co_await start(
-          Piece{.offset = offset, .length = run->length, .zeroes = second, .stored = {}});
+          ComparedPiece{.offset = offset, .length = run->length, .zeroes = second, .stored = {}});
       if (!equal) {
         co_return false;
       }
@@ -214,14 +214,14 @@ io::Task<bool> Comparer::expect_zero_tail(bool second, uint64_t offset) {
   co_return true;
 }
 
-io::Task<bool> Comparer::start(Piece range) {
+io::Task<bool> Comparer::start(ComparedPiece range) {
   const uint64_t most = range.stored[0].node != nullptr ? kStoredPiece : kPiece;
   while (range.length > 0) {
     auto place = co_await places_.acquire();
     if (ended_at_ != UINT64_MAX) {
       co_return false;
     }
-    Piece piece = range;
+    ComparedPiece piece = range;
     piece.length = std::min(range.length, most);
     range.offset += piece.length;
     range.length -= piece.length;
@@ -233,7 +233,7 @@ io::Task<bool> Comparer::start(Piece range) {
   co_return true;
 }
 
-io::Task<void> Comparer::look_at(Piece piece, io::Semaphore::Units place) {
+io::Task<void> Comparer::look_at(ComparedPiece piece, io::Semaphore::Units place) {
   bool good = false;
   if (piece.zeroes) {
     good = co_await is_zero(piece);
@@ -246,7 +246,7 @@ io::Task<void> Comparer::look_at(Piece piece, io::Semaphore::Units place) {
   place.release();
 }
 
-io::Task<bool> Comparer::is_equal(const Piece& piece) {
+io::Task<bool> Comparer::is_equal(const ComparedPiece& piece) {
   uint64_t offset = piece.offset;
   uint64_t end = piece.offset + piece.length;
   if (piece.stored[0].node != nullptr) {
@@ -283,7 +283,7 @@ io::Task<bool> Comparer::is_equal(const Piece& piece) {
   co_return true;
 }
 
-io::Task<bool> Comparer::is_zero(const Piece& piece) {
+io::Task<bool> Comparer::is_zero(const ComparedPiece& piece) {
   Result<Buffers> buffers = take_buffers();
   if (!buffers) {
     co_return fail_at(CompareFailure::Step::kRead, *piece.zeroes, piece.offset, buffers.error());

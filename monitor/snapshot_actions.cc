@@ -185,8 +185,8 @@ io::Task<Result<void>> FileSnapshot::create(std::string format) {
     co_return fail(EINVAL, "Backing file not supported for file format '{}'", format);
   }
   const std::string& filename = wanted_.snapshot_file;
-  const std::string_view prefix = block::protocol_prefix(filename);
-  const block::DriverInfo* protocol = graph().drivers().find(prefix.empty() ? "file" : prefix);
+  const std::string_view prefix = block::protocol_name(filename);
+  const block::DriverInfo* protocol = graph().drivers().find(prefix);
   if (protocol == nullptr || protocol->kind != block::DriverInfo::Kind::kProtocol) {
     co_return fail(ENOENT, "Unknown protocol '{}'", prefix);
   }

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <utility>
@@ -122,7 +123,7 @@ io::Task<Result<void>> MessageSocket::reply(MessageKind kind, std::vector<std::b
                        .size = static_cast<uint32_t>(body.size())};
   std::vector<std::byte> bytes(sizeof header + body.size());
   std::memcpy(bytes.data(), &header, sizeof header);
-  std::memcpy(bytes.data() + sizeof header, body.data(), body.size());
+  std::ranges::copy(body, bytes.begin() + sizeof header);
   alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> control{};
   std::size_t sent = 0;
   while (sent < bytes.size()) {

@@ -123,15 +123,15 @@ io::Task<Result<void>> write_volume(block::Edge& file, block::Edge* disk,
   if (!header) {
     co_return pass(header);
   }
+  // Devices and exports may be longer.
   Result<void> result;
+  const block::ResizeOptions options{.preallocation = parameters.preallocation, .exact = false};
   if (parameters.detached) {
-    result = co_await file.resize(header_length);
+    result = co_await file.resize(header_length, {.exact = false});
     if (result && disk != nullptr) {
-      const block::ResizeOptions options{.preallocation = parameters.preallocation};
       result = co_await disk->resize(parameters.size, options);
     }
   } else {
-    const block::ResizeOptions options{.preallocation = parameters.preallocation};
     result = co_await file.resize(header_length + parameters.size, options);
   }
   if (result && !was_empty) {  // of the volume that there may have been, nothing is to be left
@@ -172,7 +172,7 @@ io::Task<Result<void>> make_volume(block::Graph& graph, std::shared_ptr<block::N
 
 io::Task<Result<void>> make_volume_in_file(block::Graph& graph, std::string filename,
                                            VolumeParameters parameters, std::string password) {
-  std::string protocol = "file";
+  std::string protocol(block::creation_protocol(filename));
   const block::OpenFlags flags{.discard_unmap = true};
   auto file = co_await graph.open_filename(std::move(filename), protocol, flags);
   if (!file) {

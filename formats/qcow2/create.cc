@@ -128,9 +128,8 @@ io::Task<Result<void>> create_data_file(block::Graph& graph, const std::string& 
   if (std::filesystem::equivalent(image, filename, not_there)) {
     co_return fail(EINVAL, "The image '{}' can not be its own data file", filename);
   }
-  const block::DriverInfo& file = *graph.drivers().find("file");  // it has just made the image
-  const block::CreateOptions options(file.create_options);
-  co_return co_await file.create(graph, std::move(filename), options);
+  const block::CreateOptions none({});
+  co_return co_await block::create_file(graph, std::move(filename), none);
 }
 
 // The new image on the nodes that it was made on.
@@ -260,14 +259,16 @@ io::Task<Result<void>> make_image(block::Graph& graph, std::shared_ptr<block::No
 io::Task<Result<void>> make_image_in_files(block::Graph& graph, std::string filename,
                                            CreateParameters parameters) {
   const block::OpenFlags flags{.discard_unmap = true};
-  std::string protocol = "file";
-  auto file = co_await graph.open_filename(std::move(filename), protocol, flags);
+  std::string protocol(block::creation_protocol(filename));
+  auto file = co_await graph.open_filename(std::move(filename), std::move(protocol), flags);
   if (!file) {
     co_return pass(file);
   }
   std::shared_ptr<block::Node> data;
   if (!parameters.data_file.empty()) {
-    auto opened = co_await graph.open_filename(parameters.data_file, protocol, flags);
+    std::string data_protocol(block::creation_protocol(parameters.data_file));
+    auto opened =
+        co_await graph.open_filename(parameters.data_file, std::move(data_protocol), flags);
     if (!opened) {
       const Result<void> released = co_await graph.release(*file);
       co_return pass(opened);
@@ -329,7 +330,8 @@ InitialLayout InitialLayout::compute(const Geometry& geometry, uint64_t size, ui
   const uint64_t l1_start = crypt_start - l1_clusters * cluster_size;
   layout.l1_offset = l1_clusters > 0 ? l1_start : 0;
   layout.crypt_offset = crypt_length > 0 ? crypt_start : 0;
-  layout.file_length = crypt_length > 0 ? crypt_start + crypt_length : l1_start + l1_bytes;
+  // The clusters of the LUKS header are whole, as the field writes them.
+  layout.file_length = crypt_length > 0 ? layout.clusters * cluster_size : l1_start + l1_bytes;
   return layout;
 }
 
@@ -398,6 +400,9 @@ io::Task<Result<void>> create_image(block::Graph& graph, std::string filename,
   Result<CreateParameters> parameters = parse_create_options(options);
   if (!parameters) {
     co_return pass(parameters);
+  }
+  if (options.has("data_file") && parameters->data_file.empty()) {
+    co_return fail_errno(ENOENT, "Could not create ''");
   }
   if (auto checked = check_create_parameters(*parameters); !checked) {
     co_return checked;

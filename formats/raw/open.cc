@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "base/bytes.h"
+#include "block/create_file.h"
 #include "block/create_options.h"
 #include "block/graph.h"
 #include "formats/raw/probed_raw_driver.h"
@@ -44,16 +45,16 @@ constexpr block::CreateOptionInfo kCreateOptions[] = {
     {.name = "size", .type = block::CreateOptionInfo::Type::kSize, .help = "Virtual disk size"},
 };
 
-// A raw image is its file.
+// A raw image is its file, or its export.
 io::Task<Result<void>> create(block::Graph& graph, std::string filename,
                               const block::CreateOptions& options) {
-  const block::DriverInfo* file = graph.drivers().find("file");
-  if (file == nullptr || file->create == nullptr) {
+  const block::DriverInfo* protocol = graph.drivers().find(block::creation_protocol(filename));
+  if (protocol == nullptr || protocol->create == nullptr) {
     return [](std::string name) -> io::Task<Result<void>> {
       co_return fail(ENOTSUP, "This build can not create the file '{}'", name);
     }(std::move(filename));
   }
-  return file->create(graph, std::move(filename), options);
+  return protocol->create(graph, std::move(filename), options);
 }
 
 // A raw image can have holes, but nobody promises that it gets them.

@@ -276,10 +276,10 @@ class VmdkFiles {
 io::Task<Result<void>> make_in_files(block::Graph& graph, const std::vector<std::string>& names,
                                      const CreateParameters& parameters) {
   const block::OpenFlags flags{.discard_unmap = true};
-  const std::string protocol = "file";
   std::vector<std::shared_ptr<block::Node>> nodes;
   for (const std::string& name : names) {
-    auto opened = co_await graph.open_filename(name, protocol, flags);
+    std::string protocol(block::creation_protocol(name));
+    auto opened = co_await graph.open_filename(name, std::move(protocol), flags);
     if (!opened) {
       for (auto& node : nodes) {
         const Result<void> released = co_await graph.release(std::move(node));

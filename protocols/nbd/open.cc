@@ -9,6 +9,7 @@
 #include "block/graph.h"
 #include "block/nbd_filename.h"
 #include "chardev/address.h"
+#include "protocols/nbd/create.h"
 #include "protocols/nbd/nbd.h"
 #include "protocols/nbd/nbd_driver.h"
 #include "schema/types_block_options.h"
@@ -110,12 +111,19 @@ io::Task<Opened> open(block::OpenContext& context, const schema::BlockdevOptions
   co_return std::make_unique<NbdDriver>(std::move(session));
 }
 
+constexpr block::CreateOptionInfo kCreateOptions[] = {
+    {.name = "size", .type = block::CreateOptionInfo::Type::kSize, .help = "Virtual disk size"},
+    {.name = "preallocation", .help = "Preallocation mode (allowed values: off)"},
+};
+
 }  // namespace
 
 const block::DriverInfo kNbdDriver = {
     .name = "nbd",
     .kind = block::DriverInfo::Kind::kProtocol,
     .open = open,
+    .create_options = kCreateOptions,
+    .create = create_in_export,
 };
 
 }  // namespace cairn::nbd::client

@@ -22,10 +22,10 @@ schema::BlockdevOptions parse(const char* text) {
 }
 
 constexpr std::string_view kReopenOptions[] = {"offset", "cache-size"};
-constexpr DriverInfo kDriver{.name = "raw", .reopen_options = kReopenOptions};
+constexpr DriverInfo kRawDriver{.name = "raw", .reopen_options = kReopenOptions};
 
 std::string verdict(const char* before, const char* wanted) {
-  const auto checked = check_changes(kDriver, parse(before), parse(wanted));
+  const auto checked = check_changes(kRawDriver, parse(before), parse(wanted));
   return checked ? "" : checked.error().message();
 }
 

@@ -206,6 +206,31 @@ def own_header_first(tree):
             yield Finding(source.path, 1, f'the first include is not "{header}"')
 
 
+def unnamed_twins(tree):
+    """no two files of a folder use one name for things of their own: they may be compiled as one"""
+    local = re.compile(r"^(?:inline |static )*(?:constexpr|const|constinit) [^(=\n]*?\b(k[A-Z]\w*)"
+                       r"(?:\[[^\]\n]*\])*[ \n]*[={]"
+                       r"|^(using \w+ = [^;]*);"
+                       r"|^(?:class|struct|enum class|enum) (\w+)\b[^;\n]*\{", re.MULTILINE)
+    unnamed = re.compile(r"^namespace \{\n(.*?)^\}  // namespace$", re.MULTILINE | re.DOTALL)
+    seen = {}
+    for source in tree.sources:
+        # Each fuzz target is a program.
+        if source.is_header or source.folder == "tests/fuzz":
+            continue
+        outer = re.search(r"^namespace ([\w:]+) \{", source.code, re.MULTILINE)
+        for part in unnamed.finditer(source.text):
+            for match in local.finditer(source.code, part.start(1), part.end(1)):
+                constant, alias, type_ = match.groups()
+                name = constant or type_ or alias.split()[1]
+                first = seen.setdefault((source.folder, outer and outer[1], name),
+                                        (source.path, alias))
+                # The same alias twice is one.
+                if first[0] != source.path and (alias is None or alias != first[1]):
+                    yield Finding(source.path, source.line_of(match.start()),
+                                  f"{name} is a name of {first[0]}, too")
+
+
 def readmes(tree):
     """every driver's folder has a README.md"""
     folders = {"/".join(p.split("/")[:2]) for p in tree.files if driver_of(p)}
@@ -227,4 +252,5 @@ def links(tree):
 
 
 RULES = [include_direction, openssl_in_its_module, includes_from_the_root, lengths, opening_comments, headers,
-         banned_constructs, no_paths_of_a_machine, dead_files, own_header_first, readmes, links]
+         banned_constructs, no_paths_of_a_machine, dead_files, own_header_first, unnamed_twins,
+         readmes, links]

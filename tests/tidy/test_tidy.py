@@ -150,6 +150,20 @@ class TestOtherRules:
             "io/b.h": "", "io/b.cc": '#include "io/b.h"\n#include <vector>\n', "io/c.cc": ""}))
         assert told(found) == ["io/a.cc:1"]
 
+    def test_unnamed_twins(self, tree):
+        def hidden(text, outer="cairn"):
+            return f"namespace {outer} {{\nnamespace {{\n\n{text}\n}}  // namespace\n}}\n"
+
+        found = rules.unnamed_twins(tree({
+            "io/a.cc": hidden("void f() {\n}\nconstexpr int kPart = 1;\nusing A = int;\n"
+                              "struct Piece {\n};\nusing B = int;\n"),
+            "io/b.cc": hidden("constexpr int kPart[] = {2};\nusing A = int;\nclass Piece {\n};\n"
+                              "using B = char;\n"),
+            "io/c.cc": hidden("constexpr int kPart = 3;\n", "cairn::other"),
+            "base/d.cc": hidden("constexpr int kPart = 4;\nstruct Piece;\n"),
+            "io/e.cc": hidden("struct Piece;\nvoid g() {\n  constexpr int kPart = 1;\n}\n")}))
+        assert told(found) == ["io/b.cc:4", "io/b.cc:6", "io/b.cc:8"]
+
     def test_readmes(self, tree):
         found = rules.readmes(tree({
             "formats/raw/raw.cc": "", "formats/qcow2/a.cc": "", "formats/qcow2/README.md": "",

@@ -6,8 +6,10 @@
 #include <filesystem>
 #include <system_error>
 
+#include "block/create_file.h"
 #include "block/filename.h"
 #include "block/graph.h"
+#include "block/nbd_filename.h"
 #include "protocols/file/create.h"
 
 namespace cairn::tools {
@@ -54,8 +56,7 @@ Result<CreationTable> CreationTable::find(const block::DriverTable& drivers,
   if (table.format_ == nullptr) {
     return fail(ENOENT, "Unknown file format '{}'", format);
   }
-  const std::string_view prefix = block::protocol_prefix(filename);
-  const std::string_view protocol_name = prefix.empty() ? "file" : prefix;
+  const std::string_view protocol_name = block::protocol_name(filename);
   const block::DriverInfo* protocol = drivers.find(protocol_name);
   if (filename.starts_with(':')) {
     return fail(ENOENT, "Unknown protocol ''");
@@ -183,12 +184,15 @@ Result<void> check_secrets(const block::Graph& graph, const block::CreateOptions
 std::string creation_path(std::string_view filename) {
   const std::string_view prefix = block::protocol_prefix(filename);
   const bool is_path = prefix == "file" || prefix == "host_device";
-  return std::string(is_path ? filename.substr(prefix.size() + 1) : filename);
+  const std::string path(is_path ? filename.substr(prefix.size() + 1) : filename);
+  // A file may be called like an export.
+  return is_path && block::is_nbd_filename(path) ? "./" + path : path;
 }
 
 Error creation_failure(const CreationTable& table, const std::string& path, Error error) {
   // These look at their options when they have their file.
-  if (table.format().name == "qcow2" || table.format().name == "luks") {
+  const bool is_file = block::creation_protocol(path) == "file";
+  if (is_file && (table.format().name == "qcow2" || table.format().name == "luks")) {
     if (Result<void> possible = file::check_creation(path); !possible) {
       return std::move(possible.error());
     }

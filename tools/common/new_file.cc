@@ -137,6 +137,11 @@ std::string replaced(std::string text, const std::string& from, const std::strin
 Result<NewFile> NewFile::begin(const std::string& path, Way way) {
   NewFile file;
   file.path_ = path;
+  if (way == Way::kElsewhere) {
+    file.existed_ = true;
+    file.is_file_ = false;
+    return file;
+  }
   struct stat status = {};
   file.existed_ = stat(path.c_str(), &status) == 0 || errno != ENOENT;
   if (!file.existed_) {
@@ -241,7 +246,7 @@ void NewFile::add(const std::string& path) {
 
 Result<void> NewFile::publish(bool durable) {
   if (!aside()) {
-    if (created_ && access(path_.c_str(), F_OK) != 0) {
+    if (created_ && is_file_ && access(path_.c_str(), F_OK) != 0) {
       return fail(ENOENT, "'{}' was removed while it was written", path_);
     }
     created_ = false;
@@ -288,7 +293,7 @@ Result<void> NewFile::abandon() {
       result = fail_errno(errno, "Could not remove the incomplete '{}'", file);
     }
   }
-  if (existed_) {
+  if (existed_ && is_file_) {
     if (const int error = make_empty(path_); error != 0) {
       result = fail_errno(error, "Could not empty the incomplete '{}'", path_);
     }

@@ -29,8 +29,9 @@ namespace cairn::tools {
 class NewFile {
  public:
   enum class Way : uint8_t {
-    kAside,    // may be written under another name first
-    kInPlace,  // has to be written under its own
+    kAside,      // may be written under another name first
+    kInPlace,    // has to be written under its own
+    kElsewhere,  // is no file: there is nothing to give a name to, and nothing to take away
   };
 
   // Nothing is made yet, but for the empty file aside. EAGAIN when another command makes it.
@@ -81,6 +82,7 @@ class NewFile {
   std::string aside_;
   io::Fd guard_;  // valid: written aside
   bool existed_ = false;
+  bool is_file_ = true;
   bool created_ = false;
   std::string note_;
   bool resumed_ = false;

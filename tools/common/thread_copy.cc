@@ -13,7 +13,7 @@
 namespace cairn::tools {
 namespace {
 
-constexpr uint64_t kPart = 128u << 10;  // bytes that are read and written together
+constexpr uint64_t kCopiedPart = 128u << 10;  // bytes that are read and written together
 
 struct Move {
   int from = -1;
@@ -25,12 +25,12 @@ struct Move {
 };
 
 bool move_data(const Move& move, uint64_t sparse_size) {
-  thread_local std::vector<std::byte> buffer(kPart);
+  thread_local std::vector<std::byte> buffer(kCopiedPart);
   thread_local std::vector<jobs::DataRun> runs;
   const jobs::ZeroRunRules rules{.shortest = sparse_size};
   for (uint64_t done = 0; done < move.length;) {
     const std::span<std::byte> part = std::span(buffer).first(
-        std::min(kPart - (move.position + done) % kPart, move.length - done));
+        std::min(kCopiedPart - (move.position + done) % kCopiedPart, move.length - done));
     if (!read_whole(move.from, move.from_offset + done, part)) {
       return false;
     }

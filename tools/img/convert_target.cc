@@ -5,7 +5,11 @@
 
 #include <fmt/format.h>
 
+#include "block/create_file.h"
 #include "block/filename.h"
+#include "schema/json.h"
+#include "schema/types_block_options.h"
+#include "schema/visit_block_options.h"
 #include "tools/common/create.h"
 #include "tools/common/host_cache.h"
 #include "tools/common/repair.h"
@@ -88,40 +92,36 @@ Result<void> fill_options(const ConvertRequest& request, const CreationTable& ta
   return options.set("size", std::to_string(length));
 }
 
-// As values of options are written on a command line.
-std::string double_commas(std::string_view text) {
-  std::string doubled;
-  for (const char c : text) {
-    doubled.append(c == ',' ? 2 : 1, c);
-  }
-  return doubled;
-}
-
 // How the new image is opened. One that is encrypted needs the secret that it was made with, one
 // that has not got its name yet has another, and how hard to compress is nothing that an image
 // remembers.
-ImageName name_of_new(const ConvertRequest& request, const block::CreateOptions& options,
-                      const NewFile& file) {
-  const ImageName& target = request.target;
-  const std::string path = file.aside() ? file.path() : creation_path(target.text);
-  std::string more;
+Result<ImageName> name_of_new(const ConvertRequest& request, const block::CreateOptions& options,
+                              const NewFile& file) {
+  ImageName name = request.target;
+  const std::string path = file.path();
+  schema::JsonObject node;
   for (const block::CreateOptionInfo& info : options.table()) {
     if (info.name.ends_with("key-secret") && options.has(info.name)) {
-      more += fmt::format(",{}={}", info.name, double_commas(*options.string(info.name)));
+      node.add(std::string(info.name), *options.string(info.name));
     }
   }
   if (request.compression_level != 0) {
-    more += fmt::format(",compression-level={}", request.compression_level);
+    node.add("compression-level", int64_t{request.compression_level});
   }
-  ImageName name = target;
-  name.text = file.aside() ? path : name.text;
-  if (!more.empty() || !block::protocol_prefix(name.text).empty()) {
-    name.by_options = true;
-    name.text = fmt::format("driver={}{},file.driver=file,file.filename={}", target.format, more,
-                            double_commas(path));
-    name.format.clear();
-    name.format_given = false;
+  const std::string_view protocol = block::creation_protocol(path);
+  if (node.empty() && (protocol != "file" || block::protocol_prefix(name.text).empty())) {
+    name.text = file.aside() ? path : name.text;
+    return name;
   }
+  Result<schema::BlockdevOptions> described = block::parse_filename_for(protocol, path);
+  if (!described) {
+    return pass(described);
+  }
+  node.add("driver", request.target.format);
+  node.add("file", schema::to_json(*described));
+  name.text = "json:" + schema::to_text(schema::JsonValue(std::move(node)));
+  name.format.clear();
+  name.format_given = false;
   return name;
 }
 
@@ -131,6 +131,9 @@ NewFile::Way way_for(const ConvertRequest& request, const block::CreateOptions& 
   const std::string_view prefix = block::protocol_prefix(request.target.text);
   const bool alone = (format == "raw" || format == "qcow2" || format == "luks") &&
                      !options.has("data_file") && !options.has("detached-header");
+  if (block::creation_protocol(creation_path(request.target.text)) != "file") {
+    return NewFile::Way::kElsewhere;
+  }
   return alone && (prefix.empty() || prefix == "file") ? NewFile::Way::kAside
                                                        : NewFile::Way::kInPlace;
 }
@@ -144,7 +147,7 @@ Result<NewFile> begin_target(const ConvertRequest& request, const block::CreateO
   if (!request.resume) {
     return NewFile::begin(path, way);
   }
-  if (way == NewFile::Way::kInPlace) {
+  if (way != NewFile::Way::kAside) {
     return fail(ENOTSUP, "--resume is for raw, qcow2 and luks images in a file of their own");
   }
   return NewFile::begin_or_resume(
@@ -212,7 +215,11 @@ io::Task<Result<void>> create_target(block::Graph& graph, const ConvertRequest& 
                 fmt::format("{}: error while converting {}: ", filename, request.target.format)));
   }
   conversion.file.created();
-  conversion.target_name = name_of_new(request, options, conversion.file);
+  Result<ImageName> name = name_of_new(request, options, conversion.file);
+  if (!name) {
+    co_return pass(name);
+  }
+  conversion.target_name = std::move(*name);
   conversion.created = !conversion.file.resumed();
   if (request.resume && !conversion.file.kept()) {
     co_return conversion.file.keep_incomplete();

@@ -15,8 +15,7 @@ namespace {
 
 using testing::Qcow2Builder;
 
-constexpr uint64_t kSmall = 4096;              // bytes of a cluster, and of a page
-constexpr uint64_t kPageReach = 512 * kSmall;  // guest bytes that a page of L2 entries maps
+constexpr uint64_t kPageReach = 512 * kPageCluster;  // guest bytes that a page of L2 entries maps
 constexpr uint64_t kPages = 64;
 
 class Qcow2CacheTest : public Qcow2Test {
@@ -34,7 +33,7 @@ class Qcow2CacheTest : public Qcow2Test {
   bool reads(uint64_t page) { return image_.holds(1, page * kPageReach, 512); }
   void pass(std::chrono::seconds time) { EXPECT_TRUE(image_.run(sleep(time))); }
   static io::Task<bool> sleep(std::chrono::seconds time) { co_return co_await io::sleep_for(time); }
-  std::size_t cached_pages() { return image_.driver().mapping().cached_bytes() / kSmall; }
+  std::size_t cached_pages() { return image_.driver().mapping().cached_bytes() / kPageCluster; }
 };
 
 TEST(PageMemoryTest, TakesChunksAndGivesThemBack) {
@@ -64,7 +63,7 @@ TEST(PageMemoryTest, TakesChunksAndGivesThemBack) {
 }
 
 TEST_F(Qcow2CacheTest, HoldsNoMoreThanItMay) {
-  image_.options().l2_cache_size = 16 * kSmall;
+  image_.options().l2_cache_size = 16 * kPageCluster;
   start_large();
   testing::Random random(1);
   for (int i = 0; i < 500; ++i) {
@@ -74,7 +73,7 @@ TEST_F(Qcow2CacheTest, HoldsNoMoreThanItMay) {
   EXPECT_EQ(cached_pages(), 16u);
   // Changed pages are written out before they make it outgrow its limit by more than one.
   for (int i = 0; i < 500; ++i) {
-    const uint64_t at = random.below(kPages) * kPageReach + random.between(1, 511) * kSmall;
+    const uint64_t at = random.below(kPages) * kPageReach + random.between(1, 511) * kPageCluster;
     ASSERT_TRUE(image_.write(2, at, 512));
     ASSERT_LE(cached_pages(), 17u);
   }
@@ -91,7 +90,7 @@ TEST_F(Qcow2CacheTest, ForgetsWhatNobodyUsesForAnInterval) {
   pass(std::chrono::seconds(15));  // one look, which finds them used
   EXPECT_EQ(cached_pages(), kPages);
   ASSERT_TRUE(reads(3));
-  ASSERT_TRUE(image_.write(2, 7 * kPageReach + kSmall, 512));
+  ASSERT_TRUE(image_.write(2, 7 * kPageReach + kPageCluster, 512));
   pass(std::chrono::seconds(10));
   EXPECT_EQ(cached_pages(), 2u);
   pass(std::chrono::seconds(30));
@@ -100,7 +99,7 @@ TEST_F(Qcow2CacheTest, ForgetsWhatNobodyUsesForAnInterval) {
   pass(std::chrono::seconds(30));
   EXPECT_EQ(cached_pages(), 0u);
   EXPECT_TRUE(reads(3));
-  EXPECT_TRUE(image_.holds(2, 7 * kPageReach + kSmall, 512));
+  EXPECT_TRUE(image_.holds(2, 7 * kPageReach + kPageCluster, 512));
   close_clean();
 }
 

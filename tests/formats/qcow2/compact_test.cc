@@ -14,8 +14,7 @@ using testing::Qcow2Shape;
 using testing::SparseBytes;
 
 // Small clusters make many tables: an L2 table has 64 entries, a refcount block 256.
-constexpr uint64_t kSmallCluster = 512;
-constexpr uint64_t kDisk = 1000 * kSmallCluster;
+constexpr uint64_t kDisk = 1000 * kTinyCluster;
 
 // The number of the write that each cluster has, by its offset; the others are zeroes.
 using Content = std::map<uint64_t, uint64_t>;
@@ -23,14 +22,14 @@ using Content = std::map<uint64_t, uint64_t>;
 struct Gaps {
   SparseBytes file = SparseBytes();
   Content content = {};
-  uint64_t cluster = kSmallCluster;
+  uint64_t cluster = kTinyCluster;
 };
 
 // An image that was full once, and of which every `kept`th cluster is left; the first half of the
 // disk was discarded as a whole.
 Gaps make_gaps(Qcow2Shape shape, uint64_t kept) {
   ImageWorld image;
-  shape.size = kDisk / kSmallCluster * shape.cluster_size();
+  shape.size = kDisk / kTinyCluster * shape.cluster_size();
   const uint64_t cluster = shape.cluster_size();
   Gaps gaps{.cluster = cluster};
   image.world().add("image", Qcow2Builder(shape).finish());
@@ -101,7 +100,7 @@ TEST_P(CompactTest, TheFileIsCutAndReadsTheSame) {
     ASSERT_TRUE(image.close());
     image.expect_sound();
     // Data, a table for each 64 clusters, and what can not be moved.
-    const uint64_t tables = kDisk / kSmallCluster / 64 + 1;
+    const uint64_t tables = kDisk / kTinyCluster / 64 + 1;
     EXPECT_LT(image.file_length(), (gaps.content.size() + tables + 64) * gaps.cluster);
     EXPECT_LT(image.file_length(), before / 2);
     ASSERT_TRUE(image.open());
@@ -200,9 +199,9 @@ void fail_everywhere(const Gaps& gaps, int error) {
     EXPECT_TRUE(again) << again.error().message();
     image.expect_content();
     // The search for free clusters is not led astray.
-    ASSERT_TRUE(image.write(7, 0, 64 * kSmallCluster));
+    ASSERT_TRUE(image.write(7, 0, 64 * kTinyCluster));
     ASSERT_TRUE(image.flush());
-    ASSERT_TRUE(image.discard(0, 64 * kSmallCluster));
+    ASSERT_TRUE(image.discard(0, 64 * kTinyCluster));
     ASSERT_TRUE(image.close());
     image.expect_sound(true);
     ASSERT_TRUE(image.open(false));

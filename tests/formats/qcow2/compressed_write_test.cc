@@ -16,7 +16,6 @@ namespace {
 using testing::Qcow2Shape;
 using testing::Random;
 
-constexpr uint64_t kCluster = 65536;
 constexpr block::WriteFlags kCompressed{.compressed = true};
 
 // Zeroes, but for `noise` bytes that do not compress.

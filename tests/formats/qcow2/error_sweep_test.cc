@@ -23,10 +23,9 @@ using testing::ContentModel;
 using testing::kZeroes;
 using testing::WriteNumber;
 
-constexpr uint64_t kUnit = 4096;  // bytes of a cluster
-constexpr uint64_t kDisk = 64 * kUnit;
+constexpr uint64_t kSweptDisk = 64 * kPageCluster;
 // What the disk holds before, durably: write 1 in its first half, and nothing in the second.
-constexpr uint64_t kFilled = kDisk / 2;
+constexpr uint64_t kFilled = kSweptDisk / 2;
 
 Result<void> amend(ImageWorld& image, const std::string& option, const std::string& value) {
   block::CreateOptions options(amend_option_table());
@@ -47,7 +46,7 @@ Result<void> add_bitmap(ImageWorld& image, const std::string& name) {
 
 // Compresses well.
 Result<void> write_thin(ImageWorld& image, WriteNumber number, uint64_t offset) {
-  std::vector<std::byte> data(kUnit);
+  std::vector<std::byte> data(kPageCluster);
   testing::fill_pattern(number, offset, std::span(data).first(100));
   return image.run(
       image.edge().write(offset, data.data(), data.size(), block::WriteFlags{.compressed = true}));
@@ -64,7 +63,7 @@ struct Sweep {
   bool advice = false;   // it may leave everything as it is
   bool retires = false;  // the image has to be opened again afterwards
   bool once = false;     // it is not there to be done again
-  testing::Qcow2Shape shape = {.cluster_bits = 12, .size = kDisk};
+  testing::Qcow2Shape shape = {.cluster_bits = 12, .size = kSweptDisk};
 };
 
 std::ostream& operator<<(std::ostream& out, const Sweep& sweep) { return out << sweep.name; }
@@ -97,28 +96,28 @@ Sweep zero_sweep(const char* name, uint64_t offset, uint64_t length, block::Zero
 std::vector<Sweep> data_sweeps() {
   const auto snapshot = [](ImageWorld& image) { return take_snapshot(image, "s"); };
   const auto thin = [](ImageWorld& image) {
-    const Result<void> written = write_thin(image, 0, 60 * kUnit);
+    const Result<void> written = write_thin(image, 0, 60 * kPageCluster);
     return written ? image.flush() : written;
   };
   return {
-      write_sweep("WriteInPlace", 2 * kUnit, 3 * kUnit),
-      write_sweep("WriteThatAllocates", kFilled + kUnit, 5 * kUnit),
+      write_sweep("WriteInPlace", 2 * kPageCluster, 3 * kPageCluster),
+      write_sweep("WriteThatAllocates", kFilled + kPageCluster, 5 * kPageCluster),
       write_sweep("PartialWrite", kFilled + 1000, 5000),
-      write_sweep("PartialWriteOfWhatASnapshotShares", 3 * kUnit + 1000, 5000, {}, snapshot),
-      write_sweep("PartialWriteOverCompressedData", 60 * kUnit + 512, 512, {}, thin),
-      write_sweep("FuaWrite", kFilled + 700, 3 * kUnit, {.fua = true}),
-      zero_sweep("Zero", 2 * kUnit, 3 * kUnit, {}),
-      zero_sweep("PartialZero", 2 * kUnit + 100, 3 * kUnit, {}),
-      zero_sweep("ZeroThatFreesSpace", 2 * kUnit, 3 * kUnit, {.may_unmap = true}),
-      zero_sweep("ZeroWithFua", 2 * kUnit, 3 * kUnit, {.fua = true}),
+      write_sweep("PartialWriteOfWhatASnapshotShares", 3 * kPageCluster + 1000, 5000, {}, snapshot),
+      write_sweep("PartialWriteOverCompressedData", 60 * kPageCluster + 512, 512, {}, thin),
+      write_sweep("FuaWrite", kFilled + 700, 3 * kPageCluster, {.fua = true}),
+      zero_sweep("Zero", 2 * kPageCluster, 3 * kPageCluster, {}),
+      zero_sweep("PartialZero", 2 * kPageCluster + 100, 3 * kPageCluster, {}),
+      zero_sweep("ZeroThatFreesSpace", 2 * kPageCluster, 3 * kPageCluster, {.may_unmap = true}),
+      zero_sweep("ZeroWithFua", 2 * kPageCluster, 3 * kPageCluster, {.fua = true}),
       {.name = "Discard",
        .run =
            [](ImageWorld& image) {
-             const Result<void> discarded = image.discard(2 * kUnit, 9 * kUnit);
+             const Result<void> discarded = image.discard(2 * kPageCluster, 9 * kPageCluster);
              return discarded ? image.flush() : discarded;
            },
-       .offset = 2 * kUnit,
-       .length = 9 * kUnit,
+       .offset = 2 * kPageCluster,
+       .length = 9 * kPageCluster,
        .advice = true},
       {.name = "Flush",
        .run = [](ImageWorld& image) { return image.flush(); },
@@ -126,12 +125,12 @@ std::vector<Sweep> data_sweeps() {
       {.name = "CompressedWrite",
        .run =
            [](ImageWorld& image) {
-             const Result<void> written = write_thin(image, 2, 50 * kUnit);
+             const Result<void> written = write_thin(image, 2, 50 * kPageCluster);
              // The second time it may be there already.
              const bool there = !written && written.error().message().contains("can not overwrite");
              return written || there ? image.flush() : written;
            },
-       .offset = 50 * kUnit,
+       .offset = 50 * kPageCluster,
        .length = 100,
        .number = 2},
   };
@@ -150,10 +149,17 @@ std::vector<Sweep> whole_sweeps() {
        .prepare = [](ImageWorld& image) { return take_snapshot(image, "s"); },
        .once = true},
       {.name = "ResizeUp",
-       .run = [](ImageWorld& image) { return image.run(image.edge().resize(kDisk + 5 * kUnit)); }},
+       .run =
+           [](ImageWorld& image) {
+             return image.run(image.edge().resize(kSweptDisk + 5 * kPageCluster));
+           }},
       {.name = "ResizeDown",
-       .run = [](ImageWorld& image) { return image.run(image.edge().resize(kDisk - 9 * kUnit)); },
-       .prepare = [](ImageWorld& image) { return image.zero(50 * kUnit, 14 * kUnit); }},
+       .run =
+           [](ImageWorld& image) {
+             return image.run(image.edge().resize(kSweptDisk - 9 * kPageCluster));
+           },
+       .prepare =
+           [](ImageWorld& image) { return image.zero(50 * kPageCluster, 14 * kPageCluster); }},
       {.name = "GrowthOfTheL1Table",
        .run = [](ImageWorld& image) { return image.run(image.edge().resize(uint64_t{4} << 30)); }},
       {.name = "BitmapAdd", .run = bitmap, .once = true},
@@ -166,10 +172,11 @@ std::vector<Sweep> whole_sweeps() {
        .once = true},
       {.name = "AmendDown",
        .run = [](ImageWorld& image) { return amend(image, "compat", "0.10"); },
-       .prepare = [](ImageWorld& image) { return image.zero(50 * kUnit, 4 * kUnit); }},
+       .prepare =
+           [](ImageWorld& image) { return image.zero(50 * kPageCluster, 4 * kPageCluster); }},
       {.name = "AmendUp",
        .run = [](ImageWorld& image) { return amend(image, "compat", "1.1"); },
-       .shape = {.version = 2, .cluster_bits = 12, .size = kDisk}},
+       .shape = {.version = 2, .cluster_bits = 12, .size = kSweptDisk}},
       {.name = "AmendLazyRefcounts",
        .run = [](ImageWorld& image) { return amend(image, "lazy_refcounts", "on"); }},
       {.name = "AmendRefcountWidth",
@@ -193,7 +200,7 @@ std::vector<Sweep> all_sweeps() {
 class Trial {
  public:
   Trial(const Sweep& sweep, uint64_t request, int error)
-      : sweep_(sweep), request_(request), error_(error), model_(kDisk) {}
+      : sweep_(sweep), request_(request), error_(error), model_(kSweptDisk) {}
 
   // False when the operation made no request of that number.
   bool play() {
@@ -234,7 +241,7 @@ class Trial {
 
   // Every byte is one that the disk may hold.
   void expect_content() {
-    const uint64_t length = std::min(kDisk, image_.edge().length());
+    const uint64_t length = std::min(kSweptDisk, image_.edge().length());
     std::vector<std::byte> data(length);
     const auto handle = model_.begin_read();
     const Result<void> read = image_.run(image_.edge().read(0, data.data(), length));
@@ -257,8 +264,9 @@ class Trial {
       model_.end_change(change, again.has_value());
     }
     if (!sweep_.retires) {
-      EXPECT_TRUE(image_.write(3, 40 * kUnit, 3 * kUnit));
-      model_.end_change(model_.begin_change(40 * kUnit, 3 * kUnit, {.number = 3}), true);
+      EXPECT_TRUE(image_.write(3, 40 * kPageCluster, 3 * kPageCluster));
+      model_.end_change(model_.begin_change(40 * kPageCluster, 3 * kPageCluster, {.number = 3}),
+                        true);
       EXPECT_TRUE(image_.flush());
     }
     expect_content();
@@ -303,11 +311,11 @@ TEST(Qcow2ErrorSweepAtClose, ABitmapIsStoredOrVoidAndNothingElseIsLost) {
     for (uint64_t request = 0, hit = 1; hit != 0; ++request) {
       SCOPED_TRACE(fmt::format("error {} at request {}", error, request));
       ImageWorld image;
-      testing::Qcow2Builder builder({.cluster_bits = 12, .size = kDisk});
+      testing::Qcow2Builder builder({.cluster_bits = 12, .size = kSweptDisk});
       image.world().add("image", builder.finish());
       ASSERT_TRUE(image.open());
       ASSERT_TRUE(add_bitmap(image, "b"));
-      ASSERT_TRUE(image.write(1, 0, 5 * kUnit));
+      ASSERT_TRUE(image.write(1, 0, 5 * kPageCluster));
       ASSERT_TRUE(image.flush());
       image.world().add_fault({.after = request, .error = error, .torn = request % 2 == 1});
       ::testing::internal::CaptureStderr();
@@ -318,11 +326,11 @@ TEST(Qcow2ErrorSweepAtClose, ABitmapIsStoredOrVoidAndNothingElseIsLost) {
       image.world().clear_faults();
       EXPECT_EQ(image.verify().corruptions, std::vector<std::string>{});
       ASSERT_TRUE(image.open(false));
-      EXPECT_TRUE(image.holds(1, 0, 5 * kUnit));
+      EXPECT_TRUE(image.holds(1, 0, 5 * kPageCluster));
       const auto bitmap = block::get_bitmap(image.edge().node(), "b");
       ASSERT_TRUE(bitmap);
       EXPECT_TRUE(!closed || !(*bitmap)->inconsistent());
-      for (uint64_t at = 0; at < 5 * kUnit && !(*bitmap)->inconsistent(); at += 512) {
+      for (uint64_t at = 0; at < 5 * kPageCluster && !(*bitmap)->inconsistent(); at += 512) {
         EXPECT_TRUE((*bitmap)->marked(at)) << at;
       }
       ASSERT_TRUE(image.close());

@@ -19,8 +19,6 @@ using testing::Qcow2Builder;
 using testing::SparseBytes;
 using testing::WriteNumber;
 
-constexpr uint64_t kSmall = 4096;  // bytes of a cluster
-
 // ---- A mapping cache that queues share by copy: one queue would go on using what another one has
 // ---- replaced.
 
@@ -49,34 +47,34 @@ class TwoQueuesTest : public Qcow2Test {
 };
 
 TEST_F(TwoQueuesTest, EachSeesAtOnceWhatTheOtherMapsAnew) {
-  Qcow2Builder builder({.cluster_bits = 12, .size = 64 * kSmall});
-  std::vector<std::byte> data(kSmall);
+  Qcow2Builder builder({.cluster_bits = 12, .size = 64 * kPageCluster});
+  std::vector<std::byte> data(kPageCluster);
   testing::fill_pattern(1, 0, data);
   builder.data(0, data);
   builder.snapshot("1", "first");
   start(builder);
   attach_queues();
-  std::vector<std::byte> bytes(2 * kSmall);
+  std::vector<std::byte> bytes(2 * kPageCluster);
   for (WriteNumber number = 2; number < 40; ++number) {
     const std::size_t writer = number % 2;
     const std::size_t reader = 1 - writer;
-    const uint64_t offset = number % 5 * kSmall + number % 3 * 512;
+    const uint64_t offset = number % 5 * kPageCluster + number % 3 * 512;
     testing::fill_pattern(number, offset, bytes);
     // The first write copies what the snapshot shares, the next ones go in place or to new space.
     ASSERT_TRUE(image_.run(queues_[writer]->write(offset, bytes.data(), bytes.size())));
     EXPECT_TRUE(holds(reader, number, offset, bytes.size())) << number;
-    const uint64_t gone = align_up(offset, kSmall);
+    const uint64_t gone = align_up(offset, kPageCluster);
     if (number % 4 == 0) {
-      ASSERT_TRUE(image_.run(queues_[reader]->discard(gone, kSmall)));
-      EXPECT_TRUE(holds(writer, kZeroes, gone, kSmall)) << number;
+      ASSERT_TRUE(image_.run(queues_[reader]->discard(gone, kPageCluster)));
+      EXPECT_TRUE(holds(writer, kZeroes, gone, kPageCluster)) << number;
     } else if (number % 4 == 1) {
       ASSERT_TRUE(image_.run(queues_[reader]->write_zeroes(gone, 512, {})));
       EXPECT_TRUE(holds(writer, kZeroes, gone, 512)) << number;
     }
   }
   ASSERT_TRUE(image_.run(queues_[0]->apply_snapshot("1")));
-  EXPECT_TRUE(holds(1, 1, 0, kSmall));
-  EXPECT_TRUE(holds(1, kZeroes, kSmall, 63 * kSmall));
+  EXPECT_TRUE(holds(1, 1, 0, kPageCluster));
+  EXPECT_TRUE(holds(1, kZeroes, kPageCluster, 63 * kPageCluster));
   detach_queues();
   close_clean();
 }
@@ -89,16 +87,16 @@ class LatePunchTest : public ::testing::Test {
 
   static io::Task<void> free_clusters(block::Edge& edge) {
     for (uint64_t i = 0; i < kClusters; ++i) {
-      const Result<void> discarded = co_await edge.discard(i * kSmall, kSmall);
+      const Result<void> discarded = co_await edge.discard(i * kPageCluster, kPageCluster);
       EXPECT_TRUE(discarded);
       const Result<void> flushed = co_await edge.flush();
       EXPECT_TRUE(flushed);
     }
   }
   static io::Task<void> take_clusters(block::Edge& edge) {
-    std::vector<std::byte> data(kSmall);
+    std::vector<std::byte> data(kPageCluster);
     for (uint64_t i = 0; i < 3 * kClusters; ++i) {
-      const uint64_t offset = (kClusters + i) * kSmall;
+      const uint64_t offset = (kClusters + i) * kPageCluster;
       testing::fill_pattern(2, offset, data);
       const Result<void> written = co_await edge.write(offset, data.data(), data.size());
       EXPECT_TRUE(written);
@@ -107,11 +105,11 @@ class LatePunchTest : public ::testing::Test {
   // Whether everything that was written last is there.
   static bool race(uint64_t seed, uint64_t& end) {
     ImageWorld image(seed);
-    Qcow2Builder builder({.cluster_bits = 12, .size = 64 * kSmall});
-    std::vector<std::byte> data(kSmall);
+    Qcow2Builder builder({.cluster_bits = 12, .size = 64 * kPageCluster});
+    std::vector<std::byte> data(kPageCluster);
     for (uint64_t i = 0; i < kClusters; ++i) {
-      testing::fill_pattern(1, i * kSmall, data);
-      builder.data(i * kSmall, data);
+      testing::fill_pattern(1, i * kPageCluster, data);
+      builder.data(i * kPageCluster, data);
     }
     image.world().add("image", builder.finish());
     EXPECT_TRUE(image.open());
@@ -122,8 +120,8 @@ class LatePunchTest : public ::testing::Test {
     group.spawn(take_clusters(image.edge()));
     image.run(group.join());
     end = image.file().disk.size();
-    const bool holds = image.holds(2, kClusters * kSmall, 3 * kClusters * kSmall) &&
-                       image.holds(kZeroes, 0, kClusters * kSmall);
+    const bool holds = image.holds(2, kClusters * kPageCluster, 3 * kClusters * kPageCluster) &&
+                       image.holds(kZeroes, 0, kClusters * kPageCluster);
     EXPECT_GT(image.world().submitted(testing::IoKind::kDiscard), 0u);
     EXPECT_TRUE(image.close());
     EXPECT_EQ(image.verify().corruptions, std::vector<std::string>{});
@@ -137,7 +135,7 @@ TEST_F(LatePunchTest, ErasesNoClusterThatWasHandedOutAgain) {
     uint64_t end = 0;
     ASSERT_TRUE(race(seed, end)) << "seed " << seed;
     // Header, tables and data of both, had nothing been used again.
-    reused = reused || end < (4 + 4 * kClusters) * kSmall;
+    reused = reused || end < (4 + 4 * kClusters) * kPageCluster;
   }
   EXPECT_TRUE(reused) << "the test did not get to what it is about";
 }
@@ -148,7 +146,7 @@ TEST(RewrittenHeader, KeepsEveryExtensionAndTheWholeName) {
   constexpr uint32_t kUnknown = 0x5eedf00d;
   constexpr uint64_t kHeaderEnd = 104;
   for (const uint64_t length : {8, 40, 700}) {
-    Qcow2Builder builder({.cluster_bits = 12, .size = 64 * kSmall});
+    Qcow2Builder builder({.cluster_bits = 12, .size = 64 * kPageCluster});
     SparseBytes bytes = builder.finish();
     std::vector<std::byte> extension(8 + align_up(length, 8));
     testing::fill_pattern(7, 0, extension);
@@ -165,7 +163,7 @@ TEST(RewrittenHeader, KeepsEveryExtensionAndTheWholeName) {
       ASSERT_TRUE(image.open());
       const std::string wanted(name, 'n');
       ASSERT_TRUE(image.run(image.edge().change_backing(wanted, "raw")));
-      ASSERT_TRUE(image.write(name + 1, 0, 64 * kSmall));
+      ASSERT_TRUE(image.write(name + 1, 0, 64 * kPageCluster));
       ASSERT_TRUE(image.close());
       EXPECT_EQ(image.verify().corruptions, std::vector<std::string>{});
       ASSERT_TRUE(image.open(false));
@@ -176,7 +174,7 @@ TEST(RewrittenHeader, KeepsEveryExtensionAndTheWholeName) {
       ASSERT_NE(kept, nullptr) << length << " " << name;
       EXPECT_TRUE(std::equal(kept->data.begin(), kept->data.end(), extension.begin() + 8));
       EXPECT_EQ(kept->data.size(), length);
-      EXPECT_TRUE(image.holds(name + 1, 0, 64 * kSmall));
+      EXPECT_TRUE(image.holds(name + 1, 0, 64 * kPageCluster));
       ASSERT_TRUE(image.close());
     }
   }

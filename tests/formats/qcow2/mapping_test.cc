@@ -18,17 +18,16 @@ using testing::Qcow2Builder;
 using testing::Qcow2Shape;
 using testing::SparseBytes;
 
-constexpr uint64_t kSmall = 4096;  // a cluster, and a page of a simulated file
-constexpr uint64_t kDiskSize = 512 * kSmall;
+constexpr uint64_t kDiskSize = 512 * kPageCluster;
 
 Qcow2Shape many_clusters() { return {.cluster_bits = 12, .size = kDiskSize}; }
 
 // Gives back the space of pages that hold nothing but zeroes.
 SparseBytes punched(SparseBytes image) {
-  for (uint64_t at = 0; at < image.size(); at += kSmall) {
-    const std::vector<std::byte> page = image.read(at, kSmall);
+  for (uint64_t at = 0; at < image.size(); at += kPageCluster) {
+    const std::vector<std::byte> page = image.read(at, kPageCluster);
     if (std::ranges::all_of(page, [](std::byte byte) { return byte == std::byte{}; })) {
-      image.zero(at, kSmall);
+      image.zero(at, kPageCluster);
     }
   }
   return image;
@@ -41,13 +40,13 @@ class Qcow2MappingTest : public Qcow2Test {
   void start_with_holes(uint64_t full, uint64_t empty, Qcow2Shape shape = many_clusters()) {
     Qcow2Builder builder(std::move(shape));
     for (uint64_t i = 0; i < full + empty; ++i) {
-      std::vector<std::byte> content(kSmall);
+      std::vector<std::byte> content(kPageCluster);
       if (i < full) {
-        testing::fill_pattern(1, i * kSmall, content);
+        testing::fill_pattern(1, i * kPageCluster, content);
       }
-      builder.data(i * kSmall, content);
+      builder.data(i * kPageCluster, content);
     }
-    first_hole_ = full * kSmall;
+    first_hole_ = full * kPageCluster;
     image_.world().add("image", punched(builder.finish()));
     if (builder.shape().external_data()) {
       image_.world().add(builder.shape().data_file, punched(builder.finish_data()));
@@ -55,7 +54,7 @@ class Qcow2MappingTest : public Qcow2Test {
     open();
   }
   bool reads_as_zeroes(uint64_t offset) {
-    const auto status = image_.run(image_.edge().status(offset, kSmall));
+    const auto status = image_.run(image_.edge().status(offset, kPageCluster));
     EXPECT_TRUE(status);
     EXPECT_TRUE(status && status->data && status->allocated);
     return status && status->zero;
@@ -104,9 +103,9 @@ TEST_F(Qcow2MappingTest, HolesOfAnExternalDataFileAreNotAskedFor) {
 
 TEST_F(Qcow2MappingTest, WhatAHoleTellsChangesWithWhatIsWrittenThere) {
   start_with_holes(4, 64);
-  ASSERT_TRUE(image_.write(2, first_hole_, kSmall));
+  ASSERT_TRUE(image_.write(2, first_hole_, kPageCluster));
   EXPECT_FALSE(reads_as_zeroes(first_hole_));
-  EXPECT_TRUE(reads_as_zeroes(first_hole_ + kSmall));
+  EXPECT_TRUE(reads_as_zeroes(first_hole_ + kPageCluster));
 }
 
 }  // namespace

@@ -26,6 +26,10 @@ namespace cairn::qcow2 {
 
 // Of the images that tests make without asking for another.
 inline constexpr uint64_t kCluster = 65536;
+// As large as a page of a simulated file.
+inline constexpr uint64_t kPageCluster = 4096;
+// The smallest there are: with these a few are many, for tables.
+inline constexpr uint64_t kTinyCluster = 512;
 
 // A world with one qcow2 image, "image", that can be opened and closed again and again.
 class ImageWorld {

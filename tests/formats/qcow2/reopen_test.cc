@@ -16,11 +16,9 @@ namespace {
 
 using block::PermissionSet;
 
-constexpr uint64_t kCluster = 4096;
-
 class Qcow2ReopenTest : public ::testing::Test {
  protected:
-  void start(testing::Qcow2Shape shape = {.cluster_bits = 12, .size = 64 * kCluster}) {
+  void start(testing::Qcow2Shape shape = {.cluster_bits = 12, .size = 64 * kPageCluster}) {
     testing::Qcow2Builder builder(std::move(shape));
     image_.world().add("image", builder.finish());
     const auto opened = image_.open();
@@ -61,7 +59,7 @@ class Qcow2ReopenTest : public ::testing::Test {
   }
   Result<void> add_bitmap(const std::string& name) {
     return image_.run(
-        block::add_bitmap(node(), {.name = name, .granularity = kCluster, .persistent = true}));
+        block::add_bitmap(node(), {.name = name, .granularity = kPageCluster, .persistent = true}));
   }
   block::DirtyBitmap* find(const std::string& name) {
     const auto found = block::get_bitmap(node(), name);
@@ -77,8 +75,8 @@ class Qcow2ReopenTest : public ::testing::Test {
 };
 
 TEST_F(Qcow2ReopenTest, WhatWasWrittenIsDurableOnceTheNodeIsReadOnly) {
-  start({.cluster_bits = 12, .size = 64 * kCluster, .lazy_refcounts = true});
-  ASSERT_TRUE(image_.write(1, 0, 10 * kCluster));
+  start({.cluster_bits = 12, .size = 64 * kPageCluster, .lazy_refcounts = true});
+  ASSERT_TRUE(image_.write(1, 0, 10 * kPageCluster));
   ASSERT_TRUE(freeze());
   EXPECT_TRUE(node().read_only());
   EXPECT_TRUE(node().child("file")->node().read_only());
@@ -88,18 +86,18 @@ TEST_F(Qcow2ReopenTest, WhatWasWrittenIsDurableOnceTheNodeIsReadOnly) {
   static_cast<void>(image_.close());
   image_.world().restore_power();
   ASSERT_TRUE(image_.open());
-  EXPECT_TRUE(image_.holds(1, 0, 10 * kCluster));
+  EXPECT_TRUE(image_.holds(1, 0, 10 * kPageCluster));
 }
 
 TEST_F(Qcow2ReopenTest, AReadOnlyNodeTakesWritesAgainWhenItIsWritable) {
   start();
-  ASSERT_TRUE(image_.write(1, 0, kCluster));
+  ASSERT_TRUE(image_.write(1, 0, kPageCluster));
   ASSERT_TRUE(freeze());
-  EXPECT_EQ(image_.write(2, 0, kCluster).error().code(), EACCES);
+  EXPECT_EQ(image_.write(2, 0, kPageCluster).error().code(), EACCES);
   ASSERT_TRUE(thaw());
-  ASSERT_TRUE(image_.write(2, kCluster, kCluster));
-  EXPECT_TRUE(image_.holds(1, 0, kCluster));
-  EXPECT_TRUE(image_.holds(2, kCluster, kCluster));
+  ASSERT_TRUE(image_.write(2, kPageCluster, kPageCluster));
+  EXPECT_TRUE(image_.holds(1, 0, kPageCluster));
+  EXPECT_TRUE(image_.holds(2, kPageCluster, kPageCluster));
   ASSERT_TRUE(image_.close());
   expect_sound();
 }
@@ -109,51 +107,51 @@ TEST_F(Qcow2ReopenTest, WritersKeepItWritable) {
   const auto done = set_read_only(true);
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().code(), EPERM);
-  ASSERT_TRUE(image_.write(1, 0, kCluster));
-  EXPECT_TRUE(image_.holds(1, 0, kCluster));
+  ASSERT_TRUE(image_.write(1, 0, kPageCluster));
+  EXPECT_TRUE(image_.holds(1, 0, kPageCluster));
 }
 
 TEST_F(Qcow2ReopenTest, BitmapsAreStoredWithTheImageAndGoOnRecordingLater) {
   start();
   ASSERT_TRUE(add_bitmap("b"));
-  ASSERT_TRUE(image_.write(1, 0, kCluster));
+  ASSERT_TRUE(image_.write(1, 0, kPageCluster));
   ASSERT_TRUE(freeze());
   ASSERT_NE(find("b"), nullptr);
   EXPECT_TRUE(find("b")->read_only());
-  EXPECT_EQ(find("b")->count(), kCluster);
+  EXPECT_EQ(find("b")->count(), kPageCluster);
   image_.world().cut_power();
   image_.world().restore_power();
   ASSERT_TRUE(thaw());
   EXPECT_FALSE(find("b")->read_only());
-  ASSERT_TRUE(image_.write(2, 4 * kCluster, kCluster));
-  EXPECT_EQ(find("b")->count(), 2 * kCluster);
+  ASSERT_TRUE(image_.write(2, 4 * kPageCluster, kPageCluster));
+  EXPECT_EQ(find("b")->count(), 2 * kPageCluster);
   ASSERT_TRUE(image_.close());
   expect_sound();
   ASSERT_TRUE(image_.open());
   ASSERT_NE(find("b"), nullptr);
   EXPECT_FALSE(find("b")->inconsistent());
-  EXPECT_EQ(find("b")->count(), 2 * kCluster);
+  EXPECT_EQ(find("b")->count(), 2 * kPageCluster);
 }
 
 TEST_F(Qcow2ReopenTest, OptionsChangeWhileItIsInUse) {
   start();
   ASSERT_TRUE(add_bitmap("b"));
-  ASSERT_TRUE(image_.write(1, 0, 4 * kCluster));
+  ASSERT_TRUE(image_.write(1, 0, 4 * kPageCluster));
   ASSERT_TRUE(reopen([](auto& options) {
     options.lazy_refcounts = true;
     options.l2_cache_entry_size = 512;
   }));
-  ASSERT_TRUE(image_.write(2, 8 * kCluster, kCluster));
+  ASSERT_TRUE(image_.write(2, 8 * kPageCluster, kPageCluster));
   ASSERT_TRUE(image_.flush());
   EXPECT_EQ(node().driver().dirty(), true) << "lazy refcounts are on";
-  EXPECT_EQ(find("b")->count(), 5 * kCluster);
+  EXPECT_EQ(find("b")->count(), 5 * kPageCluster);
   ASSERT_TRUE(reopen([](auto& options) {
     options.lazy_refcounts.reset();
     options.l2_cache_entry_size.reset();
   }));
   EXPECT_EQ(node().driver().dirty(), false);
-  EXPECT_TRUE(image_.holds(1, 0, 4 * kCluster));
-  EXPECT_TRUE(image_.holds(2, 8 * kCluster, kCluster));
+  EXPECT_TRUE(image_.holds(1, 0, 4 * kPageCluster));
+  EXPECT_TRUE(image_.holds(2, 8 * kPageCluster, kPageCluster));
   ASSERT_TRUE(image_.close());
   expect_sound();
 }
@@ -161,14 +159,14 @@ TEST_F(Qcow2ReopenTest, OptionsChangeWhileItIsInUse) {
 TEST_F(Qcow2ReopenTest, OptionsThatTheDriverRefusesChangeNothing) {
   start();
   ASSERT_TRUE(add_bitmap("b"));
-  ASSERT_TRUE(image_.write(1, 0, kCluster));
+  ASSERT_TRUE(image_.write(1, 0, kPageCluster));
   const block::Driver* const before = &node().driver();
   const auto refused = reopen([](auto& options) { options.l2_cache_entry_size = 100; });
   ASSERT_FALSE(refused);
   EXPECT_EQ(&node().driver(), before);
-  ASSERT_TRUE(image_.write(2, kCluster, kCluster));
-  EXPECT_EQ(find("b")->count(), 2 * kCluster);
-  EXPECT_TRUE(image_.holds(1, 0, kCluster));
+  ASSERT_TRUE(image_.write(2, kPageCluster, kPageCluster));
+  EXPECT_EQ(find("b")->count(), 2 * kPageCluster);
+  EXPECT_TRUE(image_.holds(1, 0, kPageCluster));
   ASSERT_TRUE(image_.close());
   expect_sound();
 }
@@ -184,7 +182,7 @@ TEST_F(Qcow2ReopenTest, AnErrorOnTheWayLeavesTheNodeAsItWas) {
     for (uint64_t after = 0; !done; ++after) {
       ASSERT_LT(after, 200U);
       if (!node().read_only()) {
-        ASSERT_TRUE(image_.write(++number, 0, kCluster));
+        ASSERT_TRUE(image_.write(++number, 0, kPageCluster));
       }
       ASSERT_TRUE(use(PermissionSet::kConsistentRead));
       image_.world().add_fault({.after = after});
@@ -192,11 +190,11 @@ TEST_F(Qcow2ReopenTest, AnErrorOnTheWayLeavesTheNodeAsItWas) {
       image_.world().clear_faults();
       failures += done ? 0 : 1;
       EXPECT_EQ(node().read_only(), done == read_only);
-      EXPECT_TRUE(image_.holds(number, 0, kCluster)) << after;
+      EXPECT_TRUE(image_.holds(number, 0, kPageCluster)) << after;
       ASSERT_NE(find("b"), nullptr);
       if (!node().read_only()) {
         ASSERT_TRUE(use(PermissionSet::kConsistentRead | PermissionSet::kWrite));
-        ASSERT_TRUE(image_.write(++number, 0, kCluster)) << after;
+        ASSERT_TRUE(image_.write(++number, 0, kPageCluster)) << after;
       }
     }
   }
@@ -208,15 +206,15 @@ TEST_F(Qcow2ReopenTest, AnErrorOnTheWayLeavesTheNodeAsItWas) {
 TEST_F(Qcow2ReopenTest, AnImageThatIsGivenUpIsWhole) {
   start();
   ASSERT_TRUE(add_bitmap("b"));
-  ASSERT_TRUE(image_.write(1, 0, kCluster));
+  ASSERT_TRUE(image_.write(1, 0, kPageCluster));
   EXPECT_EQ(give_up().error().code(), EPERM) << "its user has not agreed";
   image_.edge().allow_inactive();
   ASSERT_TRUE(give_up());
   EXPECT_FALSE(node().active());
   EXPECT_FALSE(node().child("file")->node().active());
   EXPECT_EQ(find("b"), nullptr) << "the image has it now";
-  EXPECT_EQ(image_.write(2, 0, kCluster).error().code(), EPERM);
-  EXPECT_FALSE(image_.holds(1, 0, kCluster));
+  EXPECT_EQ(image_.write(2, 0, kPageCluster).error().code(), EPERM);
+  EXPECT_FALSE(image_.holds(1, 0, kPageCluster));
   EXPECT_EQ(image_.flush().error().code(), EPERM);
   EXPECT_EQ(image_.run(image_.edge().create_snapshot({.id = {}, .name = "s"})).error().code(),
             EPERM);
@@ -226,14 +224,14 @@ TEST_F(Qcow2ReopenTest, AnImageThatIsGivenUpIsWhole) {
   image_.world().restore_power();
   ASSERT_TRUE(take_back());
   ASSERT_NE(find("b"), nullptr);
-  EXPECT_EQ(find("b")->count(), kCluster);
-  EXPECT_TRUE(image_.holds(1, 0, kCluster));
-  ASSERT_TRUE(image_.write(2, 0, kCluster));
+  EXPECT_EQ(find("b")->count(), kPageCluster);
+  EXPECT_TRUE(image_.holds(1, 0, kPageCluster));
+  ASSERT_TRUE(image_.write(2, 0, kPageCluster));
 }
 
 TEST_F(Qcow2ReopenTest, AnInactiveImageIsNotWrittenToAtItsEnd) {
   start();
-  ASSERT_TRUE(image_.write(1, 0, kCluster));
+  ASSERT_TRUE(image_.write(1, 0, kPageCluster));
   image_.edge().allow_inactive();
   ASSERT_TRUE(give_up());
   const uint64_t writes = image_.world().submitted(testing::IoKind::kWrite);
@@ -244,7 +242,7 @@ TEST_F(Qcow2ReopenTest, AnInactiveImageIsNotWrittenToAtItsEnd) {
 TEST_F(Qcow2ReopenTest, WhatCanNotBeTakenBackStaysGivenUp) {
   start();
   ASSERT_TRUE(add_bitmap("b"));
-  ASSERT_TRUE(image_.write(1, 0, kCluster));
+  ASSERT_TRUE(image_.write(1, 0, kPageCluster));
   image_.edge().allow_inactive();
   ASSERT_TRUE(give_up());
   for (uint64_t after = 0;; ++after) {
@@ -258,11 +256,11 @@ TEST_F(Qcow2ReopenTest, WhatCanNotBeTakenBackStaysGivenUp) {
       break;
     }
     EXPECT_EQ(find("b"), nullptr) << after;
-    EXPECT_EQ(image_.write(2, 0, kCluster).error().code(), EPERM);
+    EXPECT_EQ(image_.write(2, 0, kPageCluster).error().code(), EPERM);
   }
-  EXPECT_TRUE(image_.holds(1, 0, kCluster));
+  EXPECT_TRUE(image_.holds(1, 0, kPageCluster));
   ASSERT_NE(find("b"), nullptr);
-  EXPECT_EQ(find("b")->count(), kCluster);
+  EXPECT_EQ(find("b")->count(), kPageCluster);
 }
 
 }  // namespace

@@ -13,20 +13,18 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::Qcow2Builder;
 
-constexpr uint64_t kUnit = 4096;
-
 // With 4 KiB clusters: data, zeroes that keep their space, and a snapshot that shares two clusters.
 RawImage sound(bool snapshot) {
-  Qcow2Builder builder({.cluster_bits = 12, .size = 64 * kUnit});
-  std::vector<std::byte> data(kUnit);
+  Qcow2Builder builder({.cluster_bits = 12, .size = 64 * kPageCluster});
+  std::vector<std::byte> data(kPageCluster);
   for (uint64_t i = 0; i < 4; ++i) {
-    testing::fill_pattern(static_cast<testing::WriteNumber>(i + 1), i * kUnit, data);
-    builder.data(i * kUnit, data);
+    testing::fill_pattern(static_cast<testing::WriteNumber>(i + 1), i * kPageCluster, data);
+    builder.data(i * kPageCluster, data);
     if (snapshot && i == 1) {
       builder.snapshot("1", "keep");
     }
   }
-  builder.zero(5 * kUnit, true);
+  builder.zero(5 * kPageCluster, true);
   return RawImage(builder.finish());
 }
 
@@ -43,12 +41,12 @@ std::vector<Damage> damages() {
   const auto add = [&](std::string name, std::function<void(RawImage&)> inflict) {
     all.push_back({.name = std::move(name), .inflict = std::move(inflict)});
   };
-  const auto data = [](RawImage& r) { return (r.field(r.l2()) & kEntryOffsetMask) / kUnit; };
+  const auto data = [](RawImage& r) { return (r.field(r.l2()) & kEntryOffsetMask) / kPageCluster; };
   add("leak", [=](RawImage& r) { r.set_refcount(data(r), 3); });
   all.back().only_all = false;
   add("leak of a free cluster", [](RawImage& r) {
-    r.set_refcount(r.bytes().size() / kUnit, 1);
-    r.bytes().resize(r.bytes().size() + kUnit);
+    r.set_refcount(r.bytes().size() / kPageCluster, 1);
+    r.bytes().resize(r.bytes().size() + kPageCluster);
   });
   all.back().only_all = false;
   add("no COPIED in L1", [](RawImage& r) { r.set(r.l1(), r.l2()); });
@@ -56,8 +54,8 @@ std::vector<Damage> damages() {
   add("no COPIED in L2", [](RawImage& r) { r.set(r.l2(), r.field(r.l2()) & ~kEntryCopied); });
   all.back().only_all = false;
   add("used cluster counted as free", [=](RawImage& r) { r.set_refcount(data(r), 0); });
-  add("all counted as free", [](RawImage& r) { r.bytes().zero(r.block(), kUnit); });
-  add("table of zeroes", [](RawImage& r) { r.bytes().zero(r.table(), kUnit); });
+  add("all counted as free", [](RawImage& r) { r.bytes().zero(r.block(), kPageCluster); });
+  add("table of zeroes", [](RawImage& r) { r.bytes().zero(r.table(), kPageCluster); });
   add("table behind the end", [](RawImage& r) { r.set(header_offset::kRefcountTable, 1 << 30); });
   add("table nowhere", [=](RawImage& r) { r.set(header_offset::kRefcountTable, kFar); });
   add("table unaligned",
@@ -68,7 +66,8 @@ std::vector<Damage> damages() {
   add("table is the header", [](RawImage& r) { r.set(header_offset::kRefcountTable, 0); });
   add("block is an L2 table", [](RawImage& r) { r.set(r.table(), r.l2()); });
   add("block twice", [](RawImage& r) { r.set(r.table() + 8, r.block()); });
-  add("block outside", [](RawImage& r) { r.set(r.table() + 8, r.bytes().size() + 9 * kUnit); });
+  add("block outside",
+      [](RawImage& r) { r.set(r.table() + 8, r.bytes().size() + 9 * kPageCluster); });
   add("block far outside", [=](RawImage& r) { r.set(r.table() + 8, kFar); });
   add("reserved bits in the table", [](RawImage& r) { r.set(r.table(), r.block() | 0x100); });
   add("zero cluster unaligned",
@@ -93,7 +92,7 @@ std::vector<Damage> damages() {
                  .snapshot = true,
                  .inflict = [=](RawImage& r) {
                    r.set32(extra(r), 0);
-                   r.bytes().zero(r.block(), kUnit);
+                   r.bytes().zero(r.block(), kPageCluster);
                  }});
   all.push_back({.name = "everything at once", .snapshot = true, .inflict = [=](RawImage& r) {
                    r.set_refcount(data(r), 1);
@@ -124,7 +123,7 @@ class Qcow2RepairTest : public ::testing::TestWithParam<Damage> {
     EXPECT_EQ(image.world().violations(), std::vector<std::string>{});
     const auto opened = image.open();
     ASSERT_TRUE(opened) << opened.error().message();
-    EXPECT_TRUE(image.write(77, 20 * kUnit, 30 * kUnit)) << "it is in use again";
+    EXPECT_TRUE(image.write(77, 20 * kPageCluster, 30 * kPageCluster)) << "it is in use again";
     EXPECT_TRUE(image.close());
     EXPECT_EQ(image.verify().corruptions, std::vector<std::string>{});
   }
@@ -211,7 +210,7 @@ INSTANTIATE_TEST_SUITE_P(Damages, Qcow2RepairTest, ::testing::ValuesIn(damages()
 
 TEST(Qcow2Repair, ReportsWhatItRepairs) {
   RawImage raw = sound(false);
-  const uint64_t cluster = (raw.field(raw.l2()) & kEntryOffsetMask) / kUnit;
+  const uint64_t cluster = (raw.field(raw.l2()) & kEntryOffsetMask) / kPageCluster;
   raw.set_refcount(cluster, 2);
   ImageWorld image;
   image.world().add("image", raw.bytes());
@@ -225,7 +224,7 @@ TEST(Qcow2Repair, ReportsWhatItRepairs) {
 
 TEST(Qcow2Repair, OfLeaksWritesNothingWhenTheCountsCanNotBeTrusted) {
   RawImage raw = sound(false);
-  const uint64_t cluster = (raw.field(raw.l2()) & kEntryOffsetMask) / kUnit;
+  const uint64_t cluster = (raw.field(raw.l2()) & kEntryOffsetMask) / kPageCluster;
   raw.set_refcount(cluster, 0);
   raw.set_refcount(cluster + 1, 2);
   ImageWorld image;
@@ -253,11 +252,11 @@ TEST(Qcow2Repair, AnUnalignedBlockTakesASecondRepair) {
 TEST(Qcow2Repair, NeverPutsStructuresWhereAnEntryLeads) {
   RawImage raw = sound(false);
   // The next clusters behind the end of the file: they read as zeroes, and shall do so afterwards.
-  const uint64_t end = raw.bytes().size() / kUnit;
+  const uint64_t end = raw.bytes().size() / kPageCluster;
   for (uint64_t i = 0; i < 3; ++i) {
-    raw.set(raw.l2() + (10 + i) * 8, (end + i) * kUnit | kEntryCopied);
+    raw.set(raw.l2() + (10 + i) * 8, (end + i) * kPageCluster | kEntryCopied);
   }
-  raw.bytes().zero(raw.table(), kUnit);
+  raw.bytes().zero(raw.table(), kPageCluster);
   ImageWorld image;
   image.world().add("image", raw.bytes());
   const GuestContent before = guest_content(image);
@@ -271,7 +270,7 @@ TEST(Qcow2Repair, NeverPutsStructuresWhereAnEntryLeads) {
 TEST(Qcow2Repair, NeverSetsCopiedWhereTheCountIsKnownToBeTooLow) {
   RawImage raw = sound(true);
   const uint64_t shared = raw.field(raw.l2()) & kEntryOffsetMask;
-  raw.set_refcount(shared / kUnit, 1);
+  raw.set_refcount(shared / kPageCluster, 1);
   ImageWorld image;
   image.world().add("image", raw.bytes());
   static_cast<void>(repair(image, Repair::kLeaks));
@@ -298,7 +297,7 @@ TEST(Qcow2Repair, RefusesToWriteEntriesOverOtherMetadata) {
 
 TEST(Qcow2Repair, OfAnUnreadableTableWritesNothing) {
   RawImage raw = sound(false);
-  raw.set_refcount((raw.field(raw.l2()) & kEntryOffsetMask) / kUnit, 2);
+  raw.set_refcount((raw.field(raw.l2()) & kEntryOffsetMask) / kPageCluster, 2);
   ImageWorld image;
   image.world().add("image", raw.bytes());
   image.world().add_fault(
@@ -310,10 +309,10 @@ TEST(Qcow2Repair, OfAnUnreadableTableWritesNothing) {
 }
 
 TEST(Qcow2Repair, CountsThatDoNotFitAreNamedAndStayAtTheirLimit) {
-  Qcow2Builder builder({.cluster_bits = 12, .refcount_order = 0, .size = 64 * kUnit});
-  std::vector<std::byte> data(kUnit);
+  Qcow2Builder builder({.cluster_bits = 12, .refcount_order = 0, .size = 64 * kPageCluster});
+  std::vector<std::byte> data(kPageCluster);
   builder.data(0, data);
-  builder.data(kUnit, data);
+  builder.data(kPageCluster, data);
   RawImage raw(builder.finish());
   raw.set(raw.l2() + 8, raw.field(raw.l2()));
   ImageWorld image;

@@ -222,44 +222,45 @@ TEST_F(SnapshotTest, DeletingFreesWhatItAloneUsed) {
 }
 
 // An image with two snapshots, and a disk that shares something with each of them.
-constexpr uint64_t kSmallCluster = 512;
-constexpr uint64_t kDisk = 150 * kSmallCluster;
+constexpr uint64_t kSharedDisk = 150 * kTinyCluster;
 
 void prepare(ImageWorld& image, uint32_t refcount_order, uint32_t version) {
-  Qcow2Builder builder(
-      {.version = version, .cluster_bits = 9, .refcount_order = refcount_order, .size = kDisk});
+  Qcow2Builder builder({.version = version,
+                        .cluster_bits = 9,
+                        .refcount_order = refcount_order,
+                        .size = kSharedDisk});
   image.world().add("image", builder.finish());
   ASSERT_TRUE(image.open());
-  ASSERT_TRUE(image.write(1, 0, kDisk));
+  ASSERT_TRUE(image.write(1, 0, kSharedDisk));
   ASSERT_TRUE(create(image, "first"));
-  ASSERT_TRUE(image.write(2, 0, kDisk / 2));
+  ASSERT_TRUE(image.write(2, 0, kSharedDisk / 2));
   ASSERT_TRUE(create(image, "second"));
-  ASSERT_TRUE(image.write(3, 0, kDisk / 4));
+  ASSERT_TRUE(image.write(3, 0, kSharedDisk / 4));
   ASSERT_TRUE(image.flush());
 }
 
 // The contents of the disk and of both snapshots.
 void expect_contents(ImageWorld& image, bool applied, uint64_t at) {
   if (applied) {
-    EXPECT_TRUE(image.holds(1, 0, kDisk)) << at;
+    EXPECT_TRUE(image.holds(1, 0, kSharedDisk)) << at;
   } else {
-    EXPECT_TRUE(image.holds(3, 0, kDisk / 4)) << at;
-    EXPECT_TRUE(image.holds(2, kDisk / 4, kDisk / 2 - kDisk / 4)) << at;
-    EXPECT_TRUE(image.holds(1, kDisk / 2, kDisk / 2)) << at;
+    EXPECT_TRUE(image.holds(3, 0, kSharedDisk / 4)) << at;
+    EXPECT_TRUE(image.holds(2, kSharedDisk / 4, kSharedDisk / 2 - kSharedDisk / 4)) << at;
+    EXPECT_TRUE(image.holds(1, kSharedDisk / 2, kSharedDisk / 2)) << at;
   }
   const std::string names = list(image);
   if (names.starts_with("1:first")) {
     ASSERT_TRUE(apply(image, "1")) << at;
-    EXPECT_TRUE(image.holds(1, 0, kDisk)) << at;
+    EXPECT_TRUE(image.holds(1, 0, kSharedDisk)) << at;
   }
   ASSERT_NE(names.find("2:second"), std::string::npos) << at;
   ASSERT_TRUE(apply(image, "2")) << at;
-  EXPECT_TRUE(image.holds(2, 0, kDisk / 2)) << at;
-  EXPECT_TRUE(image.holds(1, kDisk / 2, kDisk / 2)) << at;
+  EXPECT_TRUE(image.holds(2, 0, kSharedDisk / 2)) << at;
+  EXPECT_TRUE(image.holds(1, kSharedDisk / 2, kSharedDisk / 2)) << at;
   if (names.ends_with("3:third")) {
     ASSERT_TRUE(apply(image, "3")) << at;
-    EXPECT_TRUE(image.holds(3, 0, kDisk / 4)) << at;
-    EXPECT_TRUE(image.holds(1, kDisk / 2, kDisk / 2)) << at;
+    EXPECT_TRUE(image.holds(3, 0, kSharedDisk / 4)) << at;
+    EXPECT_TRUE(image.holds(1, kSharedDisk / 2, kSharedDisk / 2)) << at;
   }
 }
 
@@ -297,7 +298,7 @@ TEST(SnapshotSeries, AFailureAtAnyRequestChangesNothing) {
         EXPECT_EQ(list(image), result ? operation.after : operation.before)
             << operation.name << " " << request;
         // It goes on as if nothing had happened.
-        ASSERT_TRUE(image.write(3, 0, result && operation.applies ? 0 : kDisk / 4));
+        ASSERT_TRUE(image.write(3, 0, result && operation.applies ? 0 : kSharedDisk / 4));
         const auto closed = image.close();
         ASSERT_TRUE(closed) << closed.error().message();
         expect_sound(image, request);
@@ -336,7 +337,7 @@ TEST(SnapshotSeries, APowerCutAtAnyRequestLeavesTheOldStateOrTheNew) {
           EXPECT_EQ(names, operation.after);
         }
         EXPECT_TRUE(names == operation.before || names == operation.after) << names;
-        const bool applied = operation.applies && image.holds(1, 0, kDisk);
+        const bool applied = operation.applies && image.holds(1, 0, kSharedDisk);
         EXPECT_TRUE(!result || applied == operation.applies);
         expect_contents(image, applied, request);
         ASSERT_TRUE(image.close());
@@ -365,21 +366,21 @@ TEST(SnapshotSeries, EveryWidthOfCountsServes) {
 // Small caches have pages written out, and read again, in the middle of an operation.
 TEST(SnapshotSeries, CachesMayBeSmallerThanWhatChanges) {
   ImageWorld image;
-  Qcow2Builder builder({.cluster_bits = 9, .size = 4000 * kSmallCluster});
+  Qcow2Builder builder({.cluster_bits = 9, .size = 4000 * kTinyCluster});
   image.world().add("image", builder.finish());
   image.options().l2_cache_size = 2048;
   image.options().refcount_cache_size = 1024;
   ASSERT_TRUE(image.open());
-  ASSERT_TRUE(image.write(1, 0, 4000 * kSmallCluster));
+  ASSERT_TRUE(image.write(1, 0, 4000 * kTinyCluster));
   ASSERT_TRUE(create(image, "s"));
-  ASSERT_TRUE(image.write(2, 1000 * kSmallCluster, 1000 * kSmallCluster));
+  ASSERT_TRUE(image.write(2, 1000 * kTinyCluster, 1000 * kTinyCluster));
   ASSERT_TRUE(create(image, "t"));
   ASSERT_TRUE(apply(image, "1"));
-  EXPECT_TRUE(image.holds(1, 0, 4000 * kSmallCluster));
+  EXPECT_TRUE(image.holds(1, 0, 4000 * kTinyCluster));
   ASSERT_TRUE(remove(image, "1"));
   ASSERT_TRUE(apply(image, "2"));
-  EXPECT_TRUE(image.holds(2, 1000 * kSmallCluster, 1000 * kSmallCluster));
-  EXPECT_TRUE(image.holds(1, 2000 * kSmallCluster, 2000 * kSmallCluster));
+  EXPECT_TRUE(image.holds(2, 1000 * kTinyCluster, 1000 * kTinyCluster));
+  EXPECT_TRUE(image.holds(1, 2000 * kTinyCluster, 2000 * kTinyCluster));
   ASSERT_TRUE(image.close());
   expect_sound(image, 0);
   EXPECT_EQ(image.verify().leaks, 0u);
