@@ -1,5 +1,5 @@
-"""A Linux guest for tests: Debian's kernel and busybox in an initramfs of our own, under QEMU without
-hardware support, with one vhost-user-blk disk. It takes shell commands from the test."""
+"""Linux guests for tests: Debian's kernel and busybox in an initramfs of our own, under QEMU without
+hardware support. They take shell commands from the test."""
 
 import gzip
 import os
@@ -43,37 +43,38 @@ def missing():
     return ", ".join(programs if kernel() else [*programs, "linux-image-cloud-amd64"])
 
 
-def make_initramfs(folder):
-    """Everything that the guest has."""
+def make_root(folder, modules, init):
+    """What every guest has: busybox, modules of the kernel, and the program that comes first."""
     root = folder / "root"
     for name in ("bin", "dev", "lib", "mnt", "proc", "sys"):
         (root / name).mkdir(parents=True)
     shutil.copy(shutil.which("busybox"), root / "bin" / "busybox")
-    for module in MODULES:
+    for module in modules:
         source, = kernel()[1].rglob(f"{module}.ko")
         shutil.copy(source, root / "lib" / source.name)
-    (root / "init").write_text(INIT.format(modules=" ".join(MODULES)))
+    (root / "init").write_text(init.format(modules=" ".join(modules)))
     (root / "init").chmod(0o755)
+    return root
+
+
+def pack(root):
+    """The initramfs that is made of a folder."""
     names = "\n".join(str(p.relative_to(root)) for p in root.rglob("*"))
     packed = subprocess.run(["cpio", "--quiet", "-o", "-H", "newc"], input=names.encode(), cwd=root,
                             stdout=subprocess.PIPE, check=True).stdout
-    path = folder / "initramfs"
+    path = root.parent / "initramfs"
     path.write_bytes(gzip.compress(packed, 1))
     return path
 
 
-class Guest:
-    """A machine that boots at once."""
+class Machine:
+    """A machine that boots at once, into a shell on its console that says what came of each line."""
 
-    def __init__(self, folder, disk, **device):
-        options = "".join(f",{k.replace('_', '-')}={v}" for k, v in device.items())
+    def __init__(self, initramfs, *devices, memory="256M"):
         self.process = subprocess.Popen(
             ["qemu-system-x86_64", "-M", "q35,accel=tcg", "-cpu", "max", "-nodefaults", "-nographic",
-             "-no-reboot", "-m", "256M", "-smp", "2",
-             "-object", "memory-backend-memfd,id=mem,size=256M,share=on", "-numa", "node,memdev=mem",
-             "-chardev", f"socket,id=c,path={disk},reconnect=1",
-             "-device", f"vhost-user-blk-pci,chardev=c{options}", "-serial", "stdio",
-             "-kernel", str(kernel()[0]), "-initrd", str(make_initramfs(folder)),
+             "-no-reboot", "-m", memory, "-smp", "2", *devices, "-serial", "stdio",
+             "-kernel", str(kernel()[0]), "-initrd", str(initramfs),
              "-append", "console=ttyS0 quiet panic=-1"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.text, self.changed = "", threading.Condition()
@@ -126,3 +127,15 @@ class Guest:
     def kill(self):
         self.process.kill()
         self.process.wait()
+
+
+class Guest(Machine):
+    """A machine with one vhost-user-blk disk."""
+
+    def __init__(self, folder, disk, **device):
+        options = "".join(f",{k.replace('_', '-')}={v}" for k, v in device.items())
+        super().__init__(
+            pack(make_root(folder, MODULES, INIT)),
+            "-object", "memory-backend-memfd,id=mem,size=256M,share=on", "-numa", "node,memdev=mem",
+            "-chardev", f"socket,id=c,path={disk},reconnect=1",
+            "-device", f"vhost-user-blk-pci,chardev=c{options}")
