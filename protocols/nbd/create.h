@@ -1,7 +1,6 @@
 // "Creating" an image in an export: the server has made the space, and nothing here makes more.
 #pragma once
 
-#include <span>
 #include <string>
 
 #include "base/result.h"
