@@ -57,6 +57,18 @@ def make_root(folder, modules, init):
     return root
 
 
+def add_program(root, source, target):
+    """A program, with the libraries that it needs, which are put below usr/."""
+    (root / target).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source, root / target)
+    told = subprocess.run(["ldd", source], stdout=subprocess.PIPE, text=True, check=False).stdout
+    for word in told.split():
+        if word.startswith("/") and pathlib.Path(word).exists():
+            place = root / "usr" / word.lstrip("/").removeprefix("usr/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(word, place)
+
+
 def pack(root):
     """The initramfs that is made of a folder."""
     names = "\n".join(str(p.relative_to(root)) for p in root.rglob("*"))

@@ -2,7 +2,6 @@
 
 import pathlib
 import shutil
-import subprocess
 
 import guest
 import support
@@ -56,18 +55,6 @@ def missing():
     return ", ".join(filter(None, [guest.missing(), *(name for name, there in needed if not there)]))
 
 
-def add_program(system, source, target):
-    """A program, with the libraries that it needs."""
-    (system / target).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(source, system / target)
-    told = subprocess.run(["ldd", source], stdout=subprocess.PIPE, text=True, check=False).stdout
-    for word in told.split():
-        if word.startswith("/") and pathlib.Path(word).exists():
-            place = system / "usr" / word.lstrip("/").removeprefix("usr/")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(word, place)
-
-
 def add_units(system):
     """Ours, as they are installed below /usr, and systemd's targets."""
     place = system / "usr/lib/systemd/system"
@@ -88,10 +75,10 @@ def make_system(root, files):
     for name in ("bin", "lib", "lib64"):
         (system / name).symlink_to(f"usr/{name}")
     shutil.copy(shutil.which("busybox"), system / "usr/bin/busybox")
-    add_program(system, SYSTEMD, "usr/lib/systemd/systemd")
-    add_program(system, "/bin/systemctl", "usr/bin/systemctl")
+    guest.add_program(system, SYSTEMD, "usr/lib/systemd/systemd")
+    guest.add_program(system, "/bin/systemctl", "usr/bin/systemctl")
     for name in PROGRAMS:
-        add_program(system, support.TOOLS / name, f"usr/bin/{name}")
+        guest.add_program(system, support.TOOLS / name, f"usr/bin/{name}")
     add_units(system)
     for name, text in {**FILES, **files}.items():
         (system / name).parent.mkdir(parents=True, exist_ok=True)
