@@ -154,7 +154,8 @@ void GraphEdit::remove_child(Edge& edge) {
 }
 
 void GraphEdit::move_users(Node& from, const std::shared_ptr<Node>& to, bool for_good) {
-  const std::vector<Edge*> users = from.parents();
+  // Connecting them changes the list.
+  const std::vector<Edge*> users(from.parents().begin(), from.parents().end());
   for (Edge* user : users) {
     const bool stays = user->stays_ || is_job_hold(*user) ||
                        (user->parent() != nullptr && stands_on(*to, *user->parent()));
