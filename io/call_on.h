@@ -36,9 +36,10 @@ class RemoteCall : private CancelHook {
   // Called by the driver on the other thread, as the last thing.
   void finished();
 
+  ~RemoteCall() override = default;
+
  protected:
   RemoteCall(Reactor& target, CancelToken token) : target_(target), token_(token) {}
-  ~RemoteCall() override = default;
 
   // Of the awaiter. False: it is over already.
   [[nodiscard]] bool begin(std::coroutine_handle<> caller);

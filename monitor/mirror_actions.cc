@@ -99,7 +99,7 @@ Result<jobs::MirrorSettings> StartMirror::settings(const Arguments& wanted,
 // Only what shows the same as the source can give way: that which it filters.
 Result<std::shared_ptr<block::Node>> StartMirror::find_replaced(
     const std::string& name, const std::shared_ptr<block::Node>& source) const {
-  const std::shared_ptr<block::Node> found = graph().find(name);
+  std::shared_ptr<block::Node> found = graph().find(name);
   if (found == nullptr) {
     return fail(ENOENT, "Failed to find node with node-name='{}'", name);
   }

@@ -187,7 +187,7 @@ schema::BlockStats describe_statistics(const block::Node& node) {
   stats.account_failed = false;
   stats.account_invalid = false;
   if (auto specific = node.driver().specific_statistics()) {
-    info.driver_specific.emplace(std::move(*specific));
+    info.driver_specific.emplace(*specific);
   }
   if (const block::Edge* file = node.child("file")) {
     info.parent.emplace(describe_statistics(file->node()));

@@ -30,8 +30,11 @@ unsigned count_processors(std::string_view list) {
       return 0;
     }
     unsigned last = first;
-    if (at != end && *at == '-' && (++at, !number(last) || last < first)) {
-      return 0;
+    if (at != end && *at == '-') {
+      ++at;
+      if (!number(last) || last < first) {
+        return 0;
+      }
     }
     count += last - first + 1;
     if (at == end) {

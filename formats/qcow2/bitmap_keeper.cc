@@ -133,7 +133,7 @@ io::Task<Result<void>> BitmapKeeper::changing(std::string name, bool records) {
   co_return result;
 }
 
-io::Task<Result<void>> BitmapKeeper::before_resize() {
+io::Task<Result<void>> BitmapKeeper::before_resize(uint64_t from, uint64_t to) {
   const auto lock = co_await mutex_.lock();
   std::vector<std::size_t> indices;
   for (std::size_t i = 0; i < entries_.size(); ++i) {
@@ -144,7 +144,13 @@ io::Task<Result<void>> BitmapKeeper::before_resize() {
       indices.push_back(i);
     }
   }
-  co_return co_await mark(std::move(indices));
+  Result<void> result = co_await mark(std::move(indices));
+  // The granule that the new end cuts may be marked for what is dropped. It stays marked, and the
+  // map, which forgets what it has of that, is to have the rest of it.
+  if (result && tracking_ == Tracking::kOn && to < from && to > 0) {
+    result = co_await intent_.cover(to - 1, 1);
+  }
+  co_return result;
 }
 
 void BitmapKeeper::adopt_directory(std::vector<BitmapEntry> entries, std::vector<std::byte> bytes,

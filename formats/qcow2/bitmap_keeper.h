@@ -76,9 +76,9 @@ class BitmapKeeper final : public block::BitmapStore, private io::TimerEntry {
   // keeps them, in memory alone.
   [[nodiscard]] io::Task<Result<void>> remove_all();
 
-  // Before the size of the disk changes, while nothing else does: marks all. Fails while a bitmap
-  // is busy or inconsistent.
-  [[nodiscard]] io::Task<Result<void>> before_resize();
+  // Before the size of the disk changes, while nothing else does: marks all, and lets the map have
+  // what a shrink leaves marked. Fails while a bitmap is busy or inconsistent.
+  [[nodiscard]] io::Task<Result<void>> before_resize(uint64_t from, uint64_t to);
 
   // block::BitmapStore
   [[nodiscard]] bool supported() const override { return image_.header().version >= 3; }

@@ -20,7 +20,7 @@ io::Task<Result<void>> Qcow2Driver::check_resize(uint64_t length) {
   if (!result) {
     co_return result;
   }
-  result = co_await bitmaps_.before_resize();
+  result = co_await bitmaps_.before_resize(this->length(), length);
   if (!result) {
     co_return result;
   }

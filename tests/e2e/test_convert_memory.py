@@ -104,6 +104,7 @@ def is_direct(process, name):
     return True in modes if modes else None
 
 
+@pytest.mark.slow
 def test_a_conversion_stays_far_from_the_limit(folder, source, backend, group):
     done = group.run("env", f"CAIRN_IO={backend}", program("cairn-img"), "convert", "-f", "raw", "-O",
                      "qcow2", source, folder / "t")

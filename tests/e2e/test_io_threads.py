@@ -152,7 +152,7 @@ class Load:
     """Clients that read as fast as they can until they are cut off."""
 
     def __init__(self, path, name, clients=4):
-        self.threads, self.ends, self.replies = [], [], 0
+        self.threads, self.ends, self.replies, self.served = [], [], 0, 0
         for _ in range(clients):
             self.threads.append(threading.Thread(target=self._run, args=(path, name)))
             self.threads[-1].start()
@@ -164,6 +164,7 @@ class Load:
         receive(client, 18)
         client.sendall(struct.pack(">I8sII", 3, b"IHAVEOPT", 1, len(name)) + name.encode())
         receive(client, 10)
+        self.served += 1
         try:
             while True:
                 client.sendall(b"".join(struct.pack(">IHHQQI", 0x25609513, 0, 0, i, i * 4096, 4096)
@@ -174,6 +175,10 @@ class Load:
         except (EOFError, OSError) as end:
             self.ends.append(end)
         client.close()
+
+    def wait(self, replies):
+        """Until all clients are served, and so many replies have come."""
+        wait_until(lambda: self.served == len(self.threads) and self.replies > replies, "some load")
 
     def join(self):
         for thread in self.threads:
@@ -188,7 +193,7 @@ def test_an_export_is_removed_under_load(folder, monitored):
     for turn in range(5):
         assert add(monitor, "goes", iothread=f"io{turn % 2}") is None
         load = Load(folder / "nbd.sock", "goes")
-        wait_until(lambda load=load: load.replies > 200, "some load")
+        load.wait(200)
         refused = monitor.ask("block-export-del", id="goes")
         assert refused["error"]["desc"] == "export 'goes' still in use"
         remove(monitor, "goes")
@@ -206,7 +211,8 @@ def test_the_daemon_ends_in_good_order_under_load(folder, monitored):
     assert add(monitor, "a", iothread="io0") is None
     assert add(monitor, "b", iothread="io1") is None
     loads = [Load(folder / "nbd.sock", name, clients=2) for name in "ab"]
-    wait_until(lambda: all(load.replies > 100 for load in loads), "some load")
+    for load in loads:
+        load.wait(100)
     daemon.stop()
     for load in loads:
         load.join()

@@ -122,8 +122,8 @@ std::optional<uint64_t> memory_limit(std::string_view groups, const std::string&
 }
 
 std::optional<uint64_t> usual_cache_bound() {
-  static const auto limit = memory_limit(read_text("/proc/self/cgroup"));
-  return limit ? std::optional(*limit / kParts) : std::nullopt;
+  static const auto kLimit = memory_limit(read_text("/proc/self/cgroup"));
+  return kLimit ? std::optional(*kLimit / kParts) : std::nullopt;
 }
 
 HostCache::HostCache(uint64_t bound) : window_(std::max(bound / kParts, kLeastWindow)) {}

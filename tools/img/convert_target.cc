@@ -98,7 +98,7 @@ Result<void> fill_options(const ConvertRequest& request, const CreationTable& ta
 Result<ImageName> name_of_new(const ConvertRequest& request, const block::CreateOptions& options,
                               const NewFile& file) {
   ImageName name = request.target;
-  const std::string path = file.path();
+  const std::string& path = file.path();
   schema::JsonObject node;
   for (const block::CreateOptionInfo& info : options.table()) {
     if (info.name.ends_with("key-secret") && options.has(info.name)) {

@@ -176,6 +176,18 @@ TEST_F(Qcow2BitmapRecovery, FollowsTheSizeAndTheDirectory) {
 
 // Writes, clears and merges, and a cut at every request. Everything that was written since the last
 // clear that had begun before is marked.
+// The mark stays in memory, where it stands for what is left of its 64 KiB; so it does on disk.
+TEST_F(Qcow2BitmapRecovery, KeepsAMarkWhoseChangeAShrinkHasDropped) {
+  constexpr uint64_t kKiB = 1024;
+  start({.size = kMiB});
+  ASSERT_TRUE(image_.write(1, 80 * kKiB, 512));
+  ASSERT_TRUE(image_.run(image_.edge().resize(72 * kKiB)));
+  ASSERT_TRUE(bitmap().marked(64 * kKiB));
+  crash();
+  EXPECT_TRUE(bitmap().marked(64 * kKiB));
+  EXPECT_EQ(bitmap().count(), 64 * kKiB);
+}
+
 TEST_F(Qcow2BitmapRecovery, APowerCutAtAnyRequestLosesNothing) {
   for (const uint32_t cluster_bits : {11U, 12U, 16U}) {
     for (uint64_t cut = 1;; ++cut) {
