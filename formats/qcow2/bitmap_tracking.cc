@@ -153,7 +153,9 @@ io::Task<void> BitmapKeeper::end_tracking() {
 }
 
 io::Task<Result<void>> BitmapKeeper::cover(uint64_t offset, uint64_t length) {
-  if (tracking_ == Tracking::kUndecided) {
+  // When an image takes no more writes, it may be that a map is going to be believed that is not
+  // the one in use.
+  if (tracking_ == Tracking::kUndecided || (tracking_ == Tracking::kOn && image_.broken())) {
     Result<void> ready = co_await image_.prepare_write();
     if (!ready) {
       co_return ready;

@@ -38,7 +38,7 @@ class FilterOptions : public FilterTest {
   static schema::BlockdevOptions with_rule(schema::BlkdebugInjectErrorOptions rule) {
     schema::BlockdevOptionsBlkdebug branch;
     branch.image = to("q");
-    branch.inject_error.emplace().push_back(std::move(rule));
+    branch.inject_error.emplace().push_back(rule);
     return make(Driver::kBlkdebug, "x", std::move(branch));
   }
   static schema::BlockdevOptions blklogwrites(std::string below, std::string log) {

@@ -27,7 +27,7 @@ class CorWriteTest : public FilterTest {
   void add_filters(schema::BlkdebugInjectErrorOptions rule) {
     schema::BlockdevOptionsBlkdebug branch;
     branch.image = to("top");
-    branch.inject_error.emplace().push_back(std::move(rule));
+    branch.inject_error.emplace().push_back(rule);
     ASSERT_EQ(add(make(schema::BlockdevDriver::kBlkdebug, "debug", std::move(branch))), "");
     ASSERT_EQ(add(copy_on_read("cor", "debug")), "");
   }
