@@ -88,7 +88,7 @@ Result<Pruned> prune(const std::string& directory, uint64_t keep) {
     return pass(files);
   }
   for (const std::string& name : *files) {
-    auto removed = remove_file(directory + "/" + name);
+    auto removed = remove_file(fmt::format("{}/{}", directory, name));
     if (!removed) {
       return pass(removed);
     }
