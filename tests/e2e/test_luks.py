@@ -210,3 +210,14 @@ def test_a_detached_header_and_its_disk(tmp_path):
     assert disk.read_bytes().count(7) < MIB // 10
     info = json.loads(run("cairn-img", "info", "--output=json", "--image-opts", node).out)
     assert info["format-specific"]["data"]["detached-header"]
+
+
+@pytest.mark.skipif(PEER, reason="compares with the peer")
+@pytest.mark.parametrize("cluster_size", ["64k", "512", "2M"])
+def test_an_encrypted_image_is_as_long_as_the_peers(folder, cluster_size):
+    options = ("-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10,"
+               f"cluster_size={cluster_size}")
+    for program in ("cairn-img", "qemu-img"):
+        run(program, "create", "-q", "-f", "qcow2", "--object", SECRET, *options,
+            folder / program, "1M")
+    assert (folder / "cairn-img").stat().st_size == (folder / "qemu-img").stat().st_size
