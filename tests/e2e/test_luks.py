@@ -218,6 +218,5 @@ def test_an_encrypted_image_is_as_long_as_the_peers(folder, cluster_size):
     options = ("-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10,"
                f"cluster_size={cluster_size}")
     for program in ("cairn-img", "qemu-img"):
-        run(program, "create", "-q", "-f", "qcow2", "--object", SECRET, *options,
-            folder / program, "1M")
+        make(program, "-f", "qcow2", *options, folder / program, "1M")
     assert (folder / "cairn-img").stat().st_size == (folder / "qemu-img").stat().st_size
