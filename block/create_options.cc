@@ -12,7 +12,24 @@ namespace {
 
 using Type = CreateOptionInfo::Type;
 
-// Blanks may stand before it. A negative number is that much less than 2^64, as the field has it.
+Error size_error(std::string_view name) {
+  return Error(EINVAL, fmt::format("Parameter '{}' expects a non-negative number below 2^64", name))
+      .with_hint(
+          "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
+          "and exabytes, respectively.");
+}
+
+// A comma inside a value is written twice, as on the command line.
+std::string escape(std::string_view value) {
+  std::string escaped;
+  for (const char c : value) {
+    escaped.append(c == ',' ? 2 : 1, c);
+  }
+  return escaped;
+}
+
+}  // namespace
+
 Result<uint64_t> parse_number(std::string_view name, std::string_view text) {
   const std::string_view whole = text;
   text.remove_prefix(std::min(text.find_first_not_of(" \t\n\v\f\r"), text.size()));
@@ -31,24 +48,6 @@ Result<uint64_t> parse_number(std::string_view name, std::string_view text) {
   }
   return negative ? uint64_t{0} - value : value;
 }
-
-Error size_error(std::string_view name) {
-  return Error(EINVAL, fmt::format("Parameter '{}' expects a non-negative number below 2^64", name))
-      .with_hint(
-          "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
-          "and exabytes, respectively.");
-}
-
-// A comma inside a value is written twice, as on the command line.
-std::string escape(std::string_view value) {
-  std::string escaped;
-  for (const char c : value) {
-    escaped.append(c == ',' ? 2 : 1, c);
-  }
-  return escaped;
-}
-
-}  // namespace
 
 Result<void> CreateOptions::set(std::string_view name, std::string_view value) {
   const auto info = std::ranges::find(table_, name, &CreateOptionInfo::name);

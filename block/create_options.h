@@ -55,4 +55,9 @@ class CreateOptions {
   bool exact_ = false;
 };
 
+// The value of a whole-number option `name`: decimal, or hexadecimal behind "0x". Blanks may stand
+// before it; a negative number is that much less than 2^64. ERANGE, EINVAL: with the field's
+// message.
+[[nodiscard]] Result<uint64_t> parse_number(std::string_view name, std::string_view text);
+
 }  // namespace cairn::block

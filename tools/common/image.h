@@ -31,6 +31,11 @@ struct ImageName {
                                                                         ImageName name,
                                                                         block::OpenFlags flags);
 
+// Refuses `flag`, which asks that others may write meanwhile (OpenFlags::force_share), for an image
+// whose list of options says that they may not.
+[[nodiscard]] Result<void> check_sharing(const ImageName& name, const block::OpenFlags& flags,
+                                         std::string_view flag);
+
 // Why an image is not opened, for the reason `why`, a literal: what is wrong with its file comes
 // first.
 [[nodiscard]] io::Task<Error> refuse_open(block::Graph& graph, ImageName name,
@@ -50,7 +55,7 @@ enum class Sharing : uint8_t {
   kAll,    // others may do to the image what they like
 };
 
-// Opens and attaches in one go; failures carry could_not_open()'s words.
+// Opens and attaches in one go; failures carry could_not_open()'s words, but for check_sharing()'s.
 [[nodiscard]] io::Task<Result<std::unique_ptr<block::Edge>>> open_root(
     block::Graph& graph, ImageName name, block::OpenFlags flags, Sharing sharing = Sharing::kUsual);
 

@@ -50,7 +50,8 @@ OptionOfDriver find_driver(const JsonObject& root, std::string_view path) {
   return found;
 }
 
-// The path down to a single value: "odd.x" for "odd", when that is {"x": 1}.
+// The path down to a single value: "odd.x" for "odd", when that is {"x": 1}, "odd.0" when it is
+// [1].
 std::string whole_path(const JsonObject& root, std::string_view path) {
   std::string whole(path);
   const JsonObject* object = &root;
@@ -61,34 +62,18 @@ std::string whole_path(const JsonObject& root, std::string_view path) {
     object = value != nullptr ? value->as_object() : nullptr;
     rest.remove_prefix(std::min(dot + 1, rest.size()));
   }
-  while (object != nullptr && !object->empty()) {
-    const auto& [name, member] = *object->begin();
-    whole += fmt::format(".{}", name);
-    object = member.as_object();
+  while (value != nullptr) {
+    if (object = value->as_object(); object != nullptr && !object->empty()) {
+      whole += fmt::format(".{}", object->begin()->first);
+      value = &object->begin()->second;
+    } else if (const schema::JsonArray* list = value->as_array(); list && !list->empty()) {
+      whole += ".0";
+      value = list->data();
+    } else {
+      break;
+    }
   }
   return whole;
-}
-
-// An option that a driver does not have, said in the words that name the driver. `path` leads to
-// it: "file.nosuch".
-Error unknown_option(const block::Graph& graph, const JsonObject& root, std::string_view path) {
-  const OptionOfDriver found = find_driver(root, path);
-  if (found.rest.starts_with("server.")) {
-    return Error(EINVAL,
-                 in_words_of_tools(fmt::format("Parameter '{}' is unexpected", found.rest)));
-  }
-  const std::string* driver = text_of(*found.object, "driver");
-  const block::DriverInfo* info = driver != nullptr ? graph.drivers().find(*driver) : nullptr;
-  if (info == nullptr) {
-    return Error(EINVAL, fmt::format("Parameter '{}' is unexpected", path));
-  }
-  const std::string name = whole_path(*found.object, found.rest);
-  if (info->kind == block::DriverInfo::Kind::kProtocol) {
-    return Error(EINVAL, fmt::format("Block protocol '{}' doesn't support the option '{}'",
-                                     info->name, name));
-  }
-  return Error(EINVAL,
-               fmt::format("Block format '{}' does not support the option '{}'", info->name, name));
 }
 
 // What `message` says it of, when it begins and ends so; empty otherwise.
@@ -98,6 +83,27 @@ std::string_view subject_of(std::string_view message, std::string_view begin,
                  message.size() >= begin.size() + end.size()
              ? message.substr(begin.size(), message.size() - begin.size() - end.size())
              : std::string_view();
+}
+
+// What lies at a path like "inject-error.0.errno"; null when there is nothing.
+const JsonValue* value_at(const JsonObject& root, std::string_view path) {
+  const JsonValue* value = nullptr;
+  for (const JsonObject* object = &root; !path.empty();) {
+    const size_t dot = std::min(path.find('.'), path.size());
+    const std::string_view name = path.substr(0, dot);
+    path.remove_prefix(std::min(dot + 1, path.size()));
+    if (const schema::JsonArray* list = value != nullptr ? value->as_array() : nullptr) {
+      const auto index = parse_size(name);
+      value = index && *index < list->size() ? list->data() + *index : nullptr;
+    } else {
+      value = object != nullptr ? object->find(name) : nullptr;
+    }
+    if (value == nullptr) {
+      return nullptr;
+    }
+    object = value->as_object();
+  }
+  return value;
 }
 
 // The tools also know "on" and "off" of what has other names in the schema.
@@ -279,7 +285,30 @@ Result<schema::BlockdevOptions> decode_options(const block::Graph& graph,
   if (!unknown.empty() && unknown != "server") {
     return std::unexpected(unknown_option(graph, object, unknown));
   }
-  return fail(reading.error->code(), "{}", in_words_of_tools(message));
+  const JsonValue* number =
+      value_at(*value.as_object(), subject_of(message, "Parameter '", "' expects integer"));
+  const std::string* text = number != nullptr ? number->as_string() : nullptr;
+  return fail(reading.error->code(), "{}", in_words_of_tools(message, text ? *text : ""));
+}
+
+Error unknown_option(const block::Graph& graph, const JsonObject& root, std::string_view path) {
+  const OptionOfDriver found = find_driver(root, path);
+  if (found.rest.starts_with("server.")) {
+    return Error(EINVAL,
+                 in_words_of_tools(fmt::format("Parameter '{}' is unexpected", found.rest)));
+  }
+  const std::string* driver = text_of(*found.object, "driver");
+  const block::DriverInfo* info = driver != nullptr ? graph.drivers().find(*driver) : nullptr;
+  if (info == nullptr) {
+    return Error(EINVAL, fmt::format("Parameter '{}' is unexpected", path));
+  }
+  const std::string name = whole_path(*found.object, found.rest);
+  if (info->kind == block::DriverInfo::Kind::kProtocol) {
+    return Error(EINVAL, fmt::format("Block protocol '{}' doesn't support the option '{}'",
+                                     info->name, name));
+  }
+  return Error(EINVAL,
+               fmt::format("Block format '{}' does not support the option '{}'", info->name, name));
 }
 
 std::string unknown_option_of(const Error& error) {

@@ -33,6 +33,11 @@ void put(schema::JsonObject& object, std::string_view name, schema::JsonValue va
 [[nodiscard]] Result<schema::BlockdevOptions> decode_options(const block::Graph& graph,
                                                              const schema::JsonObject& object);
 
+// That the driver of an option does not have it. `path` leads to it from `root`, the options of an
+// image: "file.nosuch".
+[[nodiscard]] Error unknown_option(const block::Graph& graph, const schema::JsonObject& root,
+                                   std::string_view path);
+
 // The option that "… does not support the option 'NAME'" is about; nothing for other errors.
 [[nodiscard]] std::string unknown_option_of(const Error& error);
 

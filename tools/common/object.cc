@@ -1,6 +1,7 @@
 #include "tools/common/object.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <set>
 
 #include <fmt/format.h>
@@ -16,10 +17,14 @@ namespace cairn::tools {
 
 namespace {
 
-std::string list_types() {
+bool has_type(ObjectTypes types, std::string_view option) {
+  return !option.empty() && (types == ObjectTypes::kAll || option != "iothread");
+}
+
+std::string list_types(ObjectTypes types) {
   std::set<std::string_view> names;
   for (const objects::Type* type : objects::all_types()) {
-    if (!type->option.empty()) {
+    if (has_type(types, type->option)) {
       names.insert(type->option);
     }
   }
@@ -45,7 +50,7 @@ objects::Registry& program_objects() {
   return registry;
 }
 
-Result<void> add_object(std::string_view definition) {
+Result<void> add_object(std::string_view definition, ObjectTypes types) {
   const bool json = definition.starts_with('{');
   auto value = json ? schema::parse_json(definition) : schema::parse_keyval(definition, "qom-type");
   if (!value) {
@@ -56,10 +61,14 @@ Result<void> add_object(std::string_view definition) {
   if (!options) {
     return pass(options);
   }
+  const std::string_view type = schema::to_string(options->qom_type);
+  if (!has_type(types, type)) {
+    return fail(EINVAL, "invalid object type: {}", type);
+  }
   return program_objects().add(*options);
 }
 
-std::optional<std::string> object_help(std::string_view definition) {
+std::optional<std::string> object_help(std::string_view definition, ObjectTypes types) {
   std::string_view rest = definition;
   const std::string first = schema::take_keyval_part(rest);
   bool asked = first == "help" || first == "?";
@@ -73,10 +82,10 @@ std::optional<std::string> object_help(std::string_view definition) {
   constexpr std::string_view kTypeKey = "qom-type=";
   const std::string_view name =
       first.starts_with(kTypeKey) ? std::string_view(first).substr(kTypeKey.size()) : first;
-  const auto types = objects::all_types();
+  const auto all = objects::all_types();
   const auto at =
-      std::ranges::find(types, name, [](const objects::Type* type) { return type->option; });
-  return at == types.end() || (*at)->option.empty() ? list_types() : list_properties(**at);
+      std::ranges::find(all, name, [](const objects::Type* type) { return type->option; });
+  return at == all.end() || !has_type(types, name) ? list_types(types) : list_properties(**at);
 }
 
 }  // namespace cairn::tools

@@ -6,6 +6,9 @@
 #include <iterator>
 #include <optional>
 #include <span>
+#include <system_error>
+
+#include "block/create_options.h"
 
 namespace cairn::tools {
 namespace {
@@ -62,7 +65,7 @@ constexpr std::string_view kReadAsNumbers[] = {
     "sector",         "cache-clean-interval",      "reconnect-delay", "open-timeout"};
 
 // What is said of an option that is no number; empty when there are no words of its own.
-std::string not_a_number(std::string_view message) {
+std::string not_a_number(std::string_view message, std::string_view value) {
   constexpr std::string_view kBegin = "Parameter '";
   constexpr std::string_view kEnd = "' expects integer";
   if (!message.starts_with(kBegin) || !message.ends_with(kEnd)) {
@@ -78,10 +81,15 @@ std::string not_a_number(std::string_view message) {
         "and exabytes, respectively.",
         name);
   }
-  if (std::ranges::find(kReadAsNumbers, name) != std::end(kReadAsNumbers)) {
-    return fmt::format("Parameter '{}' expects a number", name);
+  if (std::ranges::find(kReadAsNumbers, name) == std::end(kReadAsNumbers)) {
+    return "";
   }
-  return "";
+  const Result<uint64_t> number = block::parse_number(name, value);
+  if (!number) {
+    return number.error().message();
+  }
+  // It is one, but beyond what the option takes.
+  return name == "cache-clean-interval" ? "Cache clean interval too big" : "";
 }
 
 bool is_missing(std::string_view message, std::string_view path_end) {
@@ -103,9 +111,11 @@ std::optional<int64_t> number_in(const schema::JsonValue& value) {
   int64_t number = 0;
   const std::string* text = value.as_string();
   const char* const end = text != nullptr ? text->data() + text->size() : nullptr;
-  const bool whole =
-      text != nullptr && std::from_chars(text->data(), end, number).ptr == end && !text->empty();
-  return whole ? std::optional(number) : std::nullopt;
+  if (text == nullptr) {
+    return std::nullopt;
+  }
+  const auto [rest, error] = std::from_chars(text->data(), end, number);
+  return error == std::errc{} && rest == end ? std::optional(number) : std::nullopt;
 }
 
 // What quorum has of its own is looked at before its children are.
@@ -133,7 +143,7 @@ Result<void> check_quorum(const schema::JsonObject& options) {
 
 }  // namespace
 
-std::string in_words_of_tools(std::string_view message) {
+std::string in_words_of_tools(std::string_view message, std::string_view value) {
   // Parts of a server's address are named without it.
   if (constexpr std::string_view kPart = "Parameter 'server."; message.starts_with(kPart)) {
     return fmt::format("Parameter '{}", message.substr(kPart.size()));
@@ -145,11 +155,11 @@ std::string in_words_of_tools(std::string_view message) {
   }
   for (const Words& words : kValues) {
     if (message.starts_with(words.of_schema) && message.size() > words.of_schema.size() + 1) {
-      std::string_view value = message.substr(words.of_schema.size() + 1);
-      value.remove_suffix(1);
+      std::string_view given = message.substr(words.of_schema.size() + 1);
+      given.remove_suffix(1);
       std::string text(words.of_tools);
       if (const std::size_t place = text.find("{}"); place != text.npos) {
-        text.replace(place, 2, value);
+        text.replace(place, 2, given);
       }
       return text;
     }
@@ -163,7 +173,7 @@ std::string in_words_of_tools(std::string_view message) {
   if (is_missing(message, "file.filename") || is_missing(message, "image.filename")) {
     return "The 'file' block driver requires a file name";
   }
-  if (std::string number = not_a_number(message); !number.empty()) {
+  if (std::string number = not_a_number(message, value); !number.empty()) {
     return number;
   }
   const bool in_rule = message.starts_with("Parameter 'inject-error.") ||

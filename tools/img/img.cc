@@ -50,12 +50,12 @@ std::optional<ParsedOption> ImgCommandLine::next() {
         return std::nullopt;
       }
       case kOptObject:
-        if (const auto help = object_help(option->value)) {
+        if (const auto help = object_help(option->value, ObjectTypes::kOffline)) {
           fmt::print("{}", *help);
           exit_code_ = 0;
           return std::nullopt;
         }
-        if (const Result<void> added = add_object(option->value); !added) {
+        if (const Result<void> added = add_object(option->value, ObjectTypes::kOffline); !added) {
           exit_code_ = fail_command(added.error());
           object_refused_ = true;
           return std::nullopt;

@@ -94,11 +94,11 @@ std::optional<int> take_checked(const ParsedOption& option, IoProgram& program) 
       request.native_aio = request.native_aio || option.value == "native";
       break;
     case kOptObject:
-      if (const auto help = object_help(option.value)) {
+      if (const auto help = object_help(option.value, ObjectTypes::kOffline)) {
         fmt::print("{}", *help);
         return 0;
       }
-      if (const auto added = add_object(option.value); !added) {
+      if (const auto added = add_object(option.value, ObjectTypes::kOffline); !added) {
         report_error(added.error());
         return 1;
       }

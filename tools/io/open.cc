@@ -188,6 +188,10 @@ Result<void> IoShell::open(IoOpenRequest request) {
     std::fflush(stdout);
     return fail(EBUSY, "file open already, try 'help close'");
   }
+  auto agreed = check_sharing(name_with_options(request), flags_of(request), "-U");
+  if (!agreed) {
+    return agreed;
+  }
   auto node = session_.run(open_node(session_.graph(), request));
   if (!node) {
     return std::unexpected(failure(request, std::move(node.error())));

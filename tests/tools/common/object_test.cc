@@ -24,5 +24,15 @@ TEST(AddObject, NamesWhatIsWrong) {
             "attempt to add duplicate property 'there' to object (type 'container')");
 }
 
+TEST(AddObject, HasNoThreadsOfServersWhereNobodyIsServed) {
+  const auto refused = add_object("iothread,id=t", ObjectTypes::kOffline);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message(), "invalid object type: iothread");
+  EXPECT_TRUE(object_help("help")->contains("iothread"));
+  EXPECT_FALSE(object_help("help", ObjectTypes::kOffline)->contains("iothread"));
+  EXPECT_EQ(object_help("iothread,help", ObjectTypes::kOffline),
+            object_help("help", ObjectTypes::kOffline));
+}
+
 }  // namespace
 }  // namespace cairn::tools

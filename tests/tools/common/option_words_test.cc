@@ -1,7 +1,9 @@
 // What offline tools say of the options of filters and servers: a table, by the way of opening.
 #include "tools/common/option_words.h"
 
+#include <span>
 #include <string>
+#include <string_view>
 
 #include <gtest/gtest.h>
 
@@ -27,10 +29,24 @@ std::string refusal_of(Session& session, std::string text) {
   return "";
 }
 
-TEST(OptionWords, SayWhatFiltersMiss) {
+struct Case {
+  const char* options;
+  const char* says;  // what the refusal ends with; empty: it opens
+};
+
+void expect_words(std::span<const Case> cases) {
   auto session = Session::create();
   ASSERT_TRUE(session);
-  const std::pair<const char*, const char*> kCases[] = {
+  for (const Case& one : cases) {
+    const std::string told = refusal_of(**session, one.options);
+    const std::string_view end = one.says;
+    EXPECT_TRUE(end.empty() ? told.empty() : std::string_view(told).ends_with(end))
+        << one.options << ": " << told;
+  }
+}
+
+TEST(OptionWords, SayWhatFiltersMiss) {
+  constexpr Case kCases[] = {
       {"driver=throttle,file.$N", "Please specify a throttle group"},
       {"driver=throttle,throttle-group=g,file.$N", "Throttle group 'g' does not exist"},
       {"driver=replication,file.$N", "Missing the option mode"},
@@ -56,6 +72,12 @@ TEST(OptionWords, SayWhatFiltersMiss) {
        "Please set read-pattern as fifo or quorum"},
       {"driver=blkverify,raw.driver=qcow2,test.$N",
        "A block device must be specified for \"file\""},
+  };
+  expect_words(kCases);
+}
+
+TEST(OptionWords, SayWhichValuesMakeNoSense) {
+  constexpr Case kCases[] = {
       {"driver=null-co,discard=on", ""},
       {"driver=null-co,discard=off", ""},
       {"driver=null-co,discard=maybe", "Invalid discard option"},
@@ -69,6 +91,18 @@ TEST(OptionWords, SayWhatFiltersMiss) {
        "Block format 'qcow2' does not support the option 'overlap-check.odd.x'"},
       {"driver=qcow2,file.$N,cache-clean-interval=x",
        "Parameter 'cache-clean-interval' expects a number"},
+      {"driver=qcow2,file.$N,cache-clean-interval=18446744073709551616",
+       "Value '18446744073709551616' is too large for parameter 'cache-clean-interval'"},
+      {"driver=qcow2,file.$N,cache-clean-interval=18446744073709551615",
+       "Cache clean interval too big"},
+      {"driver=quorum,children.0.$N,vote-threshold=18446744073709551616",
+       "Value '18446744073709551616' is too large for parameter 'vote-threshold'"},
+      {"driver=blkdebug,image.$N,inject-error.0.event=none,inject-error.0.errno="
+       "18446744073709551616",
+       "Value '18446744073709551616' is too large for parameter 'errno'"},
+      {"driver=raw,file.$N,backing=x", "Driver doesn't support backing files"},
+      {"driver=raw,file.$N,backing.driver=null-co", "Driver doesn't support backing files"},
+      {"driver=raw,file.$N,file.backing=x", "Driver doesn't support backing files"},
       {"driver=nbd,server=x", "NBD server address missing"},
       {"driver=nbd,server.type=inet", "Parameter 'host' is missing"},
       {"driver=nbd,server.type=unix,server.path=x,server.odd=1", "Parameter 'odd' is unexpected"},
@@ -83,12 +117,7 @@ TEST(OptionWords, SayWhatFiltersMiss) {
        "Parameter 'errno' expects a number"},
       {"driver=preallocate,file.$N,prealloc-align=1k,prealloc-size=1M", ""},
   };
-  for (const auto& [options, says] : kCases) {
-    const std::string told = refusal_of(**session, options);
-    const std::string_view end = says;
-    EXPECT_TRUE(end.empty() ? told.empty() : std::string_view(told).ends_with(end))
-        << options << ": " << told;
-  }
+  expect_words(kCases);
 }
 
 TEST(OptionWords, LeaveOtherMessagesAlone) {
