@@ -218,7 +218,8 @@ void History::inspect_bitmaps(const Qcow2Verifier& verifier, std::span<const std
   }
 }
 
-// Where in the disk something changed that is not marked.
+// Where in the disk something changed that is not marked. Of a change that failed only what is long
+// enough tells: a byte or two may look like it by chance.
 std::optional<uint64_t> History::missing_mark(const Bitmap& bitmap,
                                               const Qcow2Verifier::Bitmap& found,
                                               std::span<const std::byte> guest) {
@@ -231,12 +232,14 @@ std::optional<uint64_t> History::missing_mark(const Bitmap& bitmap,
     }
   }
   constexpr uint64_t kStep = 512;
+  constexpr std::size_t kTelling = 8;
   for (const auto& [range, number] : bitmap.attempts) {
     const uint64_t end = std::min<uint64_t>(range.offset + range.length, guest.size());
     for (uint64_t at = range.offset; number != kZeroes && at < end;) {
       const uint64_t next = std::min(align_down(at, kStep) + kStep, end);
       const auto part = guest.subspan(at, next - at);
-      if (!marked(at / bitmap.granularity) && matching_prefix(number, at, part) == part.size()) {
+      if (part.size() >= kTelling && !marked(at / bitmap.granularity) &&
+          matching_prefix(number, at, part) == part.size()) {
         return at;
       }
       at = next;
