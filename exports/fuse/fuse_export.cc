@@ -72,7 +72,7 @@ Result<std::unique_ptr<RequestQueues>> FuseExport::make_queues() {
     return fail(ENOTSUP, "io_uring is not to be used");
   }
   return RequestQueues::create(count_queues(), requests_, [this](unsigned entries) {
-    return make_command_ring(mount_->descriptor(), entries);
+    return io::make_command_ring(mount_->descriptor(), entries);
   });
 }
 

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cstring>
 #include <fstream>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -14,6 +15,13 @@
 #include "io/timer.h"
 
 namespace cairn::fuse {
+namespace {
+
+std::span<const std::byte> bytes_of(const RingCommandBody& body) {
+  return std::as_bytes(std::span(&body, 1));
+}
+
+}  // namespace
 
 unsigned count_processors(std::string_view list) {
   unsigned count = 0;
@@ -70,7 +78,7 @@ Result<std::unique_ptr<RequestQueues>> RequestQueues::create(unsigned queues,
       new RequestQueues(requests, std::move(*ring), std::move(*payloads), places, queues));
 }
 
-RequestQueues::RequestQueues(FileRequests& requests, std::unique_ptr<CommandRing> ring,
+RequestQueues::RequestQueues(FileRequests& requests, std::unique_ptr<io::CommandRing> ring,
                              io::AlignedBuffer payloads, std::size_t places, unsigned queues)
     : requests_(requests), payloads_(std::move(payloads)), places_(places), ring_(std::move(ring)) {
   for (std::size_t i = 0; i < places; ++i) {
@@ -89,9 +97,11 @@ io::Task<void> RequestQueues::run(io::CancelToken stop) {
   submitting_.spawn(submit_answers());
   for (std::size_t i = 0; i < places_.size(); ++i) {
     const Place& place = places_[i];
-    ring_->add({.operation = RingCommand::kRegister,
-                .memory = place.memory,
-                .body = {.flags = 0, .commit = 0, .queue = place.queue, .padding = {}},
+    const RingCommandBody body{.flags = 0, .commit = 0, .queue = place.queue, .padding = {}};
+    ring_->add({.operation = static_cast<uint32_t>(RingCommand::kRegister),
+                .address = place.memory.data(),
+                .length = static_cast<uint32_t>(place.memory.size()),
+                .body = bytes_of(body),
                 .tag = i});
   }
   offered_ = places_.size();
@@ -143,12 +153,10 @@ io::Task<void> RequestQueues::serve(std::size_t index) {
   told.unique = asked.unique;
   std::memcpy(place.header.header, &told, sizeof told);
   place.header.entry.payload_size = static_cast<uint32_t>(reply.length);
-  ring_->add({.operation = RingCommand::kCommitAndFetch,
-              .memory = {},
-              .body = {.flags = 0,
-                       .commit = place.header.entry.commit,
-                       .queue = place.queue,
-                       .padding = {}},
+  const RingCommandBody body{
+      .flags = 0, .commit = place.header.entry.commit, .queue = place.queue, .padding = {}};
+  ring_->add({.operation = static_cast<uint32_t>(RingCommand::kCommitAndFetch),
+              .body = bytes_of(body),
               .tag = index});
   if (!taking_) {
     answered_.set();

@@ -19,11 +19,11 @@
 #include <vector>
 
 #include "base/result.h"
-#include "exports/fuse/command_ring.h"
 #include "exports/fuse/file_requests.h"
 #include "exports/fuse/ring_protocol.h"
 #include "io/buffer.h"
 #include "io/cancel.h"
+#include "io/command_ring.h"
 #include "io/event.h"
 #include "io/task.h"
 #include "io/task_group.h"
@@ -38,7 +38,7 @@ namespace cairn::fuse {
 class RequestQueues {
  public:
   // Makes the ring on the thread that will run it.
-  using MakeRing = std::function<Result<std::unique_ptr<CommandRing>>(unsigned entries)>;
+  using MakeRing = std::function<Result<std::unique_ptr<io::CommandRing>>(unsigned entries)>;
 
   // Fails where there can be no ring, or no memory for its places. `requests` outlives this.
   [[nodiscard]] static Result<std::unique_ptr<RequestQueues>> create(unsigned queues,
@@ -66,7 +66,7 @@ class RequestQueues {
     uint16_t queue = 0;
   };
 
-  RequestQueues(FileRequests& requests, std::unique_ptr<CommandRing> ring,
+  RequestQueues(FileRequests& requests, std::unique_ptr<io::CommandRing> ring,
                 io::AlignedBuffer payloads, std::size_t places, unsigned queues);
 
   [[nodiscard]] std::span<std::byte> payload(std::size_t place);
@@ -79,9 +79,9 @@ class RequestQueues {
   FileRequests& requests_;
   io::AlignedBuffer payloads_;
   std::vector<Place> places_;
-  std::unique_ptr<CommandRing> ring_;  // goes before the memory that it refers to
-  std::size_t offered_ = 0;            // places that the kernel has, or that requests are in
-  bool taking_ = false;                // what is answered now is handed over soon
+  std::unique_ptr<io::CommandRing> ring_;  // goes before the memory that it refers to
+  std::size_t offered_ = 0;                // places that the kernel has, or that requests are in
+  bool taking_ = false;                    // what is answered now is handed over soon
   io::Event answered_;
   io::CancelSource ended_;
   io::TaskGroup tasks_;

@@ -79,6 +79,7 @@ Daemon::Daemon(std::string name, const DaemonOptions& options, const io::SignalW
   }
   exports_.add_type(nbd_server_);
   exports_.add_type(fuse_exports_);
+  exports_.add_type(ublk_exports_);
   exports_.add_type(vhost_user_exports_);
   exports_.set_find_thread(
       [this](const std::string& id) { return monitor::find_thread(objects_, id); });

@@ -16,6 +16,7 @@
 #include "exports/export.h"
 #include "exports/fuse/fuse_export.h"
 #include "exports/nbd/server.h"
+#include "exports/ublk/ublk_export.h"
 #include "exports/vhost_user/vhost_user_export.h"
 #include "io/cancel.h"
 #include "io/event.h"
@@ -69,6 +70,7 @@ class Daemon {
   exports::ExportRegistry exports_;
   nbd::Server nbd_server_;
   fuse::FuseExports fuse_exports_;
+  ublk::UblkExports ublk_exports_;
   vhost_user::VhostUserExports vhost_user_exports_;
   monitor::EventHub events_;
   chardev::Registry chardevs_;

@@ -81,6 +81,10 @@ constexpr std::string_view kHelpText = R"(
   --export type=fuse,id=ID,node-name=NODE,mountpoint=FILE[,writable=on|off]
            [,growable=on|off][,allow-other=on|off|auto]
                          show a node as a regular file
+  --export type=ublk,id=ID,node-name=NODE,device-id=N[,writable=on|off]
+           [,recoverable=on|off][,logical-block-size=SIZE][,num-queues=N]
+           [,queue-depth=N]
+                         show a node as the block device /dev/ublkbN
   --export type=vhost-user-blk,id=ID,node-name=NODE,addr.type=unix,addr.path=PATH
            [,writable=on|off][,logical-block-size=SIZE][,num-queues=N]
                          show a node to a virtual machine as a virtio disk

@@ -37,44 +37,53 @@ struct RingState {
     uint16_t queue = 0;
   };
   io::Fd event{eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
-  std::map<uint64_t, Offered> places;       // by tag
-  std::map<uint64_t, uint64_t> under_way;   // tag by the number of the commit
-  std::deque<uint64_t> available;           // tags
-  std::vector<CommandRing::Command> added;  // since the last submit()
-  std::deque<CommandRing::Completion> completions;
+  std::map<uint64_t, Offered> places;      // by tag
+  std::map<uint64_t, uint64_t> under_way;  // tag by the number of the commit
+  std::deque<uint64_t> available;          // tags
+  struct Added {
+    io::CommandRing::Command command;
+    RingCommandBody body;
+  };
+  std::vector<Added> added;  // since the last submit()
+  std::deque<io::CommandRing::Completion> completions;
   std::vector<RingAnswer> answers;
   int submissions = 0;
   bool closed = false;
 
-  void complete(CommandRing::Completion completion) {
+  void complete(io::CommandRing::Completion completion) {
     completions.push_back(completion);
     const uint64_t one = 1;
     EXPECT_EQ(::write(event.get(), &one, sizeof one), static_cast<ssize_t>(sizeof one));
   }
 };
 
-class PretendedRing final : public CommandRing {
+class PretendedRing final : public io::CommandRing {
  public:
   explicit PretendedRing(RingState& state) : state_(state) {}
   ~PretendedRing() override { state_.closed = true; }
 
   [[nodiscard]] int descriptor() const override { return state_.event.get(); }
-  void add(const Command& command) override { state_.added.push_back(command); }
+  void add(const Command& command) override {
+    RingCommandBody body{};
+    ASSERT_EQ(command.body.size(), sizeof body);
+    std::memcpy(&body, command.body.data(), sizeof body);
+    state_.added.push_back({.command = command, .body = body});
+  }
 
   void submit() override {
     state_.submissions += state_.added.empty() ? 0 : 1;
-    for (const Command& command : std::exchange(state_.added, {})) {
-      if (command.operation == RingCommand::kRegister) {
-        ASSERT_EQ(command.memory.size(), 2u);
-        ASSERT_EQ(command.memory[0].iov_len, sizeof(RingHeader));
-        ASSERT_GE(command.memory[1].iov_len, kLargestWrite);
+    for (const auto& [command, body] : std::exchange(state_.added, {})) {
+      if (command.operation == static_cast<uint32_t>(RingCommand::kRegister)) {
+        const auto* memory = static_cast<const iovec*>(command.address);
+        ASSERT_EQ(command.length, 2u);
+        ASSERT_EQ(memory[0].iov_len, sizeof(RingHeader));
+        ASSERT_GE(memory[1].iov_len, kLargestWrite);
         state_.places[command.tag] = {
-            .header = static_cast<RingHeader*>(command.memory[0].iov_base),
-            .payload = {static_cast<std::byte*>(command.memory[1].iov_base),
-                        command.memory[1].iov_len},
-            .queue = command.body.queue};
+            .header = static_cast<RingHeader*>(memory[0].iov_base),
+            .payload = {static_cast<std::byte*>(memory[1].iov_base), memory[1].iov_len},
+            .queue = body.queue};
       } else {
-        take_answer(command);
+        take_answer(command.tag, body);
       }
       state_.available.push_back(command.tag);
     }
@@ -92,15 +101,15 @@ class PretendedRing final : public CommandRing {
   }
 
  private:
-  void take_answer(const Command& command) {
-    const RingState::Offered& place = state_.places.at(command.tag);
-    ASSERT_EQ(state_.under_way.at(command.body.commit), command.tag);
-    ASSERT_EQ(command.body.queue, place.queue);
-    state_.under_way.erase(command.body.commit);
+  void take_answer(uint64_t tag, const RingCommandBody& body) {
+    const RingState::Offered& place = state_.places.at(tag);
+    ASSERT_EQ(state_.under_way.at(body.commit), tag);
+    ASSERT_EQ(body.queue, place.queue);
+    state_.under_way.erase(body.commit);
     RingAnswer answer;
     std::memcpy(&answer.header, place.header->header, sizeof answer.header);
-    const auto body = place.payload.first(place.header->entry.payload_size);
-    answer.body.assign(body.begin(), body.end());
+    const auto payload = place.payload.first(place.header->entry.payload_size);
+    answer.body.assign(payload.begin(), payload.end());
     EXPECT_EQ(answer.header.len, sizeof answer.header + answer.body.size());
     state_.answers.push_back(std::move(answer));
   }
@@ -114,7 +123,7 @@ class RequestQueuesTest : public FuseTest {
     home_.emplace(*root_, *reactor_, false);
     requests_.emplace(make_file(settings), *home_, caching);
     auto made = RequestQueues::create(
-        kQueues, *requests_, [this](unsigned entries) -> Result<std::unique_ptr<CommandRing>> {
+        kQueues, *requests_, [this](unsigned entries) -> Result<std::unique_ptr<io::CommandRing>> {
           entries_ = entries;
           return std::make_unique<PretendedRing>(kernel_);
         });
@@ -307,7 +316,7 @@ TEST(FuseQueues, AreAsManyAsThereAreProcessors) {
 
 TEST(FuseQueues, AreNotMadeWithoutARing) {
   FileRequests* const none = nullptr;
-  const auto refuse = [](unsigned) -> Result<std::unique_ptr<CommandRing>> {
+  const auto refuse = [](unsigned) -> Result<std::unique_ptr<io::CommandRing>> {
     return fail(EPERM, "no");
   };
   EXPECT_EQ(RequestQueues::create(2, *none, refuse).error().code(), EPERM);

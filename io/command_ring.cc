@@ -1,11 +1,13 @@
-#include "exports/fuse/command_ring.h"
+#include "io/command_ring.h"
 
+#include <algorithm>
+#include <cassert>
 #include <cerrno>
 #include <cstring>
 
 #include <liburing.h>
 
-namespace cairn::fuse {
+namespace cairn::io {
 namespace {
 
 class UringCommandRing final : public CommandRing {
@@ -22,7 +24,7 @@ class UringCommandRing final : public CommandRing {
     params.flags = IORING_SETUP_SQE128 | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_CLAMP;
     const int rc = io_uring_queue_init_params(entries, &ring_, &params);
     if (rc < 0) {
-      return fail_errno(-rc, "Could not set up io_uring for FUSE");
+      return fail_errno(-rc, "Could not set up io_uring for commands");
     }
     made_ = true;
     io_uring_register_ring_fd(&ring_);  // makes calls a little cheaper
@@ -41,11 +43,12 @@ class UringCommandRing final : public CommandRing {
     std::memset(sqe, 0, kLargeEntry);
     sqe->opcode = IORING_OP_URING_CMD;
     sqe->fd = descriptor_;
-    sqe->cmd_op = static_cast<uint32_t>(command.operation);
-    sqe->addr = reinterpret_cast<uintptr_t>(command.memory.data());
-    sqe->len = static_cast<uint32_t>(command.memory.size());
+    sqe->cmd_op = command.operation;
+    sqe->addr = reinterpret_cast<uintptr_t>(command.address);
+    sqe->len = command.length;
     sqe->user_data = command.tag;
-    std::memcpy(sqe->cmd, &command.body, sizeof command.body);
+    assert(command.body.size() <= kBodyBytes);
+    std::ranges::copy(command.body, reinterpret_cast<std::byte*>(sqe->cmd));
   }
 
   void submit() override { io_uring_submit_and_get_events(&ring_); }
@@ -76,4 +79,4 @@ Result<std::unique_ptr<CommandRing>> make_command_ring(int descriptor, unsigned 
   return ring;
 }
 
-}  // namespace cairn::fuse
+}  // namespace cairn::io

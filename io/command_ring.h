@@ -1,32 +1,33 @@
-// CommandRing: an io_uring for commands to a device, beside the reactor's. Its entries are larger
-// ones, and closing it is the only way to take back commands that wait.
+// CommandRing: an io_uring for commands to a device (IORING_OP_URING_CMD), beside the reactor's.
+// Its entries are larger ones, and closing it is the only way to take back commands that wait.
 //
 // On one thread.
 #pragma once
 
-#include <sys/uio.h>
-
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
 
 #include "base/result.h"
-#include "exports/fuse/ring_protocol.h"
 
-namespace cairn::fuse {
+namespace cairn::io {
 
 class CommandRing {
  public:
+  static constexpr std::size_t kBodyBytes = 80;  // what an entry has room for
+
   struct Command {
-    RingCommand operation = RingCommand::kRegister;
-    std::span<const iovec> memory;  // what it refers to lives as long as the ring
-    RingCommandBody body{};
-    uint64_t tag = 0;  // comes back with the completion
+    uint32_t operation = 0;           // a number of the device's
+    const void* address = nullptr;    // what the entry's `addr` and `len` say; memory that they
+    uint32_t length = 0;              // refer to lives as long as the ring
+    std::span<const std::byte> body;  // is copied; at most kBodyBytes
+    uint64_t tag = 0;                 // comes back with the completion
   };
   struct Completion {
     uint64_t tag = 0;
-    int result = 0;  // a negative errno, or 0
+    int result = 0;  // a negative errno, or what the device says
   };
 
   CommandRing() = default;
@@ -50,4 +51,4 @@ class CommandRing {
 [[nodiscard]] Result<std::unique_ptr<CommandRing>> make_command_ring(int descriptor,
                                                                      unsigned entries);
 
-}  // namespace cairn::fuse
+}  // namespace cairn::io
