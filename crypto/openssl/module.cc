@@ -62,6 +62,6 @@ class OpensslLibrary final : public Library {
 extern "C" [[gnu::visibility("default")]] const cairn::crypto::Library* cairn_crypto_library() {
   constexpr uint64_t kHow = OPENSSL_INIT_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT;
   OPENSSL_init_crypto(kHow, nullptr);  // what fails, fails again in use
-  static const cairn::crypto::OpensslLibrary library;
-  return &library;
+  static const cairn::crypto::OpensslLibrary kLibrary;
+  return &kLibrary;
 }

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -51,7 +52,7 @@ class PretendedRing final : public io::CommandRing {
     const bool encoded = (device.info.flags & kCommandEncoding) != 0;
     for (const auto& [operation, body, tag] : std::exchange(added_, {})) {
       ASSERT_EQ(tag, body.queue * device.info.queue_depth + body.place);
-      auto* memory = reinterpret_cast<std::byte*>(body.address);
+      auto* memory = std::bit_cast<std::byte*>(body.address);
       if (operation == number_of(PlaceCommand::kCommitAndFetch, encoded)) {
         take_answer(device, tag, body.result, memory);
       } else {
@@ -179,7 +180,7 @@ Result<void> PretendedKernel::carry_out(Control command, const ControlBody& body
   if (const auto wrong = errors.find(command); wrong != errors.end()) {
     return std::unexpected(Error::from_errno(wrong->second));
   }
-  auto* memory = reinterpret_cast<std::byte*>(body.address);
+  auto* memory = std::bit_cast<std::byte*>(body.address);
   if (command == Control::kAddDevice) {
     EXPECT_FALSE(devices_.contains(body.device));
     Device& made = devices_[body.device];
@@ -196,8 +197,9 @@ Result<void> PretendedKernel::carry_out(Control command, const ControlBody& body
   Device& device = found->second;
   switch (command) {
     case Control::kGetDeviceInfo:
-      if (looks_until_quiesced > 0 && --looks_until_quiesced == 0) {
-        device.info.state = DeviceState::kQuiesced;
+      if (looks_until_quiesced > 0) {
+        --looks_until_quiesced;
+        device.info.state = looks_until_quiesced == 0 ? DeviceState::kQuiesced : device.info.state;
       }
       std::memcpy(memory, &device.info, sizeof device.info);
       break;

@@ -64,6 +64,9 @@ class UblkTest : public exports::MemoryNodeTest {
     return add([](auto&, auto&) {});
   }
 
+  io::Task<Result<std::unique_ptr<Driver>>> open_driver() {
+    co_return make_pretended_driver(kernel_);
+  }
   static io::Task<void> rest() { (void)co_await io::sleep_for(std::chrono::microseconds(200)); }
   template <typename Done>
   bool until(Done done) {
@@ -88,9 +91,7 @@ class UblkTest : public exports::MemoryNodeTest {
   }
 
   PretendedKernel kernel_;
-  UblkExports exports_{[this]() -> io::Task<Result<std::unique_ptr<Driver>>> {
-    co_return make_pretended_driver(kernel_);
-  }};
+  UblkExports exports_{[this] { return open_driver(); }};
   std::shared_ptr<io::ReactorThread> thread_;
   std::optional<exports::ExportRegistry> registry_;
   int deleted_ = 0;
