@@ -238,8 +238,9 @@ def tsan(log):
     the formats run on one thread, and the simulator on one a history."""
     programs = {"io": "io_test", "io-stack-o0": "io_stack_test_o0", "io-stack-o2": "io_stack_test_o2",
                 "exports_nbd": "exports_nbd_test", "exports_fuse": "exports_fuse_test",
-                "exports_vhost_user": "exports_vhost_user_test", "file": "file_test", "jobs": "jobs_test",
-                "monitor": "monitor_test", "tls_stream": "tls_stream_test"}
+                "exports_ublk": "exports_ublk_test", "exports_vhost_user": "exports_vhost_user_test",
+                "file": "file_test", "jobs": "jobs_test", "monitor": "monitor_test",
+                "tls_stream": "tls_stream_test"}
     build("build-tsan", log, [f"tests/io/{p}" if "stack" in p else f"tests/{p}"
                               for p in programs.values()]
           + [f"tools/{p}" for p in ("cairnd", "cairn-img", "cairn-io", "cairn-nbd", "cairnctl",
