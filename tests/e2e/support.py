@@ -110,6 +110,13 @@ def accepts(path):
     return True
 
 
+def wait_for_locks(image, form):
+    """Of one that was killed: the kernel may hold its locks for as long as it is at its requests. Asked
+    by our own tool, since the peer's read raw images that others write."""
+    wait_until(lambda: "lock" not in io("-r", "-f", form, "-c", "length", image, code=None).err,
+               f"the end of the locks of {image}")
+
+
 class Daemon:
     """A running cairnd in the foreground."""
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 import support
-from support import TOOLS, img, io, run, wait_until
+from support import TOOLS, img, io, run
 
 pytestmark = pytest.mark.skipif(support.PEER, reason="the peer has no such command")
 
@@ -140,7 +140,7 @@ def test_interrupted_at_any_time_it_reads_the_same(folder, backend, how):
         process.send_signal(how)
         err = process.communicate(timeout=support.TIMEOUT)[1]
         assert process.returncode in (0, -how), err
-        wait_until(lambda: "lock" not in run("qemu-img", "info", path, code=None).err, "the lock")
+        support.wait_for_locks(path, "qcow2")
         done = img("check", "--output=json", path, code=None)
         assert done.code in (0, 3), done
         assert "corruptions" not in json.loads(done.out)

@@ -61,8 +61,7 @@ def interrupt(folder, how, *arguments, after=6 * MIB, backend=None):
     process.send_signal(how)
     err = process.communicate(timeout=support.TIMEOUT)[1]
     assert process.returncode == -how, err
-    wait_until(lambda: "lock" not in run("qemu-img", "info", "-f", "raw", part(folder),
-                                         code=None).err, "the end of the lock")
+    support.wait_for_locks(part(folder), "raw")
     return err
 
 

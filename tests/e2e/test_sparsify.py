@@ -8,7 +8,7 @@ import time
 import pytest
 
 import support
-from support import TOOLS, img, io, run, wait_until
+from support import TOOLS, img, io, run
 
 pytestmark = pytest.mark.skipif(support.PEER, reason="the peer has no such command")
 
@@ -123,8 +123,7 @@ def test_interrupted_at_any_time_it_reads_the_same(folder, backend, how, format)
         process.send_signal(how)
         err = process.communicate(timeout=support.TIMEOUT)[1]
         assert process.returncode in (0, -how), err
-        # The kernel may hold the locks of one that was killed for as long as it is at its requests.
-        wait_until(lambda: "lock" not in run("qemu-img", "info", path, code=None).err, "the lock")
+        support.wait_for_locks(path, format)
         # One that had not begun to listen yet is ended by the signal itself.
         assert process.returncode == 0 or how == signal.SIGKILL or not err or "is whole" in err
         if format == "qcow2":
