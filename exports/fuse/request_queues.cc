@@ -1,7 +1,5 @@
 #include "exports/fuse/request_queues.h"
 
-#include <poll.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
@@ -10,9 +8,6 @@
 #include <span>
 #include <string>
 #include <utility>
-
-#include "io/operation.h"
-#include "io/timer.h"
 
 namespace cairn::fuse {
 namespace {
@@ -94,49 +89,16 @@ std::span<std::byte> RequestQueues::payload(std::size_t place) {
 }
 
 io::Task<void> RequestQueues::run(io::CancelToken stop) {
-  submitting_.spawn(submit_answers());
   for (std::size_t i = 0; i < places_.size(); ++i) {
     const Place& place = places_[i];
     const RingCommandBody body{.flags = 0, .commit = 0, .queue = place.queue, .padding = {}};
-    ring_->add({.operation = static_cast<uint32_t>(RingCommand::kRegister),
-                .address = place.memory.data(),
-                .length = static_cast<uint32_t>(place.memory.size()),
-                .body = bytes_of(body),
-                .tag = i});
+    ring_.offer({.operation = static_cast<uint32_t>(RingCommand::kRegister),
+                 .address = place.memory.data(),
+                 .length = static_cast<uint32_t>(place.memory.size()),
+                 .body = bytes_of(body),
+                 .tag = i});
   }
-  offered_ = places_.size();
-  while (!stop.cancelled() && offered_ > 0) {
-    ring_->submit();
-    if (take_requests()) {
-      co_await io::yield_now();
-      continue;
-    }
-    const io::OperationRequest request{
-        .kind = io::OperationRequest::Kind::kPoll, .fd = ring_->descriptor(), .flags = POLLIN};
-    const int64_t ready = co_await io::OperationAwaiter(request, stop);
-    if (ready < 0) {
-      break;
-    }
-  }
-  co_await tasks_.join();
-  ended_.cancel();
-  co_await submitting_.join();
-  ring_->submit();
-}
-
-bool RequestQueues::take_requests() {
-  bool some = false;
-  taking_ = true;
-  while (const auto completion = ring_->take()) {
-    some = true;
-    if (completion->result == 0) {
-      tasks_.spawn(serve(completion->tag));
-    } else {
-      --offered_;  // the kernel does not want it any more
-    }
-  }
-  taking_ = false;
-  return some;
+  return ring_.run([this](std::size_t place) { return serve(place); }, std::move(stop));
 }
 
 io::Task<void> RequestQueues::serve(std::size_t index) {
@@ -155,24 +117,9 @@ io::Task<void> RequestQueues::serve(std::size_t index) {
   place.header.entry.payload_size = static_cast<uint32_t>(reply.length);
   const RingCommandBody body{
       .flags = 0, .commit = place.header.entry.commit, .queue = place.queue, .padding = {}};
-  ring_->add({.operation = static_cast<uint32_t>(RingCommand::kCommitAndFetch),
-              .body = bytes_of(body),
-              .tag = index});
-  if (!taking_) {
-    answered_.set();
-  }
-}
-
-io::Task<void> RequestQueues::submit_answers() {
-  while (true) {
-    const io::CancelToken ended = ended_.token();
-    const bool answered = co_await answered_.wait(ended);
-    if (!answered) {
-      co_return;
-    }
-    answered_.reset();
-    ring_->submit();
-  }
+  ring_.answer({.operation = static_cast<uint32_t>(RingCommand::kCommitAndFetch),
+                .body = bytes_of(body),
+                .tag = index});
 }
 
 }  // namespace cairn::fuse

@@ -21,12 +21,11 @@
 #include "base/result.h"
 #include "exports/fuse/file_requests.h"
 #include "exports/fuse/ring_protocol.h"
+#include "exports/place_ring.h"
 #include "io/buffer.h"
 #include "io/cancel.h"
 #include "io/command_ring.h"
-#include "io/event.h"
 #include "io/task.h"
-#include "io/task_group.h"
 
 namespace cairn::fuse {
 
@@ -70,22 +69,12 @@ class RequestQueues {
                 io::AlignedBuffer payloads, std::size_t places, unsigned queues);
 
   [[nodiscard]] std::span<std::byte> payload(std::size_t place);
-  // True: there were some.
-  [[nodiscard]] bool take_requests();
   [[nodiscard]] io::Task<void> serve(std::size_t place);
-  // Hands answers over that were not ready at once.
-  [[nodiscard]] io::Task<void> submit_answers();
 
   FileRequests& requests_;
   io::AlignedBuffer payloads_;
   std::vector<Place> places_;
-  std::unique_ptr<io::CommandRing> ring_;  // goes before the memory that it refers to
-  std::size_t offered_ = 0;                // places that the kernel has, or that requests are in
-  bool taking_ = false;                    // what is answered now is handed over soon
-  io::Event answered_;
-  io::CancelSource ended_;
-  io::TaskGroup tasks_;
-  io::TaskGroup submitting_;
+  exports::PlaceRing ring_;  // goes before the memory that it refers to
 };
 
 }  // namespace cairn::fuse

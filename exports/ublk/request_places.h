@@ -16,15 +16,14 @@
 #include <span>
 
 #include "base/result.h"
+#include "exports/place_ring.h"
 #include "exports/ublk/block_requests.h"
 #include "exports/ublk/driver.h"
 #include "exports/ublk/protocol.h"
 #include "io/buffer.h"
 #include "io/cancel.h"
 #include "io/command_ring.h"
-#include "io/event.h"
 #include "io/task.h"
-#include "io/task_group.h"
 
 namespace cairn::ublk {
 
@@ -57,24 +56,18 @@ class RequestPlaces {
     return static_cast<uint16_t>(place % device_.queue_depth);
   }
   [[nodiscard]] std::span<std::byte> memory_of(std::size_t place);
-  void offer(PlaceCommand command, std::size_t place, int32_t result);
-  // True: there were some.
-  [[nodiscard]] bool take_requests();
+  void offer(std::size_t place);
+  [[nodiscard]] PlaceBody body_of(std::size_t place, int32_t result);
+  // Refers to `body`.
+  [[nodiscard]] io::CommandRing::Command command(PlaceCommand what, std::size_t place,
+                                                 const PlaceBody& body) const;
   [[nodiscard]] io::Task<void> serve(std::size_t place);
-  // Hands answers over that were not ready at once.
-  [[nodiscard]] io::Task<void> submit_answers();
 
   Channel& channel_;
   const DeviceInfo device_;
   const BlockRequests& requests_;
   io::AlignedBuffer memory_;
-  std::unique_ptr<io::CommandRing> ring_;  // goes before the memory that it refers to
-  std::size_t offered_ = 0;                // places that the kernel has, or that requests are in
-  bool taking_ = false;                    // what is answered now is handed over soon
-  io::CancelSource ended_;
-  io::Event answered_;
-  io::TaskGroup tasks_;
-  io::TaskGroup submitting_;
+  exports::PlaceRing ring_;  // goes before the memory that it refers to
 };
 
 }  // namespace cairn::ublk
