@@ -4,12 +4,14 @@ The programs come from the folder CAIRN_TOOLS (default build/tools). With CAIRN_
 programs stand in for ours: that is how a test shows that it asks for what the peer really does.
 """
 
+import fcntl
 import json
 import os
 import pathlib
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import time
 
@@ -110,11 +112,17 @@ def accepts(path):
     return True
 
 
-def wait_for_locks(image, form):
-    """Of one that was killed: the kernel may hold its locks for as long as it is at its requests. Asked
-    by our own tool, since the peer's read raw images that others write."""
-    wait_until(lambda: "lock" not in io("-r", "-f", form, "-c", "length", image, code=None).err,
-               f"the end of the locks of {image}")
+def is_locked(path):
+    """Whether anybody holds a lock of the file, of whatever kind."""
+    with open(path, "r+b") as file:
+        question = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        return struct.unpack("hhqqi", fcntl.fcntl(file, fcntl.F_OFD_GETLK, question))[0] != fcntl.F_UNLCK
+
+
+def wait_for_locks(path):
+    """Of one that was killed: the kernel is still at its requests, maybe, when the process is gone, and
+    holds its locks until they are done: rightly so, and not for long."""
+    wait_until(lambda: not is_locked(path), f"the end of the locks of {path}")
 
 
 class Daemon:
@@ -186,12 +194,9 @@ class Daemon:
         self.check_sanitizers()
 
     def kill_writing(self, image):
-        """Kills it with requests to `image` in flight. The kernel may still be at them when the
-        process is gone, and holds the image's locks until they are done: rightly so, and not
-        for long."""
+        """Kills it with requests to `image` in flight."""
         self.kill()
-        wait_until(lambda: "lock" not in run("qemu-img", "info", image, code=None).err,
-                   "the end of the writes in flight")
+        wait_for_locks(image)
 
     def alive(self):
         return self.process.poll() is None

@@ -140,7 +140,7 @@ def test_interrupted_at_any_time_it_reads_the_same(folder, backend, how):
         process.send_signal(how)
         err = process.communicate(timeout=support.TIMEOUT)[1]
         assert process.returncode in (0, -how), err
-        support.wait_for_locks(path, "qcow2")
+        support.wait_for_locks(path)
         done = img("check", "--output=json", path, code=None)
         assert done.code in (0, 3), done
         assert "corruptions" not in json.loads(done.out)

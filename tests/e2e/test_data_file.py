@@ -94,6 +94,15 @@ def test_info_does_not_open_the_data_file(folder):
         assert "Could not open 'd.raw': No such file or directory" in done.err
 
 
+@pytest.mark.parametrize("tool", ["cairn-img", "qemu-img"])
+def test_an_overlay_is_made_without_the_data_file_below_it(folder, tool):
+    run("cairn-img", "create", "-q", "-f", "qcow2", "-o", "data_file=d.raw", "i.qcow2", "1M",
+        cwd=folder)
+    (folder / "d.raw").unlink()
+    run(tool, "create", "-q", "-f", "qcow2", "-b", "i.qcow2", "-F", "qcow2", "over.qcow2", cwd=folder)
+    assert not (folder / "d.raw").exists()
+
+
 def test_a_failed_creation_leaves_no_files(folder):
     done = run("cairn-img", "create", "-f", "qcow2", "-o", "data_file=i.qcow2", "i.qcow2", "1M",
                cwd=folder, code=1)

@@ -1,9 +1,12 @@
 """Image locks: two programs refuse to write to one image, whichever of them came first, and
 whichever of them is the peer's."""
 
+import json
+import subprocess
+
 import pytest
 
-from support import Qmp, img, io, qcow2, run
+from support import Qmp, img, io, is_locked, program, qcow2, run, wait_until
 
 LOCKED = 'Failed to get "write" lock'
 
@@ -78,6 +81,53 @@ def test_the_lock_follows_the_users_of_a_node(folder, daemons):
     run("qemu-io", "-f", "qcow2", "-c", "write 0 512", path)
     monitor.close()
     daemon.stop()
+
+
+@pytest.fixture
+def raw_writer(folder):
+    """A raw image that a shell of ours has open for writing."""
+    path = folder / "disk.raw"
+    run("qemu-img", "create", "-q", "-f", "raw", path, "1M")
+    shell = subprocess.Popen([program("cairn-io"), "-f", "raw", path], stdin=subprocess.PIPE,
+                             stdout=subprocess.DEVNULL)
+    wait_until(lambda: is_locked(path), "the lock")
+    yield path
+    shell.communicate(b"quit\n")
+
+
+@pytest.mark.parametrize("line", [
+    "info -f raw FILE", "map -f raw FILE", "measure -f raw -O qcow2 FILE", "bench -f raw -c 1 FILE",
+    "compare -f raw -F raw FILE FILE", "dd -f raw -O raw if=FILE of=out", "snapshot -l FILE",
+    "create -q -f qcow2 -b FILE -F raw over.qcow2"])
+@pytest.mark.parametrize("tool", ["qemu-img", "cairn-img"])
+def test_a_raw_image_that_is_written_is_read_by_others(folder, raw_writer, tool, line):
+    run(tool, *line.replace("FILE", str(raw_writer)).split(), cwd=folder)
+    run(tool.replace("img", "io"), "-r", "-f", "raw", "-c", "read 0 512", raw_writer)
+
+
+@pytest.mark.parametrize("tool", ["qemu-img", "cairn-img"])
+def test_a_raw_image_that_is_written_is_not_converted(folder, raw_writer, tool):
+    done = run(tool, "convert", "-f", "raw", "-O", "raw", raw_writer, folder / "out", code=1)
+    assert 'Failed to get shared "write" lock' in done.err
+    assert not (folder / "out").exists()
+
+
+def test_a_raw_image_has_one_writer_of_ours(folder, raw_writer):
+    """The peer's tools let each other write."""
+    (folder / "in").write_bytes(bytes(4096))
+    for done in (io("-f", "raw", "-c", "write 0 512", raw_writer, code=1),
+                 img("convert", "-n", "-f", "raw", "-O", "raw", folder / "in", raw_writer, code=1),
+                 img("resize", "-f", "raw", raw_writer, "2M", code=1)):
+        assert LOCKED in done.err and str(raw_writer) in done.err
+
+
+@pytest.mark.parametrize("tool", ["qemu-img", "cairn-img"])
+def test_an_overlay_is_made_of_an_image_in_use(folder, daemons, image, tool):
+    path, node, form = image
+    daemon = daemons.serving(node)
+    run(tool, "create", "-q", "-f", "qcow2", "-b", path, "-F", form, folder / "over.qcow2")
+    daemon.stop()
+    assert json.loads(img("info", "--output=json", folder / "over.qcow2").out)["virtual-size"] == 4 << 20
 
 
 def test_a_killed_daemon_leaves_no_lock(daemons, image):

@@ -107,6 +107,18 @@ def test_qcow2_images_are_read_by_the_other(tmp_path, writer, kind):
     run("cairn-img", "check", "--object", SECRET, "--image-opts", image(path))
 
 
+@pytest.mark.parametrize("name", ["disk.luks", "disk.qcow2"])
+@pytest.mark.parametrize("tool", ["cairn-img", "qemu-img"])
+def test_an_overlay_needs_no_key_of_what_is_below_it(tmp_path, tool, name):
+    form = name.split(".")[1]
+    prefix = "encrypt." if form == "qcow2" else ""
+    kind = ["encrypt.format=luks"] if form == "qcow2" else []
+    make("cairn-img", "-f", form, "-o", ",".join([*kind, options([], prefix)]), tmp_path / name, "1M")
+    run(tool, "create", "-q", "-f", "qcow2", "-b", name, "-F", form, tmp_path / "over.qcow2")
+    told = json.loads(run(tool, "info", "--output=json", tmp_path / "over.qcow2").out)
+    assert (told["virtual-size"], told["backing-filename"]) == (MIB, name)
+
+
 def test_snapshots_of_encrypted_images_keep_what_they_had(tmp_path):
     path = tmp_path / "v.qcow2"
     make("cairn-img", "-f", "qcow2", "-o", "encrypt.format=luks," + options([], "encrypt."), path, "1M")

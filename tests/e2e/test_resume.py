@@ -61,7 +61,7 @@ def interrupt(folder, how, *arguments, after=6 * MIB, backend=None):
     process.send_signal(how)
     err = process.communicate(timeout=support.TIMEOUT)[1]
     assert process.returncode == -how, err
-    support.wait_for_locks(part(folder), "raw")
+    support.wait_for_locks(part(folder))
     return err
 
 

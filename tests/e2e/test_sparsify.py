@@ -123,7 +123,7 @@ def test_interrupted_at_any_time_it_reads_the_same(folder, backend, how, format)
         process.send_signal(how)
         err = process.communicate(timeout=support.TIMEOUT)[1]
         assert process.returncode in (0, -how), err
-        support.wait_for_locks(path, format)
+        support.wait_for_locks(path)
         # One that had not begun to listen yet is ended by the signal itself.
         assert process.returncode == 0 or how == signal.SIGKILL or not err or "is whole" in err
         if format == "qcow2":

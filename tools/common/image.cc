@@ -136,15 +136,15 @@ Error could_not_open(const ImageName& name, Error error) {
   return std::move(error).prefix(fmt::format("Could not open '{}': ", name.text));
 }
 
-block::Permissions root_permissions(const block::Node& node) {
-  block::Permissions permissions{
-      .used = PermissionSet::kConsistentRead,
-      .shared = PermissionSet::kConsistentRead | PermissionSet::kWriteUnchanged};
-  if (node.options().force_share) {
-    permissions.shared = PermissionSet::all();
-  }
+block::Permissions root_permissions(const block::Node& node, Sharing sharing) {
+  block::Permissions permissions{.used = PermissionSet::kConsistentRead,
+                                 .shared = PermissionSet::all()};
   if (!node.read_only()) {
     permissions.used |= PermissionSet::kWrite;
+    sharing = Sharing::kNoWriters;
+  }
+  if (sharing == Sharing::kNoWriters && !node.options().force_share) {
+    permissions.shared = PermissionSet::kConsistentRead | PermissionSet::kWriteUnchanged;
   }
   return permissions;
 }
@@ -158,10 +158,7 @@ io::Task<Result<std::unique_ptr<block::Edge>>> open_root(block::Graph& graph, Im
   if (!node) {
     co_return std::unexpected(could_not_open(name, std::move(node.error())));
   }
-  block::Permissions permissions = root_permissions(**node);
-  if (sharing == Sharing::kAll) {
-    permissions.shared = PermissionSet::all();
-  }
+  const block::Permissions permissions = root_permissions(**node, sharing);
   Result<std::unique_ptr<block::Edge>> edge;
   if (auto possible = check_access(**node, flags); possible) {
     edge = graph.attach(*node, "", permissions);

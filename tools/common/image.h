@@ -46,14 +46,15 @@ inline constexpr std::string_view kNativeThroughCache =
 // "Could not open 'NAME': …", as the offline tool says it.
 [[nodiscard]] Error could_not_open(const ImageName& name, Error error);
 
-// What a program uses of an image and what it lets others do meanwhile: read alone, or write, too.
-// Nobody else writes, unless the user says that it may happen (force-share).
-[[nodiscard]] block::Permissions root_permissions(const block::Node& node);
-
 enum class Sharing : uint8_t {
-  kUsual,  // as root_permissions() says
-  kAll,    // others may do to the image what they like
+  kUsual,      // who reads lets others do to the image what they like, who writes is alone in that
+  kNoWriters,  // nobody else writes, unless the user says that it may happen (force-share)
 };
+
+// What a program uses of an image and what it lets others do meanwhile: read alone, or write, too.
+// Formats with metadata of their own let nobody else write, whatever is said here.
+[[nodiscard]] block::Permissions root_permissions(const block::Node& node,
+                                                  Sharing sharing = Sharing::kUsual);
 
 // Opens and attaches in one go; failures carry could_not_open()'s words, but for check_sharing()'s.
 [[nodiscard]] io::Task<Result<std::unique_ptr<block::Edge>>> open_root(

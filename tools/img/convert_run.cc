@@ -33,8 +33,7 @@ io::Task<Result<void>> open_sources(block::Graph& graph, const ConvertRequest& r
                                .no_flush = request.source_cache.no_flush};
   const bool past_cache = !request.source_cache_given && avoids_cache(request);
   for (const ImageName& name : request.sources) {
-    auto opening = past_cache ? open_past_cache(graph, name, flags) : open_root(graph, name, flags);
-    Result<std::unique_ptr<Edge>> source = co_await std::move(opening);
+    Result<std::unique_ptr<Edge>> source = co_await open_for_copy(graph, name, flags, past_cache);
     if (!source) {
       co_return pass(source);
     }

@@ -253,8 +253,7 @@ io::Task<Result<void>> open_target(block::Graph& graph, const ConvertRequest& re
     }
   }
   const bool past_cache = !request.target_cache_given && avoids_cache(request);
-  auto opening = past_cache ? open_past_cache(graph, conversion.name(request), flags)
-                            : open_root(graph, conversion.name(request), flags);
+  auto opening = open_for_copy(graph, conversion.name(request), flags, past_cache);
   Result<std::unique_ptr<Edge>> target = co_await std::move(opening);
   if (!target) {
     co_return pass(target);

@@ -48,7 +48,8 @@ io::Task<Result<void>> compare_all(const ConvertRequest& request, const Conversi
 io::Task<Result<void>> verify_target(block::Graph& graph, const ConvertRequest& request,
                                      Conversion& conversion) {
   const block::OpenFlags flags{.read_only = true};
-  Result<std::unique_ptr<Edge>> target = co_await open_root(graph, conversion.name(request), flags);
+  auto opening = open_root(graph, conversion.name(request), flags, Sharing::kNoWriters);
+  Result<std::unique_ptr<Edge>> target = co_await std::move(opening);
   if (!target) {
     co_return pass(target, "Verification failed: ");
   }

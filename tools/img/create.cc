@@ -67,7 +67,8 @@ struct BackingFacts {
 io::Task<Result<BackingFacts>> look_at_backing(block::Graph& graph, std::string overlay,
                                                std::string backing, std::string format) {
   const std::string path = block::resolve_relative(overlay, backing);
-  const block::OpenFlags flags{.read_only = true};
+  // Neither its keys nor its data are needed, and a machine may be writing to it.
+  const block::OpenFlags flags{.read_only = true, .no_io = true, .force_share = true};
   ImageName name{.text = path, .format = std::move(format)};
   auto node = co_await open_image(graph, std::move(name), flags);
   if (!node) {

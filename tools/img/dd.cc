@@ -117,7 +117,7 @@ io::Task<Result<void>> copy(block::Graph& graph, const DdRequest& request, block
 
 io::Task<int> run(block::Graph& graph, const DdRequest& request) {
   // An image may be written over itself, as with dd(1).
-  auto source = co_await open_root(graph, request.image, request.flags, Sharing::kAll);
+  auto source = co_await open_root(graph, request.image, request.flags);
   if (!source) {
     co_return fail_command(source.error());
   }

@@ -14,9 +14,11 @@ namespace cairn::tools {
 // limited for this process, and no bound for the cache was asked for.
 [[nodiscard]] bool avoids_cache(const ConvertRequest& request);
 
-// Opens an image with direct I/O, or through the cache where its files can not have that. The
-// graph outlives the edge.
-[[nodiscard]] io::Task<Result<std::unique_ptr<block::Edge>>> open_past_cache(
-    block::Graph& graph, ImageName name, block::OpenFlags flags);
+// Opens an image that nobody else may write to meanwhile; if `past_cache`, with direct I/O, unless
+// its files can not have that. The graph outlives the edge.
+[[nodiscard]] io::Task<Result<std::unique_ptr<block::Edge>>> open_for_copy(block::Graph& graph,
+                                                                           ImageName name,
+                                                                           block::OpenFlags flags,
+                                                                           bool past_cache);
 
 }  // namespace cairn::tools
