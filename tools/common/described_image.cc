@@ -16,6 +16,7 @@
 #include "schema/visit_block_options.h"
 #include "tools/common/encryption.h"
 #include "tools/common/image_options.h"
+#include "tools/common/named_backing.h"
 #include "tools/common/option_words.h"
 #include "tools/common/report.h"
 
@@ -47,9 +48,6 @@ io::Task<Result<std::string>> probe_format(block::Graph& graph, JsonObject file)
 Result<void> check_child(const block::Graph& graph, const JsonObject& parent, std::string_view name,
                          const JsonObject& child) {
   const std::string* driver = text_of(child, "driver");
-  if (name == "backing" && driver != nullptr && graph.drivers().find(*driver) == nullptr) {
-    return fail(ENOENT, "Could not open backing file: Unknown driver '{}'", *driver);
-  }
   if (name == "file" && child.empty()) {
     return fail(EINVAL, "A block device must be specified for \"file\"");
   }
@@ -62,13 +60,12 @@ Result<void> check_child(const block::Graph& graph, const JsonObject& parent, st
   return {};
 }
 
-// Fills in the drivers that people leave out: files for filenames, what a probe says for the rest.
-// Sets `probed` when the top's format was guessed.
 io::Task<Result<JsonObject>> complete_options(block::Graph& graph, JsonObject object, bool top,
-                                              bool* probed) {
-  if (auto sizes = normalize_options(object); !sizes) {
-    co_return pass(sizes);
-  }
+                                              bool* probed);
+
+// The children but for the backing file, which depends on what the image is.
+io::Task<Result<JsonObject>> complete_children(block::Graph& graph, JsonObject object,
+                                               bool* probed) {
   if (schema::JsonValue* list = object.find("children"); list != nullptr && list->as_array()) {
     for (JsonValue& child : *list->as_array()) {
       if (child.as_object() == nullptr) {
@@ -83,7 +80,7 @@ io::Task<Result<JsonObject>> complete_options(block::Graph& graph, JsonObject ob
     }
   }
   for (const std::string_view name :
-       {"file", "backing", "data-file", "header", "image", "raw", "test", "log"}) {
+       {"file", "data-file", "header", "image", "raw", "test", "log"}) {
     JsonValue* child = object.find(name);
     if (child == nullptr || child->as_object() == nullptr) {
       continue;
@@ -98,8 +95,14 @@ io::Task<Result<JsonObject>> complete_options(block::Graph& graph, JsonObject ob
     }
     put(object, name, JsonValue(std::move(*completed)));
   }
+  co_return object;
+}
+
+// The driver, when it is left out: a file for a filename, what a probe says for the rest.
+io::Task<Result<JsonObject>> complete_driver(block::Graph& graph, JsonObject object, bool top,
+                                             bool* probed) {
   if (object.find("driver") != nullptr) {
-    co_return co_await complete_encryption(graph, std::move(object));
+    co_return object;
   }
   if (!top && text_of(object, "filename") != nullptr) {
     object.add("driver", "file");
@@ -118,7 +121,57 @@ io::Task<Result<JsonObject>> complete_options(block::Graph& graph, JsonObject ob
   }
   *probed = *probed || top;
   object.add("driver", std::move(*format));
-  co_return co_await complete_encryption(graph, std::move(object));
+  co_return object;
+}
+
+// The backing file; of the topmost image it may be one that nobody opens: see take_idle_backing().
+io::Task<Result<JsonObject>> complete_below(block::Graph& graph, JsonObject object, bool top,
+                                            bool* probed) {
+  constexpr const char* kAboutBacking = "Could not open backing file: ";
+  if (const JsonValue* given = object.find("backing");
+      given == nullptr || given->as_object() == nullptr) {
+    co_return object;
+  }
+  const std::string* format = text_of(object, "driver");
+  const block::DriverInfo* info = format != nullptr ? graph.drivers().find(*format) : nullptr;
+  if (!top && info != nullptr && !info->supports_backing) {
+    co_return fail(EINVAL, "Driver doesn't support backing files");
+  }
+  Result<JsonObject> whole = co_await complete_backing(graph, std::move(object));
+  if (!whole) {
+    co_return whole;
+  }
+  const JsonObject& backing = *whole->find("backing")->as_object();
+  const std::string* driver = text_of(backing, "driver");
+  if (driver != nullptr && graph.drivers().find(*driver) == nullptr) {
+    co_return fail(ENOENT, "{}Unknown driver '{}'", kAboutBacking, *driver);
+  }
+  Result<JsonObject> completed = co_await complete_options(graph, backing, false, probed);
+  if (!completed) {
+    co_return pass(completed, kAboutBacking);
+  }
+  put(*whole, "backing", JsonValue(std::move(*completed)));
+  co_return whole;
+}
+
+// Fills in what people leave out: drivers, and what an image itself says of its backing file. Sets
+// `probed` when the top's format was guessed.
+io::Task<Result<JsonObject>> complete_options(block::Graph& graph, JsonObject object, bool top,
+                                              bool* probed) {
+  if (auto sizes = normalize_options(object); !sizes) {
+    co_return pass(sizes);
+  }
+  Result<JsonObject> completed = co_await complete_children(graph, std::move(object), probed);
+  if (completed) {
+    completed = co_await complete_driver(graph, std::move(*completed), top, probed);
+  }
+  if (completed) {
+    completed = co_await complete_encryption(graph, std::move(*completed));
+  }
+  if (completed) {
+    completed = co_await complete_below(graph, std::move(*completed), top, probed);
+  }
+  co_return completed;
 }
 
 // Formats need a file. (Protocols bring their own; a quorum has children instead.)
@@ -190,6 +243,10 @@ std::optional<JsonValue> take_idle_backing(const block::Graph& graph, JsonObject
                                            block::OpenFlags& flags) {
   const JsonValue* backing = given.find("backing");
   if (backing == nullptr) {
+    return std::nullopt;
+  }
+  if (backing->as_object() != nullptr && backing->as_object()->empty()) {
+    (void)given.take("backing");  // nothing is to be different
     return std::nullopt;
   }
   const std::string* name = backing->as_string();

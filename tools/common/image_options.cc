@@ -303,18 +303,24 @@ Error unknown_option(const block::Graph& graph, const JsonObject& root, std::str
     return Error(EINVAL, fmt::format("Parameter '{}' is unexpected", path));
   }
   const std::string name = whole_path(*found.object, found.rest);
-  if (info->kind == block::DriverInfo::Kind::kProtocol) {
-    return Error(EINVAL, fmt::format("Block protocol '{}' doesn't support the option '{}'",
-                                     info->name, name));
+  const std::string_view words = info->kind == block::DriverInfo::Kind::kProtocol
+                                     ? "Block protocol '{}' doesn't support the option '{}'"
+                                     : "Block format '{}' does not support the option '{}'";
+  std::string message = fmt::format(fmt::runtime(words), info->name, name);
+  for (constexpr std::string_view kBelow = "backing."; path.starts_with(kBelow);
+       path.remove_prefix(kBelow.size())) {
+    message.insert(0, "Could not open backing file: ");
   }
-  return Error(EINVAL,
-               fmt::format("Block format '{}' does not support the option '{}'", info->name, name));
+  return Error(EINVAL, std::move(message));
 }
 
 std::string unknown_option_of(const Error& error) {
   constexpr std::string_view kEnds[] = {" does not support the option '",
                                         " doesn't support the option '"};
   const std::string_view message = error.message();
+  if (!message.starts_with("Block ")) {
+    return {};
+  }
   for (const std::string_view words : kEnds) {
     if (const size_t found = message.find(words); found != message.npos) {
       const std::string_view rest = message.substr(found + words.size());

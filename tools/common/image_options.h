@@ -38,7 +38,8 @@ void put(schema::JsonObject& object, std::string_view name, schema::JsonValue va
 [[nodiscard]] Error unknown_option(const block::Graph& graph, const schema::JsonObject& root,
                                    std::string_view path);
 
-// The option that "… does not support the option 'NAME'" is about; nothing for other errors.
+// The option that "Block … does not support the option 'NAME'" is about; nothing for other errors,
+// and for options of a backing file.
 [[nodiscard]] std::string unknown_option_of(const Error& error);
 
 }  // namespace cairn::tools
