@@ -59,6 +59,13 @@ def test_another_file_has_the_format_that_the_image_names(folder, tool, chain):
     assert content(tool, folder, name) == bytes([2]) * 1024 * KIB
 
 
+def test_no_options_at_all_are_about_the_backing_file_that_there_is(folder, tool, chain):
+    file = {"driver": "file", "filename": "sub/top.qcow2"}
+    name = f"json:{json.dumps({'driver': 'qcow2', 'file': file, 'backing': {}})}"
+    done = run(tool, "compare", "-F", "raw", name, "base.raw", cwd=folder)
+    assert done.out == "Images are identical.\n"
+
+
 def test_a_name_that_is_json_is_looked_into(folder, tool, chain):
     below = {"driver": "raw", "file": {"driver": "file", "filename": "base.raw"}}
     run("qemu-img", "rebase", "-u", "-b", f"json:{json.dumps(below)}", "-F", "raw", "mid.qcow2", cwd=folder)

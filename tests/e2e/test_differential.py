@@ -198,6 +198,21 @@ def test_converted_images_are_equal(folder, backend, seed):
         assert_equal_images(folder, f"cairn-img{number}", f"qemu-img{number}", form)
 
 
+@pytest.mark.parametrize("cluster, preallocation, written", [
+    ("2M", "metadata", []), ("2M", "metadata", ["0 5M"]), ("1M", "metadata", ["0 5M"]),
+    ("2M", "off", ["0 4k", "2M 4k", "4M 4k"]), ("1M", "off", ["3M 4M"]), ("64k", "metadata", ["0 4k"])])
+def test_what_looks_preallocated_is_looked_at_in_its_file(folder, cluster, preallocation, written):
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-o",
+        f"cluster_size={cluster},preallocation={preallocation}", "a.qcow2", "8M", cwd=folder)
+    run("qemu-io", *(word for place in written for word in ("-c", f"write -q -P 1 {place}")), "-c", "flush",
+        "a.qcow2", cwd=folder)
+    ours, theirs = (json.loads(run(tool, "map", "--output=json", "a.qcow2", cwd=folder).out)
+                    for tool in ("cairn-img", "qemu-img"))
+    for entry in ours:
+        entry.pop("compressed", None)
+    assert ours == theirs
+
+
 @pytest.mark.parametrize("arguments", [
     ["info", "a.qcow2"], ["info", "--output=json", "a.qcow2"], ["info", "missing"],
     ["info", "-f", "raw", "a.qcow2"], ["check", "a.qcow2"], ["check", "--output=json", "a.qcow2"],

@@ -245,10 +245,6 @@ std::optional<JsonValue> take_idle_backing(const block::Graph& graph, JsonObject
   if (backing == nullptr) {
     return std::nullopt;
   }
-  if (backing->as_object() != nullptr && backing->as_object()->empty()) {
-    (void)given.take("backing");  // nothing is to be different
-    return std::nullopt;
-  }
   const std::string* name = backing->as_string();
   if (backing->is_null() || (name != nullptr && name->empty())) {
     if (name != nullptr) {
@@ -317,7 +313,10 @@ io::Task<Result<std::shared_ptr<block::Node>>> open_described(block::Graph& grap
     co_return std::unexpected(options.error());
   }
   auto node = co_await graph.open(*options, flags);
-  if (idle_backing && !unknown) {
+  // An object without anything in it is about the backing file that there is.
+  const bool about_it = node && idle_backing && idle_backing->is_object() &&
+                        !names_backing(*idle_backing) && (*node)->backing() != nullptr;
+  if (idle_backing && !unknown && !about_it) {
     unknown = idle_backing_error(graph, *completed, *idle_backing, flags);
   }
   if (node && unknown) {
