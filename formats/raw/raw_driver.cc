@@ -30,6 +30,14 @@ bool RawDriver::try_map(uint64_t offset, uint64_t length, block::Extent& extent)
                          .child_status = block::Extent::ChildStatus::kAll,
                          .host_offset = offset + window_.offset,
                          .child = &file_};
+  // A window that begins within a sector ends within one, too, behind the end of the file.
+  const uint64_t end = file_.length();
+  if (extent.host_offset >= end) [[unlikely]] {
+    extent.kind = block::Extent::Kind::kZero;
+    extent.child_status = block::Extent::ChildStatus::kNothing;
+  } else if (extent.host_offset + length > end) [[unlikely]] {
+    extent.length = end - extent.host_offset;
+  }
   return true;
 }
 

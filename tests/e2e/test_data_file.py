@@ -103,6 +103,15 @@ def test_an_overlay_is_made_without_the_data_file_below_it(folder, tool):
     assert not (folder / "d.raw").exists()
 
 
+@pytest.mark.parametrize("tool", ["cairn-img", "qemu-img"])
+def test_options_for_a_data_file_have_to_name_it(folder, tool):
+    run("cairn-img", "create", "-q", "-f", "qcow2", "-o", "data_file=d.raw", "i.qcow2", "1M", cwd=folder)
+    name = "driver=qcow2,file.filename=i.qcow2,data-file.locking=off"
+    done = run(tool, "map", "--image-opts", name, cwd=folder, code=1)
+    assert done.err.endswith(f"Could not open '{name}': Must specify either driver or file\n")
+    run(tool, "map", "--image-opts", f"{name},data-file.filename=d.raw", cwd=folder)
+
+
 def test_a_failed_creation_leaves_no_files(folder):
     done = run("cairn-img", "create", "-f", "qcow2", "-o", "data_file=i.qcow2", "i.qcow2", "1M",
                cwd=folder, code=1)

@@ -198,6 +198,16 @@ def test_converted_images_are_equal(folder, backend, seed):
         assert_equal_images(folder, f"cairn-img{number}", f"qemu-img{number}", form)
 
 
+@pytest.mark.parametrize("offset", [1, 513, 1000])
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+def test_a_window_from_within_a_sector_is_copied_to_its_end(folder, form, offset):
+    (folder / "a.raw").write_bytes(random.Random(offset).randbytes(MIB))
+    for tool in ("cairn-img", "qemu-img"):
+        run(tool, "convert", "--image-opts", "-O", form, f"driver=raw,offset={offset},file.filename=a.raw",
+            f"{tool}.{form}", cwd=folder)
+    img("compare", "-f", form, "-F", form, folder / f"cairn-img.{form}", folder / f"qemu-img.{form}")
+
+
 @pytest.mark.parametrize("cluster, preallocation, written", [
     ("2M", "metadata", []), ("2M", "metadata", ["0 5M"]), ("1M", "metadata", ["0 5M"]),
     ("2M", "off", ["0 4k", "2M 4k", "4M 4k"]), ("1M", "off", ["3M 4M"]), ("64k", "metadata", ["0 4k"])])

@@ -48,6 +48,10 @@ io::Task<Result<std::string>> probe_format(block::Graph& graph, JsonObject file)
 Result<void> check_child(const block::Graph& graph, const JsonObject& parent, std::string_view name,
                          const JsonObject& child) {
   const std::string* driver = text_of(child, "driver");
+  if (name == "data-file" && driver == nullptr && text_of(child, "filename") == nullptr &&
+      child.find("file") == nullptr) {
+    return fail(EINVAL, "Must specify either driver or file");
+  }
   if (name == "file" && child.empty()) {
     return fail(EINVAL, "A block device must be specified for \"file\"");
   }

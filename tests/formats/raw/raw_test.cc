@@ -129,6 +129,23 @@ TEST_F(RawTest, StatusIsThatOfTheFile) {
   EXPECT_EQ(data->host_offset, 131072u);
 }
 
+TEST_F(RawTest, AWindowFromWithinASectorReadsAsZeroesBehindTheFile) {
+  make_file("a", 4096);
+  block::Edge* edge = open(window(1, {}), kReadWrite);
+  ASSERT_NE(edge, nullptr) << error_;
+  ASSERT_EQ(edge->length(), 4096u);
+  ASSERT_TRUE(write(*edge, 0, std::string(4095, 'x')));
+  const auto data = run(edge->status(0, 4096));
+  ASSERT_TRUE(data);
+  EXPECT_TRUE(data->data);
+  EXPECT_EQ(data->length, 4095u);
+  const auto behind = run(edge->status(4095, 1));
+  ASSERT_TRUE(behind);
+  EXPECT_TRUE(behind->zero);
+  EXPECT_FALSE(behind->data);
+  EXPECT_EQ(read(*edge, 4094, 2), std::string("x\0", 2));
+}
+
 TEST_F(RawTest, AProbedImageTakesNoHeaderOfAnotherFormat) {
   block::Edge* edge = open(window({}, {}), kReadWrite, {.probed = true});
   ASSERT_NE(edge, nullptr) << error_;
