@@ -11,6 +11,10 @@
 
 namespace cairn::qcow2 {
 
+namespace {
+constexpr uint64_t kOtherTables = 3;  // the header, L1 and counts of a small image
+}
+
 using block::Extent;
 using block::fault_point;
 using block::FaultPoint;
@@ -56,7 +60,7 @@ io::Task<Result<void>> Mapping::load() {
 }
 
 // An image whose clusters were allocated before there is anything in them: a tenth of them, at
-// least two, has no space behind it.
+// least two, has no space behind it. Tables of small images are mostly holes themselves.
 bool Mapping::file_has_holes() const {
   const block::Node& file = image_.data().node();
   const int64_t allocated = file.driver().allocated_size();
@@ -65,7 +69,9 @@ bool Mapping::file_has_holes() const {
   }
   const uint64_t clusters = align_up(file.length(), image_.cluster_size()) / image_.cluster_size();
   const uint64_t stored = static_cast<uint64_t>(allocated) / image_.cluster_size();
-  return clusters >= std::max(stored * 10 / 9, stored + 2);
+  const auto tables = std::ranges::count_if(l1_, [](uint64_t entry) { return entry != 0; });
+  const uint64_t expected = static_cast<uint64_t>(tables) + kOtherTables;
+  return clusters >= stored + expected + std::max<uint64_t>(2, (clusters + 5) / 10);
 }
 
 bool Mapping::has_table(uint64_t offset) const { return table_offset(l1_index(offset)) != 0; }

@@ -208,21 +208,6 @@ def test_a_window_from_within_a_sector_is_copied_to_its_end(folder, form, offset
     img("compare", "-f", form, "-F", form, folder / f"cairn-img.{form}", folder / f"qemu-img.{form}")
 
 
-@pytest.mark.parametrize("cluster, preallocation, written", [
-    ("2M", "metadata", []), ("2M", "metadata", ["0 5M"]), ("1M", "metadata", ["0 5M"]),
-    ("2M", "off", ["0 4k", "2M 4k", "4M 4k"]), ("1M", "off", ["3M 4M"]), ("64k", "metadata", ["0 4k"])])
-def test_what_looks_preallocated_is_looked_at_in_its_file(folder, cluster, preallocation, written):
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-o",
-        f"cluster_size={cluster},preallocation={preallocation}", "a.qcow2", "8M", cwd=folder)
-    run("qemu-io", *(word for place in written for word in ("-c", f"write -q -P 1 {place}")), "-c", "flush",
-        "a.qcow2", cwd=folder)
-    ours, theirs = (json.loads(run(tool, "map", "--output=json", "a.qcow2", cwd=folder).out)
-                    for tool in ("cairn-img", "qemu-img"))
-    for entry in ours:
-        entry.pop("compressed", None)
-    assert ours == theirs
-
-
 @pytest.mark.parametrize("arguments", [
     ["info", "a.qcow2"], ["info", "--output=json", "a.qcow2"], ["info", "missing"],
     ["info", "-f", "raw", "a.qcow2"], ["check", "a.qcow2"], ["check", "--output=json", "a.qcow2"],

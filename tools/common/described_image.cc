@@ -307,10 +307,11 @@ io::Task<Result<std::shared_ptr<block::Node>>> open_described(block::Graph& grap
   std::optional<Error> unknown;
   for (std::string name; !options && !(name = unknown_option_of(options.error())).empty();
        options = decode_options(graph, *completed)) {
-    if (completed->find(name) == nullptr) {
+    const std::string member = name.substr(0, name.find('.'));
+    if (completed->find(member) == nullptr) {
       break;  // it is further below
     }
-    (void)completed->take(name);
+    (void)completed->take(member);
     unknown = unknown ? unknown : options.error();
   }
   if (!options) {

@@ -1,11 +1,14 @@
 #include "tools/common/encryption.h"
 
 #include <array>
+#include <cerrno>
 #include <cstddef>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "base/bytes.h"
+#include "tools/common/image_options.h"
 
 namespace cairn::tools {
 namespace {
@@ -50,19 +53,32 @@ io::Task<Result<uint32_t>> read_method(block::Graph& graph, JsonObject file) {
 io::Task<Result<JsonObject>> complete_encryption(block::Graph& graph, JsonObject options) {
   JsonValue* encrypt = options.find("encrypt");
   const JsonValue* file = options.find("file");
-  if (encrypt == nullptr || encrypt->as_object() == nullptr ||
-      encrypt->as_object()->find("format") != nullptr || file == nullptr ||
-      file->as_object() == nullptr) {
+  const std::string* driver = text_of(options, "driver");
+  if (driver == nullptr || *driver != "qcow2" || encrypt == nullptr ||
+      encrypt->as_object() == nullptr || file == nullptr || file->as_object() == nullptr) {
+    co_return options;
+  }
+  const std::string* given = text_of(*encrypt->as_object(), "format");
+  if (given != nullptr && (*given == "aes" || *given == "luks")) {
     co_return options;
   }
   const Result<uint32_t> method = co_await read_method(graph, *file->as_object());
   if (!method) {
     co_return std::unexpected(method.error());
   }
+  const std::string_view stored = *method == 1 ? "aes" : "luks";
+  if (given != nullptr && *method == 0) {
+    co_return fail(EINVAL, "No encryption in image header, but options specified format '{}'",
+                   *given);
+  }
+  if (given != nullptr) {
+    co_return fail(EINVAL, "Header reported '{}' encryption format but options specify '{}'",
+                   stored, *given);
+  }
   if (*method == 0) {
     (void)options.take("encrypt");
-  } else {
-    encrypt->as_object()->add("format", *method == 1 ? "aes" : "luks");
+  } else if (encrypt->as_object()->find("format") == nullptr) {
+    encrypt->as_object()->add("format", stored);
   }
   co_return options;
 }

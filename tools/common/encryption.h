@@ -9,7 +9,8 @@
 namespace cairn::tools {
 
 // Of a qcow2 image, `options` may name the secret alone: how it is encrypted is read from the image
-// that they describe. When it is not encrypted at all, the secret is left out.
+// that they describe. When it is not encrypted at all, the secret is left out. EINVAL for a way of
+// encryption that there is none of.
 [[nodiscard]] io::Task<Result<schema::JsonObject>> complete_encryption(block::Graph& graph,
                                                                        schema::JsonObject options);
 

@@ -297,6 +297,10 @@ Error unknown_option(const block::Graph& graph, const JsonObject& root, std::str
     return Error(EINVAL,
                  in_words_of_tools(fmt::format("Parameter '{}' is unexpected", found.rest)));
   }
+  if (constexpr std::string_view kEncrypt = "encrypt."; found.rest.starts_with(kEncrypt)) {
+    return Error(EINVAL,
+                 fmt::format("Parameter '{}' is unexpected", found.rest.substr(kEncrypt.size())));
+  }
   const std::string* driver = text_of(*found.object, "driver");
   const block::DriverInfo* info = driver != nullptr ? graph.drivers().find(*driver) : nullptr;
   if (info == nullptr) {
