@@ -55,8 +55,7 @@ Result<void> check_child(const block::Graph& graph, const JsonObject& parent, st
   if (name == "file" && child.empty()) {
     return fail(EINVAL, "A block device must be specified for \"file\"");
   }
-  const std::string* above = text_of(parent, "driver");
-  const block::DriverInfo* format = above != nullptr ? graph.drivers().find(*above) : nullptr;
+  const block::DriverInfo* format = driver_of(graph, parent);
   const bool guessed = format != nullptr && format->kind != block::DriverInfo::Kind::kFormat;
   if (name == "file" && !guessed && driver == nullptr && text_of(child, "filename") == nullptr) {
     return fail(EINVAL, "Must specify either driver or file");
@@ -131,13 +130,11 @@ io::Task<Result<JsonObject>> complete_driver(block::Graph& graph, JsonObject obj
 // The backing file; of the topmost image it may be one that nobody opens: see take_idle_backing().
 io::Task<Result<JsonObject>> complete_below(block::Graph& graph, JsonObject object, bool top,
                                             bool* probed) {
-  constexpr const char* kAboutBacking = "Could not open backing file: ";
   if (const JsonValue* given = object.find("backing");
       given == nullptr || given->as_object() == nullptr) {
     co_return object;
   }
-  const std::string* format = text_of(object, "driver");
-  const block::DriverInfo* info = format != nullptr ? graph.drivers().find(*format) : nullptr;
+  const block::DriverInfo* info = driver_of(graph, object);
   if (!top && info != nullptr && !info->supports_backing) {
     co_return fail(EINVAL, "Driver doesn't support backing files");
   }
@@ -181,7 +178,7 @@ io::Task<Result<JsonObject>> complete_options(block::Graph& graph, JsonObject ob
 // Formats need a file. (Protocols bring their own; a quorum has children instead.)
 Result<void> require_file(const block::Graph& graph, const JsonObject& object) {
   const std::string* driver = text_of(object, "driver");
-  const block::DriverInfo* info = driver != nullptr ? graph.drivers().find(*driver) : nullptr;
+  const block::DriverInfo* info = driver_of(graph, object);
   if (driver != nullptr && info == nullptr) {
     return fail(ENOENT, "Unknown driver '{}'", *driver);
   }
@@ -258,8 +255,7 @@ std::optional<JsonValue> take_idle_backing(const block::Graph& graph, JsonObject
     flags.no_backing = true;
     return std::nullopt;
   }
-  const std::string* driver = text_of(given, "driver");
-  const block::DriverInfo* info = driver != nullptr ? graph.drivers().find(*driver) : nullptr;
+  const block::DriverInfo* info = driver_of(graph, given);
   const bool can_have_one = info == nullptr || info->supports_backing;
   if (names_backing(*backing) && can_have_one && !flags.no_backing) {
     return std::nullopt;

@@ -231,6 +231,11 @@ const std::string* text_of(const JsonObject& object, std::string_view name) {
   return value != nullptr ? value->as_string() : nullptr;
 }
 
+const block::DriverInfo* driver_of(const block::Graph& graph, const JsonObject& options) {
+  const std::string* name = text_of(options, "driver");
+  return name != nullptr ? graph.drivers().find(*name) : nullptr;
+}
+
 void put(JsonObject& object, std::string_view name, JsonValue value) {
   (void)object.take(name);
   object.add(std::string(name), std::move(value));
@@ -301,8 +306,7 @@ Error unknown_option(const block::Graph& graph, const JsonObject& root, std::str
     return Error(EINVAL,
                  fmt::format("Parameter '{}' is unexpected", found.rest.substr(kEncrypt.size())));
   }
-  const std::string* driver = text_of(*found.object, "driver");
-  const block::DriverInfo* info = driver != nullptr ? graph.drivers().find(*driver) : nullptr;
+  const block::DriverInfo* info = driver_of(graph, *found.object);
   if (info == nullptr) {
     return Error(EINVAL, fmt::format("Parameter '{}' is unexpected", path));
   }
@@ -313,7 +317,7 @@ Error unknown_option(const block::Graph& graph, const JsonObject& root, std::str
   std::string message = fmt::format(fmt::runtime(words), info->name, name);
   for (constexpr std::string_view kBelow = "backing."; path.starts_with(kBelow);
        path.remove_prefix(kBelow.size())) {
-    message.insert(0, "Could not open backing file: ");
+    message.insert(0, kAboutBacking);
   }
   return Error(EINVAL, std::move(message));
 }

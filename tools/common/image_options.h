@@ -15,6 +15,13 @@ namespace cairn::tools {
 // The member `name` when it is a text; else null.
 [[nodiscard]] const std::string* text_of(const schema::JsonObject& object, std::string_view name);
 
+// What errors about the image below another begin with.
+inline constexpr std::string_view kAboutBacking = "Could not open backing file: ";
+
+// The driver that the options name; null when they name none that there is.
+[[nodiscard]] const block::DriverInfo* driver_of(const block::Graph& graph,
+                                                 const schema::JsonObject& options);
+
 // Adds a member in place of the one that is there.
 void put(schema::JsonObject& object, std::string_view name, schema::JsonValue value);
 

@@ -14,8 +14,6 @@ namespace {
 using schema::JsonObject;
 using schema::JsonValue;
 
-constexpr const char* kAboutBacking = "Could not open backing file: ";
-
 // What an image says of the one below it; no filename: it has none.
 struct NamedBacking {
   std::string filename;
@@ -73,11 +71,6 @@ void add_missing(JsonObject& options, const JsonObject& more) {
       add_missing(*there->as_object(), *value.as_object());
     }
   }
-}
-
-const block::DriverInfo* driver_of(const block::Graph& graph, const JsonObject& options) {
-  const std::string* name = text_of(options, "driver");
-  return name != nullptr ? graph.drivers().find(*name) : nullptr;
 }
 
 bool is_host_file(const block::DriverInfo& driver) {

@@ -29,6 +29,9 @@ constexpr std::array kExamples = {
                "--resume -p -f qcow2 -O raw disk.qcow2 disk.raw"},
     ImgExample{"convert", "a disk that another host serves, by several requests at a time",
                "-W -m 16 -f raw -O qcow2 nbd://host/disk disk.qcow2"},
+    ImgExample{"convert", "an overlay of an encrypted image, whose name the overlay knows",
+               "--object secret,id=key,file=passphrase -O raw --image-opts "
+               "driver=qcow2,file.filename=overlay.qcow2,backing.encrypt.key-secret=key disk.raw"},
     ImgExample{"create", "an empty disk of 10 GiB", "-f qcow2 disk.qcow2 10G"},
     ImgExample{"create", "an overlay: changes go there, the base stays",
                "-f qcow2 -b base.qcow2 -F qcow2 overlay.qcow2"},
